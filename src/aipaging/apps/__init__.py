@@ -1,0 +1,1 @@
+"""Programs: composition roots that wire adapters, runtime and core together."""

@@ -1,0 +1,1 @@
+"""Pure decisions: no I/O, no clock, no dice, no tasks."""

@@ -1,0 +1,1 @@
+"""Bounds on delay, backlog and output: numbers, then algebra, then networking."""

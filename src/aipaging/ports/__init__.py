@@ -1,0 +1,1 @@
+"""Protocols between the runtime and the world; at most five methods each."""

@@ -1,0 +1,1 @@
+"""The only asyncio of the control plane: engine loop, timers, effects, limits."""

@@ -1,0 +1,1 @@
+"""Public conformance kits: prove a driver or a journal against the contract."""
