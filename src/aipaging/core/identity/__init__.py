@@ -1,0 +1,1 @@
+"""AISI, AIST claims, COMMIT claims: what tokens say, not how they are signed."""

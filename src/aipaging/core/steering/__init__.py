@@ -1,0 +1,1 @@
+"""Desired against installed steering, and the make-before-break plan."""
