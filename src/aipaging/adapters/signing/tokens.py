@@ -1,0 +1,275 @@
+"""AIST and COMMIT receipt as JWTs, signed and verified with ES256 only.
+
+Rules that hold here (RFC 8725): the algorithm is ours to choose, never the token's; each kind has its own `typ`, so
+neither passes for the other; every claim is checked for presence, type and grammar before it becomes part of a
+claims object; no message repeats anything of a token. Times: `iat` rounds down and `exp` rounds *up* to the whole
+second, because a session must not lose its token before its end, and steering ends with the COMMIT, not with it.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
+
+from aipaging.adapters.signing.keys import Jwks, KeyStore
+from aipaging.core.foundation.epoch import Epoch
+from aipaging.core.foundation.errors import InvalidInputError, UnverifiedError, Who
+from aipaging.core.foundation.names import (
+    AnchorId,
+    ClientId,
+    TenantId,
+    checked_name,
+    service_uri,
+    session_id,
+)
+from aipaging.core.foundation.time import SECOND, WallUs
+from aipaging.core.identity.claims import (
+    AIST_AUDIENCE,
+    AIST_SCOPE,
+    AIST_TYPE,
+    COMMIT_TYPE,
+    AistClaims,
+    CommitClaims,
+)
+
+TOKEN_CHARS_MAX: Final = 4096
+"""Our tokens are below 1,000 characters; nobody makes us decode more before the signature is checked."""
+
+CLAIM_CHARS_MAX: Final = 256
+"""No claim of ours is longer."""
+
+ALGORITHM: Final = "ES256"
+
+
+class JwtSigner:
+    """A `TokenSigner` over the newest key of a store."""
+
+    def __init__(self, keys: KeyStore, issuer: str) -> None:
+        self._key = keys.signing_key
+        self._issuer = issuer
+
+    def __repr__(self) -> str:
+        return f"JwtSigner(kid={self._key.kid!r}, issuer={self._issuer!r})"
+
+    def sign_aist(self, claims: AistClaims) -> str:
+        """Return the AIST as a compact JWT (RFC 9068)."""
+        return self._signed(
+            AIST_TYPE,
+            {
+                "iss": self._issuer,
+                "sub": f"{claims.tenant}/{claims.client}",
+                "aud": AIST_AUDIENCE,
+                "iat": claims.issued_us // SECOND,
+                "exp": _second_after(claims.expires_us),
+                "jti": claims.token_id,
+                "client_id": claims.client,
+                "scope": AIST_SCOPE,
+                "sid": claims.session,
+                "aisi": claims.aisi,
+            },
+        )
+
+    def sign_commit(self, claims: CommitClaims) -> str:
+        """Return the COMMIT receipt as a compact JWS."""
+        return self._signed(
+            COMMIT_TYPE,
+            {
+                "iss": self._issuer,
+                "sub": claims.session,
+                "jti": claims.commit_id,
+                "iat": claims.issued_us // SECOND,
+                "exp": _second_after(claims.expires_us),
+                "aisi": claims.aisi,
+                "anchor": claims.anchor,
+                "term": claims.epoch.term,
+                "n": claims.epoch.n,
+                "lease_ms": claims.lease_ms,
+                "tenant": claims.tenant,
+                "rate_mrps": claims.rate_mrps,
+                "burst": claims.burst,
+                "aist_jti_sha256": claims.token_id_sha256,
+                "delay_us": claims.delay_us,
+                "epsilon": claims.epsilon,
+                "epsilon_bound": claims.epsilon_bound,
+            },
+        )
+
+    def _signed(self, token_type: str, payload: dict[str, str | int]) -> str:
+        headers = {"typ": token_type, "kid": self._key.kid}
+        return jwt.encode(payload, self._key.private, algorithm=ALGORITHM, headers=headers)
+
+
+class JwtVerifier:
+    """A `TokenVerifier` over a fixed key set; make a new one when the set changes."""
+
+    def __init__(self, jwks: Jwks, issuer: str, clock: Callable[[], WallUs]) -> None:
+        """Take the ES256 keys of a JWK Set.
+
+        Args:
+            jwks: Public keys; those of other kinds are left out.
+            issuer: The one issuer that is accepted.
+            clock: The wall clock that `exp` is held against.
+
+        Raises:
+            UnverifiedError: A key of ours does not parse.
+        """
+        self._keys = {jwk.get("kid", ""): _public_key(jwk) for jwk in jwks["keys"] if jwk.get("alg") == ALGORITHM}
+        self._issuer = issuer
+        self._clock = clock
+
+    def __repr__(self) -> str:
+        return f"JwtVerifier(kids={sorted(self._keys)!r}, issuer={self._issuer!r})"
+
+    def verify_aist(self, token: str) -> AistClaims:
+        """Return the claims of an AIST that is whole, ours and not expired.
+
+        `iat` in the future is not judged: after a backward step of the clock our own fresh tokens would fail.
+
+        Raises:
+            UnverifiedError: With a code that says which check failed, and nothing of the token.
+        """
+        payload = self._payload(token, AIST_TYPE)
+        if payload.get("aud") != AIST_AUDIENCE:
+            raise _refused("TOKEN_AUDIENCE", f"the token is not for the audience {AIST_AUDIENCE}")
+        if payload.get("scope") != AIST_SCOPE:
+            raise _refused("TOKEN_SCOPE", f"the token does not have exactly the scope {AIST_SCOPE}")
+        claims = _checked(_aist_claims, payload)
+        if self._clock() >= claims.expires_us:
+            raise _refused("TOKEN_EXPIRED", "the token has expired; page again for a new session")
+        return claims
+
+    def verify_commit(self, token: str) -> CommitClaims:
+        """Return the claims of a COMMIT receipt that is whole and ours; its `exp` is not judged.
+
+        Raises:
+            UnverifiedError: With a code that says which check failed, and nothing of the receipt.
+        """
+        return _checked(_commit_claims, self._payload(token, COMMIT_TYPE))
+
+    def _payload(self, token: str, token_type: str) -> Mapping[str, Any]:
+        key = self._key_for(token, token_type)
+        try:
+            # Times, audience and issuer are judged by us: against our clock, with our types, with our codes.
+            payload = jwt.decode(token, key, algorithms=[ALGORITHM], options=_SIGNATURE_ONLY)
+        except jwt.InvalidSignatureError:
+            raise _refused("TOKEN_SIGNATURE", "the token's signature is wrong") from None
+        except jwt.InvalidTokenError:
+            raise _refused("TOKEN_MALFORMED", "the token is not a compact JWT") from None
+        if payload.get("iss") != self._issuer:
+            raise _refused("TOKEN_ISSUER", "the token was issued by somebody else")
+        return payload
+
+    def _key_for(self, token: str, token_type: str) -> ec.EllipticCurvePublicKey:
+        if len(token) > TOKEN_CHARS_MAX:
+            raise _refused("TOKEN_MALFORMED", f"the token is longer than {TOKEN_CHARS_MAX} characters")
+        try:
+            header = jwt.get_unverified_header(token)
+        except (jwt.InvalidTokenError, ValueError):
+            raise _refused("TOKEN_MALFORMED", "the token is not a compact JWT") from None
+        if header.get("alg") != ALGORITHM or "crit" in header:
+            raise _refused("TOKEN_ALGORITHM", f"the token is not signed with plain {ALGORITHM}")
+        if header.get("typ") != token_type:
+            raise _refused("TOKEN_TYPE", f"the token is not of the type {token_type}")
+        key = self._keys.get(header.get("kid", ""))
+        if key is None:
+            raise _refused("TOKEN_KEY_UNKNOWN", "the token names a key that is not in the key set")
+        return key
+
+
+_SIGNATURE_ONLY: Final[Any] = {
+    "verify_signature": True,
+    "verify_exp": False,
+    "verify_nbf": False,
+    "verify_iat": False,
+    "verify_aud": False,
+    "verify_iss": False,
+    "verify_sub": False,
+    "verify_jti": False,
+}
+
+
+def _refused(code: str, message: str) -> UnverifiedError:
+    return UnverifiedError(message, code=code, who=Who.CALLER)
+
+
+def _second_after(instant_us: WallUs) -> int:
+    return -(-instant_us // SECOND)
+
+
+def _public_key(jwk: Mapping[str, str]) -> ec.EllipticCurvePublicKey:
+    try:
+        key = ECAlgorithm.from_jwk(dict(jwk))
+    except (jwt.InvalidKeyError, ValueError):
+        key = None
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise UnverifiedError(
+            f"key {jwk.get('kid', '')[:64]!r} of the key set is not a public P-256 key", code="KEY_SET_INVALID"
+        )
+    return key
+
+
+_Claims = TypeVar("_Claims", AistClaims, CommitClaims)
+
+
+def _checked(read: Callable[[Mapping[str, Any]], _Claims], payload: Mapping[str, Any]) -> _Claims:
+    try:
+        return read(payload)
+    except InvalidInputError as error:
+        # The error of a name repeats the name: only the claim's own name goes further.
+        raise UnverifiedError(
+            f"the token's claim {error.field} is missing or malformed",
+            code="TOKEN_CLAIMS",
+            who=Who.CALLER,
+            field=error.field,
+        ) from None
+
+
+def _aist_claims(payload: Mapping[str, Any]) -> AistClaims:
+    tenant, _, client = _text(payload, "sub").partition("/")
+    if _text(payload, "client_id") != client:
+        raise InvalidInputError("client_id is not the client of sub", field="client_id")
+    return AistClaims(
+        session=session_id(_text(payload, "sid"), field="sid"),
+        tenant=TenantId(checked_name(tenant, field="sub")),
+        client=ClientId(checked_name(client, field="sub")),
+        aisi=service_uri(_text(payload, "aisi"), field="aisi"),
+        token_id=_text(payload, "jti"),
+        issued_us=WallUs(_count(payload, "iat") * SECOND),
+        expires_us=WallUs(_count(payload, "exp") * SECOND),
+    )
+
+
+def _commit_claims(payload: Mapping[str, Any]) -> CommitClaims:
+    return CommitClaims(
+        session=session_id(_text(payload, "sub"), field="sub"),
+        tenant=TenantId(checked_name(_text(payload, "tenant"), field="tenant")),
+        aisi=service_uri(_text(payload, "aisi"), field="aisi"),
+        anchor=AnchorId(checked_name(_text(payload, "anchor"), field="anchor")),
+        epoch=Epoch(_count(payload, "term"), _count(payload, "n")),
+        lease_ms=_count(payload, "lease_ms"),
+        rate_mrps=_count(payload, "rate_mrps"),
+        burst=_count(payload, "burst"),
+        delay_us=_count(payload, "delay_us"),
+        epsilon=_text(payload, "epsilon"),
+        epsilon_bound=_text(payload, "epsilon_bound"),
+        token_id_sha256=_text(payload, "aist_jti_sha256"),
+        commit_id=_text(payload, "jti"),
+        issued_us=WallUs(_count(payload, "iat") * SECOND),
+        expires_us=WallUs(_count(payload, "exp") * SECOND),
+    )
+
+
+def _text(payload: Mapping[str, Any], claim: str) -> str:
+    value = payload.get(claim)
+    if not isinstance(value, str) or not 0 < len(value) <= CLAIM_CHARS_MAX or not value.isascii():
+        raise InvalidInputError("not a short ASCII string", field=claim)
+    return value
+
+
+def _count(payload: Mapping[str, Any], claim: str) -> int:
+    value = payload.get(claim)
+    if type(value) is not int or value < 0:
+        raise InvalidInputError("not a non-negative integer", field=claim)
+    return value
