@@ -1,0 +1,1 @@
+"""Journals, and the static files that a log is published as."""

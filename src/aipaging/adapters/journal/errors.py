@@ -1,0 +1,48 @@
+"""The ways in which a journal fails, worded alike by every adapter."""
+
+from aipaging.core.foundation.errors import AipagingError, UnavailableError, Who
+
+
+def journal_full(where: str) -> UnavailableError:
+    """Return the error for an append that found no space."""
+    return UnavailableError(
+        f"{where}: no space left. Nothing is admitted until the operator frees space; leases already granted run out "
+        "by themselves, and revocations are still recorded in the space kept aside",
+        code="JOURNAL_FULL",
+    )
+
+
+def journal_locked(where: str, holder: str) -> UnavailableError:
+    """Return the error for a journal that another process writes."""
+    return UnavailableError(
+        f"{where} is being written by {holder}: one controller writes a journal. The operator must stop that process "
+        "or give this one a data directory of its own",
+        code="JOURNAL_LOCKED",
+    )
+
+
+def journal_io(where: str, what: str) -> UnavailableError:
+    """Return the error for storage that failed, after which only opening anew shows what was kept."""
+    return UnavailableError(
+        f"{where}: storage failed ({what}). Nothing more is written; the operator must look at the disk and restart",
+        code="JOURNAL_IO",
+    )
+
+
+def journal_corrupt(where: str, what: str) -> UnavailableError:
+    """Return the error for stored bytes that are not what was appended."""
+    return UnavailableError(
+        f"{where} is damaged or was altered: {what}. It is not written to; the operator must run "
+        "`aipaging evidence verify` on it and restore a backup",
+        code="JOURNAL_CORRUPT",
+    )
+
+
+def journal_gap(seq: int, place: int) -> AipagingError:
+    """Return the error for entries that do not continue the log."""
+    return AipagingError(f"entry {seq} was to be stored at place {place}", code="JOURNAL_GAP", who=Who.BUG)
+
+
+def session_erased(session: str) -> AipagingError:
+    """Return the error for a payload of a session whose key is gone for good."""
+    return AipagingError(f"session {session} was erased: nothing more is kept", code="SESSION_ERASED", who=Who.BUG)

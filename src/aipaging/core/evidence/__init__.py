@@ -1,0 +1,1 @@
+"""Evidence: records, hash chain, Merkle tree, checkpoints, tiles, and the replay of the invariants."""

@@ -1,0 +1,235 @@
+"""What an evidence record is: its types, their fields, and the canonical bytes that are hashed.
+
+A record is a flat map of ASCII strings and integers; `RECORD_TYPES` is the one table of what each type must
+hold. The sealer and the verifier check against the same table, and both refuse a field that it does not name:
+records are kept for years, and what they cannot say by accident they cannot leak.
+Tokens, prompts and places never appear; `commitment` binds a record to them through a salt that can be erased.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from types import MappingProxyType
+from typing import Final, TypeAlias
+
+from aipaging.core.foundation.canonical import INTEGER_MAX, canonical_json
+from aipaging.core.foundation.errors import AipagingError, Who
+from aipaging.core.foundation.names import SessionId
+
+RECORD_VERSION: Final = 1
+"""`v` of every record; a reader refuses a version that it does not know."""
+
+RECORD_BYTES_MAX: Final = 65_535
+"""C2SP tlog-tiles writes the length of an entry in 16 bits."""
+
+LEAVES_MAX: Final = 4_096
+"""Leaves of one batch record: about half a megabyte, so that one `leaves/<root>` file is read at once."""
+
+FIRST_PREV: Final = "0" * 64
+"""`prev` of the first record."""
+
+Fields: TypeAlias = Mapping[str, str | int]
+
+Kind: TypeAlias = Callable[[object], bool]
+"""Whether a value may stand in a field."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A record before it is sealed: what happened, without its place in the log.
+
+    Attributes:
+        type: A key of `RECORD_TYPES`.
+        fields: The fields of that type; `count` and `root` of a batch are added by the sealer.
+        leaves: The leaves of a batch record.
+        payload: Private bytes, stored encrypted under the session's key and never hashed into the record.
+        session: Whose key encrypts the payload; by default the record's `session`.
+        salt: The session's commitment salt, kept with its key and erased with it; given with the first payload.
+    """
+
+    type: str
+    fields: Fields
+    leaves: tuple[Fields, ...] = ()
+    payload: bytes | None = None
+    session: SessionId | None = None
+    salt: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedEntry:
+    """A journal entry: a record in its place in the log, and what is stored beside it.
+
+    Attributes:
+        seq: Its place, from 0.
+        record: Canonical bytes of the record; what the chain and the tree hash.
+        leaf_hash: Hash of `record` as a leaf of the tree.
+        leaves: Canonical bytes of the leaves of a batch record.
+        root: Root of those leaves, as in the record; empty without leaves.
+        payload: Private bytes; None when there were none, or when they were erased.
+        session: Whose record it is.
+        salt: The session's commitment salt, where it was given and not erased.
+    """
+
+    seq: int
+    record: bytes
+    leaf_hash: bytes
+    leaves: tuple[bytes, ...] = ()
+    root: bytes = b""
+    payload: bytes | None = None
+    session: SessionId | None = None
+    salt: bytes | None = None
+
+
+def commitment(salt: bytes, value: bytes) -> str:
+    """Return the hex commitment to `value`: it binds without revealing, for as long as the salt is secret."""
+    return sha256(b"aipaging-commitment\x00" + len(salt).to_bytes(2, "big") + salt + value).hexdigest()
+
+
+def text(value: object) -> bool:
+    """Accept any string (ASCII is checked where it is encoded)."""
+    return type(value) is str
+
+
+def name(value: object) -> bool:
+    """Accept a string that is not empty."""
+    return type(value) is str and bool(value)
+
+
+def count(value: object) -> bool:
+    """Accept a non-negative integer that every JSON reader holds exactly."""
+    return type(value) is int and 0 <= value <= INTEGER_MAX
+
+
+_HEX = re.compile(r"[0-9a-f]{64}").fullmatch
+
+
+def digest(value: object) -> bool:
+    """Accept a hex SHA-256."""
+    return type(value) is str and _HEX(value) is not None
+
+
+def one_of(*allowed: str) -> Kind:
+    """Return the kind of the given words."""
+    return frozenset(allowed).__contains__
+
+
+COMMON: Final[Mapping[str, Kind]] = MappingProxyType(
+    {
+        "v": frozenset({RECORD_VERSION}).__contains__,
+        "seq": count,
+        "type": name,
+        "node": name,
+        "boot": name,
+        "term": count,
+        "wall_us": count,
+        "boot_us": count,
+        "prev": digest,
+    }
+)
+"""The fields of every record."""
+
+_EPOCH: Final[dict[str, Kind]] = {"epoch_term": count, "epoch_n": count}
+_SESSION: Final[dict[str, Kind]] = {"session": name}
+_BATCH: Final[dict[str, Kind]] = {"count": count, "root": digest}
+_CALLER: Final[dict[str, Kind]] = {**_SESSION, "tenant": name, "client": name}
+_RELOCATION: Final[dict[str, Kind]] = {**_SESSION, "relocation": name, "cause": name, "source": text, "target": text}
+
+RECORD_TYPES: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
+    {
+        "TERM_STARTED": {
+            "previous_term": count, "drift_ppm": count, "grace_ms": count, "drain_ms_max": count,
+            "lease_ms_max": count, "software": text,
+        },
+        "SERVICE_REGISTERED": {"aisi": name, "digest": digest},
+        "SERVICE_REMOVED": {"aisi": name},
+        "DOMAIN_REGISTERED": {"domain": name, "kind": name, "capacity_mrps": count, "digest": digest},
+        "ENVELOPE_ACCEPTED": {"domain": name, "digest": digest, "sequence": count, "valid_until_us": count},
+        "PATH_REGISTERED": {"access": name, "compute": name, "digest": digest},
+        "ANCHOR_REGISTERED": {"anchor": name, "domain": name, "aisi": name, "capacity_mrps": count},
+        "ANCHOR_STATE_CHANGED": {
+            "anchor": name, "state": one_of("READY", "DRAINING", "LOST", "REMOVED"), "cause": text,
+        },
+        "SESSION_REQUESTED": {**_CALLER, "aisi": name, "duration_ms": count, "intent_commitment": digest},
+        "SESSION_REFUSED": {**_CALLER, "constraint": name, "candidates": count, "intent_commitment": digest},
+        "COMMIT_GRANTED": {
+            **_SESSION, "tenant": name, "aisi": name, "anchor": name, "domains": text, **_EPOCH, "lease_ms": count,
+            "rate_mrps": count, "burst": count, "delay_us": count, "epsilon": name, "epsilon_bound": name,
+            "rung": name, "envelopes": digest, "cause": one_of("PAGED", "RELOCATION", "RECOVERY"),
+        },
+        "LEASES_RENEWED": _BATCH,
+        "LEASES_REGRANTED": _BATCH,
+        "COMMIT_REVOKED": {**_SESSION, **_EPOCH, "cause": text},
+        "COMMIT_EXPIRED": {**_SESSION, **_EPOCH},
+        "COMMIT_DRAINING": {**_SESSION, **_EPOCH, "drain_ms": count},
+        "STEER_INSTALLED": {**_SESSION, "anchor": name, **_EPOCH, "gateway": name},
+        "STEER_REMOVED": {**_SESSION, **_EPOCH, "gateway": name, "cause": text},
+        "RESERVATION_RELEASED": {**_SESSION, "anchor": name, **_EPOCH},
+        "RELOCATION_DETECTED": _RELOCATION,
+        "RELOCATION_DECIDED": _RELOCATION,
+        "RELOCATION_TARGET_PREPARED": _RELOCATION,
+        "RELOCATION_SWITCHED": _RELOCATION,
+        "RELOCATION_SOURCE_RELEASED": _RELOCATION,
+        "RELOCATION_FAILED": _RELOCATION,
+        "SESSION_EXTENDED": {**_SESSION, "duration_ms": count},
+        "SESSION_ENDED": {**_SESSION, "status_info": name},
+        "CLIENT_MOVED": {**_SESSION, "place_commitment": digest},
+        "SESSION_FORGOTTEN": _SESSION,
+    }
+)  # fmt: skip
+"""Type -> the fields that it must have, and what each may hold."""
+
+LEAF_TYPES: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
+    {
+        "LEASES_RENEWED": {**_SESSION, **_EPOCH, "renewal": count, "lease_ms": count},
+        "LEASES_REGRANTED": {**_SESSION, "anchor": name, **_EPOCH, "lease_ms": count},
+    }
+)
+"""Batch type -> the fields of each leaf."""
+
+_KINDS_BY_TYPE: Final = {record_type: tuple({**COMMON, **kinds}.items()) for record_type, kinds in RECORD_TYPES.items()}
+
+
+def record_fault(record: Mapping[str, object]) -> str | None:
+    """Return in a sentence what is wrong with a whole record (common fields included), or None."""
+    record_type = record.get("type")
+    kinds = _KINDS_BY_TYPE.get(record_type) if isinstance(record_type, str) else None
+    if kinds is None:
+        return f"the record type {record_type!r} is not known"
+    return _fault(record, kinds, str(record_type))
+
+
+def leaf_fault(record_type: str, leaf: Mapping[str, object]) -> str | None:
+    """Return in a sentence what is wrong with a leaf of a batch record, or None."""
+    return _fault(leaf, tuple(LEAF_TYPES[record_type].items()), f"a leaf of {record_type}")
+
+
+def canonical_record(record: Fields) -> bytes:
+    """Return the canonical bytes of a whole record, checked against its type.
+
+    Raises:
+        AipagingError: The record does not fit its type; records are built by us, so this is a bug of ours.
+    """
+    fault = record_fault(record)
+    encoded = b"" if fault else canonical_json(record)
+    if fault or len(encoded) > RECORD_BYTES_MAX:
+        raise malformed(fault or f"the record has {len(encoded)} bytes, {RECORD_BYTES_MAX} are allowed")
+    return encoded
+
+
+def malformed(what: str) -> AipagingError:
+    """Return the error for a record or leaf that does not fit its type."""
+    return AipagingError(what, code="RECORD_MALFORMED", who=Who.BUG)
+
+
+def _fault(values: Mapping[str, object], kinds: tuple[tuple[str, Kind], ...], of: str) -> str | None:
+    for field, kind in kinds:
+        value = values.get(field)
+        if value is None:
+            return f"{of} lacks the field {field!r}"
+        if not kind(value):
+            return f"{of} has {field} = {str(value)[:80]!r}, which that field may not hold"
+    if len(values) != len(kinds):
+        unknown = min(set(values) - {field for field, _ in kinds})
+        return f"{of} has the unknown field {unknown!r}"
+    return None

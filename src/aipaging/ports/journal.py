@@ -1,0 +1,122 @@
+"""The ports to stable storage: the journal, which is the evidence log, and what goes with it.
+
+Everything here *blocks*: the runtime calls it in one thread of its own. Ordering rules: what `append` returned
+from is on stable storage; nothing of an append that raised is; a snapshot is a convenience that may vanish at any
+time, and evidence never depends on it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from aipaging.core.evidence.log import LogHead
+from aipaging.core.evidence.record import SealedEntry
+from aipaging.core.foundation.names import SessionId
+
+
+class Journal(Protocol):
+    """One writer's append-only log.
+
+    Errors are `UnavailableError` with one of the codes JOURNAL_FULL (no space: only restrictive records are
+    taken), JOURNAL_LOCKED (another process writes it), JOURNAL_IO (storage failed: open it anew) and
+    JOURNAL_CORRUPT (what is stored is not what was appended: restore a backup or look into it).
+    """
+
+    def open(self) -> LogHead:
+        """Take the exclusive lock, recover from a crash, check the tail, and return where to go on.
+
+        Raises:
+            UnavailableError: It is locked, unreadable, or its tail does not fit its chain or checkpoint.
+        """
+        ...
+
+    def append(self, entries: Sequence[SealedEntry], checkpoint: str | None, *, restrictive: bool = False) -> None:
+        """Store the entries, all or none, and the signed checkpoint; durable on return (one fsync).
+
+        Args:
+            entries: They continue the log without a gap.
+            checkpoint: A signed note whose size is at most that of the log with these entries.
+            restrictive: The entries only take away (revoke, expire, release, end): space is kept aside for them.
+
+        Raises:
+            UnavailableError: Nothing was stored.
+        """
+        ...
+
+    def read(self, first_seq: int) -> Iterator[SealedEntry]:
+        """Yield the entries from `first_seq` on, payloads decrypted, None where they were erased."""
+        ...
+
+    def checkpoint(self) -> str | None:
+        """Return the newest signed checkpoint."""
+        ...
+
+    def close(self) -> None:
+        """Release the lock; closing twice does nothing."""
+        ...
+
+
+class SnapshotStore(Protocol):
+    """Where the newest snapshot of the engine's state rests, encrypted."""
+
+    def save(self, seq: int, root_hex: str, blob: bytes) -> None:
+        """Keep the state after the first `seq` records, whose tree has this root, in place of older ones."""
+        ...
+
+    def newest(self) -> tuple[int, str, bytes] | None:
+        """Return (seq, root_hex, blob) of the newest snapshot, or None."""
+        ...
+
+    def discard(self) -> None:
+        """Delete every snapshot."""
+        ...
+
+
+class Eraser(Protocol):
+    """Forgets a session, leaving its records verifiable."""
+
+    def erase(self, session: SessionId) -> None:
+        """Delete the session's key and salt, and every snapshot, from the disk itself.
+
+        A session that was never stored, or was erased already, is no error.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRecord:
+    """A record as a verifier finds it: nothing about it is trusted.
+
+    Attributes:
+        record: The bytes.
+        leaf_hash: The hash that is stored for it, where one is.
+        leaves: The leaves of a batch record; None when they are missing.
+    """
+
+    record: bytes
+    leaf_hash: bytes | None
+    leaves: tuple[bytes, ...] | None
+
+
+class EvidenceReader(Protocol):
+    """The public part of a log, read while its writer runs; safe from another thread or process."""
+
+    def records(self, first_seq: int, end_seq: int | None = None) -> Iterator[StoredRecord]:
+        """Yield the records first_seq..end_seq-1 (by default to the end that there was when asked)."""
+        ...
+
+    def hashes(self, level: int, first: int, count: int) -> list[bytes]:
+        """Return hashes of perfect subtrees of 256**level leaves, as many of `count` as there are."""
+        ...
+
+    def leaves(self, root: bytes) -> tuple[bytes, ...] | None:
+        """Return the leaves of the batch record with this root."""
+        ...
+
+    def checkpoints(self, *, newest: bool) -> list[str]:
+        """Return the stored checkpoints from the smallest on, or only the newest."""
+        ...
+
+    def session_records(self, session: SessionId) -> list[tuple[int, bytes]]:
+        """Return (seq, record) of the session's own records (renewals in batches are not among them)."""
+        ...
