@@ -1,0 +1,1 @@
+"""What is wanted, what is offered, and which offers are eligible."""

@@ -1,0 +1,1 @@
+"""The AI-Paging transaction: intent, candidates, admission, COMMIT, steering, relocation."""

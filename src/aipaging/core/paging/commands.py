@@ -1,0 +1,242 @@
+"""What the engine may be asked, and what it answers.
+
+Ids and randomness come with the command: the core draws none.
+"""
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from aipaging.core.anchor.catalogue import Anchor, AnchorState, Domain, Path, Service
+from aipaging.core.anchor.eligibility import Candidate
+from aipaging.core.anchor.intent import Intent
+from aipaging.core.envelope.envelope import Envelope
+from aipaging.core.foundation.epoch import Epoch
+from aipaging.core.foundation.names import AnchorId, ClientId, DomainName, GatewayId, SessionId, TenantId
+from aipaging.core.paging.relocation_machine import RelocationCause
+from aipaging.core.paging.session_machine import StatusInfo
+from aipaging.core.paging.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartTerm:
+    """Begin a leadership: after every start, restored backup or clock jump."""
+
+    settings: Settings
+    software: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Resolve the intent, admit it, grant a COMMIT and steer."""
+
+    session: SessionId
+    tenant: TenantId
+    client: ClientId
+    token_id: str
+    intent: Intent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extend:
+    """Prolong a session; the result is capped."""
+
+    session: SessionId
+    additional_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """End a session."""
+
+    session: SessionId
+    status_info: StatusInfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relocate:
+    """Move a session to the best other anchor, or to the named one."""
+
+    session: SessionId
+    cause: RelocationCause
+    target: AnchorId | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveClient:
+    """The client's access domain changed."""
+
+    session: SessionId
+    place: DomainName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetPrepared:
+    """The target's sidecar answered that it is ready."""
+
+    session: SessionId
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwitchConfirmed:
+    """Every connected gateway steers to the target."""
+
+    session: SessionId
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelocationBroken:
+    """Preparing the target or switching to it failed."""
+
+    session: SessionId
+    number: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SteeringFailed:
+    """The first installation of a new session failed: the page is taken back."""
+
+    session: SessionId
+    epoch: Epoch
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfirmInstalled:
+    """A gateway is about to take up an epoch for the first time."""
+
+    session: SessionId
+    anchor: AnchorId
+    epoch: Epoch
+    gateway: GatewayId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisterService:
+    """Put a service variant into the catalogue."""
+
+    service: Service
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisterDomain:
+    """Make a domain known."""
+
+    domain: Domain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisterPath:
+    """Make the transport between two domains known."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptEnvelope:
+    """Put a verified envelope into force."""
+
+    envelope: Envelope
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisterAnchor:
+    """Make an anchor known."""
+
+    anchor: Anchor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveAnchor:
+    """Take an anchor out of the catalogue; refused while sessions are on it."""
+
+    anchor: AnchorId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetAnchorState:
+    """An operator drains an anchor or lets it take sessions again."""
+
+    anchor: AnchorId
+    state: AnchorState
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat:
+    """An anchor's sidecar says how it is."""
+
+    anchor: AnchorId
+    state: AnchorState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntitleClients:
+    """Exactly these clients may hold sessions; those of others end at their next renewal."""
+
+    clients: tuple[ClientId, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wake:
+    """Do what is due."""
+
+
+Command: TypeAlias = (
+    StartTerm
+    | Page
+    | Extend
+    | End
+    | Relocate
+    | MoveClient
+    | TargetPrepared
+    | SwitchConfirmed
+    | RelocationBroken
+    | SteeringFailed
+    | ConfirmInstalled
+    | RegisterService
+    | RegisterDomain
+    | RegisterPath
+    | AcceptEnvelope
+    | RegisterAnchor
+    | RemoveAnchor
+    | SetAnchorState
+    | Heartbeat
+    | EntitleClients
+    | Wake
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """It happened."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """The page was admitted; the session says the rest."""
+
+    session: SessionId
+    candidates: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """The page was refused; every candidate says why.
+
+    Attributes:
+        session: The id under which the evidence of the refusal stands.
+        constraint: The constraint that kept out the candidate that came furthest.
+        message: That candidate's sentence.
+        candidates: Every candidate with its rejection.
+    """
+
+    session: SessionId
+    constraint: str
+    message: str
+    candidates: tuple[Candidate, ...] = field(default=())
+
+
+Reply: TypeAlias = Done | Admitted | Refused

@@ -1,0 +1,81 @@
+"""What a step came to, and the grants that several steps make."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from aipaging.core.anchor.eligibility import Candidate, Offer, examine
+from aipaging.core.anchor.intent import Intent
+from aipaging.core.foundation.epoch import Epoch
+from aipaging.core.foundation.errors import AipagingError, Who
+from aipaging.core.foundation.names import AnchorId, SessionId
+from aipaging.core.foundation.time import MS, BootUs, Now
+from aipaging.core.lease.machine import Lease
+from aipaging.core.paging.commands import Done, Reply
+from aipaging.core.paging.effects import Effect
+from aipaging.core.paging.events import CommitGranted, Event
+from aipaging.core.paging.state import OthersReserved, Session, State
+from aipaging.core.steering.grant import Fence
+
+
+@dataclass(slots=True)
+class Decision:
+    """The result of one step, as it grows."""
+
+    events: list[Event] = field(default_factory=list)
+    effects: list[Effect] = field(default_factory=list)
+    reply: Reply = field(default_factory=Done)
+
+
+def lease_ms(state: State, ends_us: BootUs, now: Now) -> int:
+    """Return how long a lease granted now lasts: T, or what is left of the session, in whole milliseconds."""
+    return min(state.settings.lease.lease_ms, max(0, ends_us - now.boot_us) // MS)
+
+
+def grant(state: State, session: Session, candidate: Candidate, now: Now, *, cause: str) -> CommitGranted:
+    """Return the COMMIT of an eligible candidate, under the session's next epoch."""
+    if candidate.bound is None:
+        raise AipagingError("a COMMIT needs the bound that admits it", code="NO_BOUND", who=Who.BUG)
+    return CommitGranted(
+        session=session.session,
+        anchor=candidate.anchor,
+        domains=candidate.path,
+        epoch=Epoch(state.term, session.n + 1),
+        lease_ms=lease_ms(state, session.ends_us, now),
+        rate_mrps=session.intent.rate_mrps,
+        bound=candidate.bound,
+        envelopes=candidate.envelopes,
+        cause=cause,
+        boot_us=now.boot_us,
+    )
+
+
+def grant_again(state: State, session: Session, lease: Lease, now: Now, *, cause: str, n: int) -> CommitGranted:
+    """Return a new epoch for a COMMIT that the session holds or held: same anchor, same reservation, same bound."""
+    return CommitGranted(
+        session=session.session,
+        anchor=lease.anchor,
+        domains=lease.domains,
+        epoch=Epoch(state.term, n),
+        lease_ms=lease_ms(state, session.ends_us, now),
+        rate_mrps=lease.rate_mrps,
+        bound=lease.bound,
+        envelopes=lease.envelopes,
+        cause=cause,
+        boot_us=now.boot_us,
+    )
+
+
+def candidates_for(
+    state: State, session: SessionId, intent: Intent, now: Now, *, only: AnchorId | None = None
+) -> Sequence[Candidate]:
+    """Return every anchor looked at for the intent, or only the named one."""
+    reserved = OthersReserved(state.ledger, session, intent.rate_mrps)
+    anchors = state.catalogue.anchors
+    chosen = anchors.values() if only is None else [anchors[only]] if only in anchors else []
+    return examine(Offer(catalogue=state.catalogue, reserved=reserved, wall_us=now.wall_us), intent, chosen)
+
+
+def fence(state: State, session: SessionId, lease: Lease) -> Fence:
+    """Return the fence that kills a lease's epoch and all before it."""
+    keep_us = state.settings.lease.release_us(lease.granted_us, lease.deadline_us)
+    return Fence(session=session, epoch=lease.epoch, keep_until_us=keep_us)

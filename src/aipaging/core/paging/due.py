@@ -1,0 +1,259 @@
+"""What is done when its time has come: renewals, expiries, releases, lost anchors, retries.
+
+`take_due` pops the agenda; every entry popped is either acted on, outlived, or put back for later. A session that
+an earlier entry of the same wake has changed is put back, so that every decision sees the state as it is.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+from aipaging.core.anchor.catalogue import AnchorState
+from aipaging.core.foundation.epoch import Epoch
+from aipaging.core.foundation.names import AnchorId, DomainName, SessionId
+from aipaging.core.foundation.time import MS, BootUs, Now
+from aipaging.core.lease.expiry import NO_EPOCH, Due
+from aipaging.core.lease.machine import Lease, LeasePhase
+from aipaging.core.paging.decision import Decision, grant_again, lease_ms
+from aipaging.core.paging.effects import InstallSteering, RenewSteering
+from aipaging.core.paging.ending import ended, lease_over
+from aipaging.core.paging.events import (
+    AnchorStateChanged,
+    CommitGranted,
+    LeasesRenewed,
+    Renewal,
+    ReservationReleased,
+    SessionForgotten,
+)
+from aipaging.core.paging.relocation import begun, drain_cut, failed, must_leave
+from aipaging.core.paging.relocation_machine import RelocationCause
+from aipaging.core.paging.session_machine import StatusInfo
+from aipaging.core.paging.state import Session, State
+from aipaging.core.steering.grant import SteeringRenewal
+
+ENTRIES_MAX: Final = 4096
+"""Entries of one wake: bounds a step to a few tens of milliseconds; what is left is due at once again."""
+
+RENEWALS_MAX: Final = 1024
+"""Renewals in one batch record: its leaves stay below a megabyte."""
+
+RETRY_DOUBLINGS_MAX: Final = 5
+"""A relocation that finds no target is tried at most 32 times slower than the first time."""
+
+
+@dataclass(slots=True)
+class _Wake:
+    """One wake, as it grows."""
+
+    state: State
+    now: Now
+    decision: Decision = field(default_factory=Decision)
+    touched: set[str] = field(default_factory=set)
+    renewals: list[Renewal] = field(default_factory=list)
+    steering: list[SteeringRenewal] = field(default_factory=list)
+    granted: bool = False
+
+    def add(self, subject: str, decision: Decision) -> None:
+        """Take a decision about a subject over."""
+        if decision.events:
+            self.touched.add(subject)
+        self.decision.events += decision.events
+        self.decision.effects += decision.effects
+
+    def later(self, when_us: int, due: Due, subject: str, epoch: Epoch) -> None:
+        """Put an entry back."""
+        self.state.queue.add(BootUs(when_us), due, subject, epoch=epoch)
+
+
+def wake(state: State, now: Now) -> Decision:
+    """Do what is due."""
+    work = _Wake(state, now)
+    for _ in range(ENTRIES_MAX):
+        entry = state.queue.pop_due(now.boot_us)
+        if entry is None:
+            break
+        _, due, subject, epoch = entry
+        if subject in work.touched and due is not Due.RELEASE:
+            work.later(now.boot_us + MS, due, subject, epoch)
+            continue
+        _look(work, due, subject, epoch)
+        if len(work.renewals) >= RENEWALS_MAX:
+            break
+    return _renewed(work)
+
+
+def _look(work: _Wake, due: Due, subject: str, epoch: Epoch) -> None:
+    if due is Due.ANCHOR:
+        _anchor(work, AnchorId(subject))
+    elif due is Due.ENVELOPE:
+        _envelope(work, DomainName(subject))
+    elif due is Due.RELEASE:
+        _release(work, SessionId(subject), epoch)
+    else:
+        session = work.state.sessions.get(SessionId(subject))
+        if session is not None:
+            _HANDLERS[due](work, session, epoch)
+
+
+def _renewed(work: _Wake) -> Decision:
+    if work.renewals:
+        renewed = LeasesRenewed(renewals=tuple(work.renewals), boot_us=work.now.boot_us)
+        # First, so that a session that a later entry ends was renewed before it ended, not after.
+        work.decision.events.insert(0, renewed)
+        work.decision.effects.insert(0, RenewSteering(renewals=tuple(work.steering)))
+    return work.decision
+
+
+def _release(work: _Wake, session_id: SessionId, epoch: Epoch) -> None:
+    session = work.state.sessions.get(session_id)
+    lease = session.lease_of(epoch) if session is not None else None
+    if lease is not None and lease.live:
+        return  # a term began and granted the reservation anew: its end puts the entry back
+    reservation = work.state.ledger.reservations.get((session_id, epoch))
+    if reservation is None:
+        return
+    if reservation.hold_us > work.now.boot_us:
+        work.later(reservation.hold_us, Due.RELEASE, session_id, epoch)
+        return
+    event = ReservationReleased(session=session_id, anchor=reservation.anchor, epoch=epoch, boot_us=work.now.boot_us)
+    work.decision.events.append(event)
+
+
+def _renew(work: _Wake, session: Session, epoch: Epoch) -> None:
+    lease = session.lease_of(epoch)
+    if lease is None or lease.phase is not LeasePhase.GRANTED or not session.available:
+        return
+    state, now = work.state, work.now
+    if lease.deadline_us <= now.boot_us:
+        return  # too late to renew: the expiry decides
+    if state.entitled is not None and session.client not in state.entitled:
+        work.add(session.session, ended(state, session, StatusInfo.NETWORK_TERMINATED, now))
+        return
+    anchor = state.catalogue.anchors.get(lease.anchor)
+    if anchor is None or anchor.state in {AnchorState.LOST, AnchorState.UNKNOWN}:
+        work.later(now.boot_us + state.settings.lease.lease_ms * MS // 12, Due.RENEW, session.session, epoch)
+        return
+    granted_ms = lease_ms(state, session.ends_us, now)
+    deadline_us = now.after(granted_ms * MS)
+    if deadline_us <= lease.deadline_us:
+        return  # it lasts to the end of the session already
+    work.renewals.append(Renewal(session=session.session, epoch=epoch, renewal=lease.renewal + 1, lease_ms=granted_ms))
+    work.touched.add(session.session)
+    if lease is not session.target:
+        work.steering.append(SteeringRenewal(session=session.session, epoch=epoch, deadline_us=deadline_us))
+
+
+def _expire(work: _Wake, session: Session, epoch: Epoch) -> None:
+    lease = session.lease_of(epoch)
+    if lease is None or not lease.live:
+        return
+    if lease.deadline_us > work.now.boot_us:
+        work.later(lease.deadline_us, Due.EXPIRE, session.session, epoch)
+        return
+    if lease is session.source:
+        work.add(session.session, drain_cut(work.state, session, work.now))
+    elif lease is session.target:
+        work.add(session.session, failed(work.state, session, "the target's COMMIT expired", work.now))
+    else:
+        work.add(session.session, _served_out(work, session, lease))
+
+
+def _served_out(work: _Wake, session: Session, lease: Lease) -> Decision:
+    """Return what becomes of a session whose serving COMMIT has expired."""
+    state, now = work.state, work.now
+    if session.ends_us <= now.boot_us:
+        return ended(state, session, StatusInfo.DURATION_EXPIRED, now)
+    anchor = state.catalogue.anchors.get(lease.anchor)
+    if anchor is None or anchor.state is AnchorState.LOST:
+        return ended(state, session, StatusInfo.ANCHOR_LOST, now)
+    # The controller slept through the renewal. The reservation is still held: grant it anew.
+    again = grant_again(state, session, lease, now, cause="RECOVERY", n=session.n + 1)
+    if again.lease_ms < 1:
+        work.later(session.ends_us, Due.EXPIRE, session.session, lease.epoch)
+        return Decision()
+    over = lease_over(session, lease, now, cause="")
+    return Decision(events=[over, again], effects=[InstallSteering(session=session.session, epoch=again.epoch)])
+
+
+def _session_end(work: _Wake, session: Session, epoch: Epoch) -> None:
+    if not session.available:
+        return
+    if session.ends_us > work.now.boot_us:
+        work.later(session.ends_us, Due.SESSION_END, session.session, epoch)
+        return
+    work.add(session.session, ended(work.state, session, StatusInfo.DURATION_EXPIRED, work.now))
+
+
+def _relocation(work: _Wake, session: Session, epoch: Epoch) -> None:
+    if not session.available:
+        return
+    state, now, relocation = work.state, work.now, session.relocation
+    if relocation is not None and relocation.under_way:
+        due_us = relocation.since_us + state.settings.prepare_ms_max * MS
+        if now.boot_us < due_us:
+            work.later(due_us, Due.RELOCATION, session.session, epoch)
+        else:
+            message = f"{relocation.phase.value} for longer than {state.settings.prepare_ms_max} ms"
+            work.add(session.session, failed(state, session, message, now))
+        return
+    cause = must_leave(state, session, now)
+    if cause is not None and (session.source is None or cause is RelocationCause.ANCHOR_LOST):
+        _leave(work, session, cause)
+
+
+def _leave(work: _Wake, session: Session, cause: RelocationCause) -> None:
+    """Begin a relocation that must happen; the second grant of a wake waits for the first to be counted."""
+    state, now = work.state, work.now
+    if work.granted:
+        work.later(now.boot_us + 1, Due.RELOCATION, session.session, NO_EPOCH)
+        return
+    decision = begun(state, session, cause, now)
+    work.granted = any(isinstance(event, CommitGranted) for event in decision.events)
+    relocation = session.relocation
+    if not work.granted and relocation is not None and relocation.cause is cause and relocation.failures:
+        # It failed before for want of a target, and still does: nothing has happened, so nothing is recorded.
+        wait_ms = state.settings.retry_ms << min(relocation.failures, RETRY_DOUBLINGS_MAX)
+        work.later(now.boot_us + wait_ms * MS, Due.RELOCATION, session.session, NO_EPOCH)
+        return
+    work.add(session.session, decision)
+
+
+def _anchor(work: _Wake, anchor_id: AnchorId) -> None:
+    state, now = work.state, work.now
+    anchor = state.catalogue.anchors.get(anchor_id)
+    if anchor is None or anchor.state in {AnchorState.LOST, AnchorState.UNKNOWN}:
+        return
+    lost_us = state.heard_us.get(anchor_id, BootUs(0)) + state.settings.anchor_lost_ms * MS
+    if lost_us > now.boot_us:
+        work.later(lost_us, Due.ANCHOR, anchor_id, NO_EPOCH)
+        return
+    event = AnchorStateChanged(anchor=anchor_id, state=AnchorState.LOST, cause="HEARTBEATS_MISSED", boot_us=now.boot_us)
+    work.add(anchor_id, Decision(events=[event]))
+
+
+def _envelope(work: _Wake, domain: DomainName) -> None:
+    """Look at every session whose path crosses a domain whose envelope is new or over."""
+    for session in work.state.sessions.values():
+        if session.available and session.lease is not None and domain in session.lease.domains:
+            work.later(work.now.boot_us + 1, Due.RELOCATION, session.session, NO_EPOCH)
+
+
+def _forget(work: _Wake, session: Session, epoch: Epoch) -> None:
+    if session.available:
+        return
+    if any((session.session, lease.epoch) in work.state.ledger.reservations for lease in session.leases):
+        work.later(work.now.boot_us + work.state.settings.kept_ms * MS, Due.FORGET, session.session, epoch)
+        return
+    work.add(session.session, Decision(events=[SessionForgotten(session=session.session)]))
+
+
+_HANDLERS: Final[Mapping[Due, Callable[[_Wake, Session, Epoch], None]]] = MappingProxyType(
+    {
+        Due.EXPIRE: _expire,
+        Due.SESSION_END: _session_end,
+        Due.RELOCATION: _relocation,
+        Due.RENEW: _renew,
+        Due.FORGET: _forget,
+    }
+)

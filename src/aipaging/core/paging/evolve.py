@@ -1,0 +1,362 @@
+"""What each event makes of the state: the only place that changes it.
+
+Nothing here decides, refuses or asks the time; replaying the same events gives the same state. An event that does
+not fit raises `IllegalTransitionError` before anything is changed.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, Final
+
+from aipaging.core.anchor.catalogue import AnchorState
+from aipaging.core.foundation.epoch import Epoch
+from aipaging.core.foundation.errors import IllegalTransitionError
+from aipaging.core.foundation.names import SessionId
+from aipaging.core.foundation.time import MS, BootUs, stretched_us
+from aipaging.core.lease import machine as lease_machine
+from aipaging.core.lease.expiry import Due, ExpiryQueue
+from aipaging.core.lease.ledger import Reservation
+from aipaging.core.lease.machine import Lease, LeasePhase, LeaseVerb
+from aipaging.core.paging import events as e
+from aipaging.core.paging import evolve_catalogue as catalogue
+from aipaging.core.paging import session_machine
+from aipaging.core.paging.relocation_machine import RelocationPhase
+from aipaging.core.paging.session_machine import SessionPhase, SessionVerb
+from aipaging.core.paging.state import Relocation, Session, State
+
+RENEW_AT_NUMERATOR: Final = 5
+RENEW_AT_DENOMINATOR: Final = 12
+"""Renew after 5/12 of a lease: the middle of the window from T/3 to T/2."""
+
+
+def _term_started(state: State, event: e.TermStarted) -> None:
+    lease = event.settings.lease
+    held_us = BootUs(
+        event.boot_us + stretched_us(event.settings.lease_ms_max * MS, lease.drift_ppm) + lease.grace_ms * MS
+    )
+    state.term = event.term
+    state.settings = event.settings
+    state.queue = ExpiryQueue()
+    # Instants of an earlier boot mean nothing now: what was granted is void for steering until granted again, and
+    # held for capacity as long as the longest lease could still be believed in somewhere.
+    for (holder, epoch), reservation in list(state.ledger.reservations.items()):
+        state.ledger.reservations[holder, epoch] = replace(reservation, hold_us=held_us)
+        state.queue.add(held_us, Due.RELEASE, holder, epoch=epoch)
+    for session in list(state.sessions.values()):
+        elapsed_us = max(0, event.wall_us - session.requested_wall_us)
+        ends_us = BootUs(event.boot_us + max(0, session.duration_ms * MS - elapsed_us))
+        state.sessions[session.session] = replace(
+            session,
+            ends_us=ends_us,
+            lease=_void(session.lease, event.boot_us),
+            target=_void(session.target, event.boot_us),
+            source=_void(session.source, event.boot_us),
+        )
+        if session.available:
+            state.queue.add(ends_us, Due.SESSION_END, session.session)
+            if session.lease and state.catalogue.anchors[session.lease.anchor].state is not AnchorState.READY:
+                state.queue.add(event.boot_us, Due.RELOCATION, session.session)
+        else:
+            state.queue.add(BootUs(event.boot_us + event.settings.kept_ms * MS), Due.FORGET, session.session)
+    for envelope in state.catalogue.envelopes.values():
+        catalogue.until_over(state, envelope, event.boot_us, event.wall_us)
+    for anchor in state.catalogue.anchors:
+        _heard(state, e.HeartbeatSeen(anchor=anchor, boot_us=event.boot_us))
+        state.queue.add(BootUs(event.boot_us + event.settings.anchor_lost_ms * MS), Due.ANCHOR, anchor)
+
+
+def _void(lease: Lease | None, boot_us: BootUs) -> Lease | None:
+    return replace(lease, granted_us=boot_us, deadline_us=boot_us) if lease else None
+
+
+def _session_requested(state: State, event: e.SessionRequested) -> None:
+    duration_ms = event.intent.duration_s * 1000
+    ends_us = BootUs(event.boot_us + duration_ms * MS)
+    state.sessions[event.session] = Session(
+        session=event.session,
+        tenant=event.tenant,
+        client=event.client,
+        aisi=event.aisi,
+        intent=event.intent,
+        token_id=event.token_id,
+        phase=SessionPhase.REQUESTED,
+        requested_wall_us=event.wall_us,
+        duration_ms=duration_ms,
+        ends_us=ends_us,
+    )
+    state.queue.add(ends_us, Due.SESSION_END, event.session)
+
+
+def _session_refused(state: State, event: e.SessionRefused) -> None:
+    """Leave evidence only: a refused session holds nothing."""
+
+
+def _commit_granted(state: State, event: e.CommitGranted) -> None:
+    session = state.sessions[event.session]
+    lease = Lease(
+        anchor=event.anchor,
+        domains=event.domains,
+        epoch=event.epoch,
+        phase=LeasePhase.GRANTED,
+        rate_mrps=event.rate_mrps,
+        granted_us=event.boot_us,
+        deadline_us=BootUs(event.boot_us + event.lease_ms * MS),
+        bound=event.bound,
+        envelopes=event.envelopes,
+    )
+    if session.relocation and session.relocation.under_way and event.cause == "RELOCATION":
+        session = replace(session, target=lease, n=event.epoch.n)
+    else:
+        if session.phase is SessionPhase.REQUESTED:
+            session = replace(session, phase=session_machine.advance(session.phase, SessionVerb.ADMIT))
+            state.live += 1
+        session = replace(session, lease=lease, n=event.epoch.n)
+        _serve_from(state, session)
+    reservation = Reservation(event.anchor, event.domains, event.rate_mrps, event.boot_us)
+    state.ledger.reserve(event.session, event.epoch, reservation)
+    state.sessions[event.session] = session
+    _arm(state, event.session, lease)
+
+
+def _serve_from(state: State, session: Session) -> None:
+    """Index the session under the anchor that serves it."""
+    before = state.sessions[session.session].lease
+    if before is not None:
+        state.on_anchor.get(before.anchor, {}).pop(session.session, None)
+    if session.lease is not None and session.available:
+        state.on_anchor.setdefault(session.lease.anchor, {})[session.session] = None
+
+
+def _arm(state: State, session: SessionId, lease: Lease) -> None:
+    state.queue.add(lease.deadline_us, Due.EXPIRE, session, epoch=lease.epoch)
+    arm_renewal(state, session, lease)
+
+
+def arm_renewal(state: State, session: SessionId, lease: Lease) -> None:
+    """Put the lease's next renewal on the agenda."""
+    lease_us = lease.deadline_us - lease.granted_us
+    renew_us = BootUs(lease.granted_us + lease_us * RENEW_AT_NUMERATOR // RENEW_AT_DENOMINATOR)
+    state.queue.add(renew_us, Due.RENEW, session, epoch=lease.epoch)
+
+
+def _with_lease(session: Session, lease: Lease) -> Session:
+    """Return the session with the lease of that epoch replaced."""
+    if session.lease is not None and session.lease.epoch == lease.epoch:
+        return replace(session, lease=lease)
+    if session.target is not None and session.target.epoch == lease.epoch:
+        return replace(session, target=lease)
+    return replace(session, source=lease)
+
+
+def _leases_renewed(state: State, event: e.LeasesRenewed) -> None:
+    for renewal in event.renewals:
+        session = state.sessions[renewal.session]
+        lease = _held(session, renewal.epoch)
+        renewed = replace(
+            lease,
+            phase=lease_machine.advance(lease.phase, LeaseVerb.RENEW),
+            granted_us=event.boot_us,
+            deadline_us=BootUs(event.boot_us + renewal.lease_ms * MS),
+            renewal=renewal.renewal,
+        )
+        state.sessions[renewal.session] = _with_lease(session, renewed)
+        arm_renewal(state, renewal.session, renewed)
+
+
+def _leases_regranted(state: State, event: e.LeasesRegranted) -> None:
+    for regrant in event.regrants:
+        session = state.sessions[regrant.session]
+        before = session.lease
+        if before is None:
+            raise IllegalTransitionError(machine="lease", phase="NONE", event="REGRANT")
+        lease = replace(
+            before,
+            epoch=regrant.epoch,
+            phase=LeasePhase.GRANTED,
+            granted_us=event.boot_us,
+            deadline_us=BootUs(event.boot_us + regrant.lease_ms * MS),
+            renewal=0,
+        )
+        state.ledger.move(regrant.session, before.epoch, regrant.epoch)
+        state.sessions[regrant.session] = replace(session, lease=lease, n=regrant.epoch.n)
+        _arm(state, regrant.session, lease)
+
+
+def _held(session: Session, epoch: Epoch) -> Lease:
+    lease = session.lease_of(epoch)
+    if lease is None:
+        raise IllegalTransitionError(machine="lease", phase="NONE", event=f"epoch {epoch}")
+    return lease
+
+
+def _finish(state: State, session_id: SessionId, epoch: Epoch, verb: LeaseVerb) -> None:
+    """End a lease and keep its reservation until the last holder has let go."""
+    session = state.sessions[session_id]
+    lease = _held(session, epoch)
+    ended = replace(lease, phase=lease_machine.advance(lease.phase, verb))
+    release_us = state.settings.lease.release_us(lease.granted_us, lease.deadline_us)
+    kept_us = state.ledger.hold(session_id, epoch, release_us)
+    state.queue.add(kept_us, Due.RELEASE, session_id, epoch=epoch)
+    session = _with_lease(session, ended)
+    if session.target is not None and session.target.epoch == epoch:
+        session = replace(session, target=None)
+    if session.source is not None and session.source.epoch == epoch:
+        session = replace(session, source=None)
+    state.sessions[session_id] = session
+
+
+def _commit_revoked(state: State, event: e.CommitRevoked) -> None:
+    _finish(state, event.session, event.epoch, LeaseVerb.REVOKE)
+
+
+def _commit_expired(state: State, event: e.CommitExpired) -> None:
+    _finish(state, event.session, event.epoch, LeaseVerb.EXPIRE)
+
+
+def _commit_draining(state: State, event: e.CommitDraining) -> None:
+    session = state.sessions[event.session]
+    lease = _held(session, event.epoch)
+    drained_us = BootUs(event.boot_us + event.drain_ms * MS)
+    draining = replace(
+        lease,
+        phase=lease_machine.advance(lease.phase, LeaseVerb.DRAIN),
+        # Holders may still believe in the deadline that they were told; draining never ends before it.
+        deadline_us=max(lease.deadline_us, drained_us),
+    )
+    state.sessions[event.session] = _with_lease(session, draining)
+    state.queue.add(draining.deadline_us, Due.EXPIRE, event.session, epoch=event.epoch)
+
+
+def _steer_installed(state: State, event: e.SteerInstalled) -> None:
+    """Leave evidence only: which gateway holds an epoch is known from its deadline."""
+
+
+def _reservation_released(state: State, event: e.ReservationReleased) -> None:
+    state.ledger.release(event.session, event.epoch)
+
+
+def _relocation_advanced(state: State, event: e.RelocationAdvanced) -> None:
+    session = state.sessions[event.session]
+    before = session.relocation.failures if session.relocation else 0
+    relocation = Relocation(
+        number=event.number,
+        phase=event.phase,
+        cause=event.cause,
+        source=event.source,
+        target=event.target,
+        message=event.message,
+        since_us=event.boot_us,
+        failures=_failures(event.phase, before),
+    )
+    session = replace(session, relocation=relocation)
+    if event.phase is RelocationPhase.SWITCHED:
+        session = replace(session, lease=session.target, source=session.lease, target=None)
+        _serve_from(state, session)
+    state.sessions[event.session] = session
+    _look_again(state, relocation, event)
+
+
+def _failures(phase: RelocationPhase, before: int) -> int:
+    if phase is RelocationPhase.FAILED:
+        return before + 1
+    return 0 if phase is RelocationPhase.SWITCHED else before
+
+
+def _look_again(state: State, relocation: Relocation, event: e.RelocationAdvanced) -> None:
+    """Put the relocation's time limit, or its retry, on the agenda."""
+    wait_ms = {
+        RelocationPhase.SWITCHED: 0,
+        RelocationPhase.SOURCE_RELEASED: 0,
+        RelocationPhase.FAILED: state.settings.retry_ms,
+    }.get(relocation.phase, state.settings.prepare_ms_max)
+    state.queue.add(BootUs(event.boot_us + wait_ms * MS), Due.RELOCATION, event.session)
+
+
+def _session_extended(state: State, event: e.SessionExtended) -> None:
+    session = state.sessions[event.session]
+    longer_us = (event.duration_ms - session.duration_ms) * MS
+    session = replace(
+        session,
+        phase=session_machine.advance(session.phase, SessionVerb.EXTEND),
+        duration_ms=event.duration_ms,
+        ends_us=BootUs(session.ends_us + longer_us),
+    )
+    state.sessions[event.session] = session
+    state.queue.add(session.ends_us, Due.SESSION_END, event.session)
+    if session.lease is not None:
+        # A lease that was cut short at the old end of the session wants renewing now.
+        state.queue.add(event.boot_us, Due.RENEW, event.session, epoch=session.lease.epoch)
+
+
+def _session_ended(state: State, event: e.SessionEnded) -> None:
+    session = state.sessions[event.session]
+    ended = replace(
+        session,
+        phase=session_machine.advance(session.phase, SessionVerb.END),
+        status_info=event.status_info,
+        ended_wall_us=event.wall_us,
+    )
+    _serve_from(state, ended)
+    state.sessions[event.session] = ended
+    state.live -= 1
+    state.queue.add(BootUs(event.boot_us + state.settings.kept_ms * MS), Due.FORGET, event.session)
+
+
+def _client_moved(state: State, event: e.ClientMoved) -> None:
+    session = state.sessions[event.session]
+    state.sessions[event.session] = replace(session, intent=replace(session.intent, place=event.place))
+    state.queue.add(event.boot_us, Due.RELOCATION, event.session)
+
+
+def _session_forgotten(state: State, event: e.SessionForgotten) -> None:
+    del state.sessions[event.session]
+
+
+def _heard(state: State, event: e.HeartbeatSeen) -> None:
+    state.heard_us[event.anchor] = event.boot_us
+
+
+def _clients_entitled(state: State, event: e.ClientsEntitled) -> None:
+    state.entitled = frozenset(event.clients)
+
+
+_EVOLVERS: Final[Mapping[type[e.Event], Callable[[State, Any], None]]] = MappingProxyType(
+    {
+        e.TermStarted: _term_started,
+        e.ServiceRegistered: catalogue.service_registered,
+        e.DomainRegistered: catalogue.domain_registered,
+        e.PathRegistered: catalogue.path_registered,
+        e.EnvelopeAccepted: catalogue.envelope_accepted,
+        e.AnchorRegistered: catalogue.anchor_registered,
+        e.AnchorStateChanged: catalogue.anchor_state_changed,
+        e.AnchorRemoved: catalogue.anchor_removed,
+        e.SessionRequested: _session_requested,
+        e.SessionRefused: _session_refused,
+        e.CommitGranted: _commit_granted,
+        e.LeasesRenewed: _leases_renewed,
+        e.LeasesRegranted: _leases_regranted,
+        e.CommitRevoked: _commit_revoked,
+        e.CommitExpired: _commit_expired,
+        e.CommitDraining: _commit_draining,
+        e.SteerInstalled: _steer_installed,
+        e.ReservationReleased: _reservation_released,
+        e.RelocationAdvanced: _relocation_advanced,
+        e.SessionExtended: _session_extended,
+        e.SessionEnded: _session_ended,
+        e.ClientMoved: _client_moved,
+        e.SessionForgotten: _session_forgotten,
+        e.HeartbeatSeen: _heard,
+        e.ClientsEntitled: _clients_entitled,
+    }
+)
+
+
+def evolve(state: State, event: e.Event) -> State:
+    """Apply one event; returns the same state, changed.
+
+    Raises:
+        IllegalTransitionError: The event does not fit; the state is unchanged.
+    """
+    _EVOLVERS[type(event)](state, event)
+    return state

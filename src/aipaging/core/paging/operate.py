@@ -1,0 +1,257 @@
+"""What operators and anchors say: the catalogue, the state of anchors, terms, who is entitled.
+
+Every one that changes something is a transition and leaves a record; saying again what is known leaves none.
+"""
+
+from dataclasses import replace
+
+from aipaging.core.anchor.catalogue import Anchor, AnchorState
+from aipaging.core.foundation.epoch import Epoch
+from aipaging.core.foundation.errors import InvalidInputError, RefusedError
+from aipaging.core.foundation.names import AnchorId
+from aipaging.core.foundation.time import MS, Now
+from aipaging.core.paging.commands import (
+    AcceptEnvelope,
+    ConfirmInstalled,
+    EntitleClients,
+    Heartbeat,
+    RegisterAnchor,
+    RegisterDomain,
+    RegisterPath,
+    RegisterService,
+    RemoveAnchor,
+    SetAnchorState,
+    StartTerm,
+)
+from aipaging.core.paging.decision import Decision
+from aipaging.core.paging.effects import PlaceAnchors, ReconcileSteering
+from aipaging.core.paging.ending import advanced, lease_over
+from aipaging.core.paging.events import (
+    AnchorRegistered,
+    AnchorRemoved,
+    AnchorStateChanged,
+    ClientsEntitled,
+    CommitExpired,
+    DomainRegistered,
+    EnvelopeAccepted,
+    Event,
+    HeartbeatSeen,
+    LeasesRegranted,
+    PathRegistered,
+    Regrant,
+    ServiceRegistered,
+    SessionEnded,
+    SteerInstalled,
+    TermStarted,
+)
+from aipaging.core.paging.relocation_machine import OVER, RelocationPhase
+from aipaging.core.paging.session_machine import StatusInfo
+from aipaging.core.paging.state import Session, State
+
+REGRANTS_MAX = 1024
+"""Grants in one batch record: its leaves stay below a megabyte."""
+
+
+def start_term(state: State, command: StartTerm, now: Now) -> Decision:
+    """Begin a leadership: everything that was granted before is granted anew or ended, under higher epochs."""
+    term = state.term + 1
+    decision = Decision(
+        events=[
+            TermStarted(
+                term=term,
+                previous_term=state.term,
+                settings=command.settings,
+                boot_us=now.boot_us,
+                wall_us=now.wall_us,
+                software=command.software,
+            )
+        ],
+        effects=[PlaceAnchors(), ReconcileSteering(term=term)],
+    )
+    regrants: list[Regrant] = []
+    for session in state.sessions.values():
+        if session.available:
+            decision.events += _called_off(session, now)
+            left_ms = _left_ms(session, now)
+            if left_ms < 1 or session.lease is None:
+                decision.events += _outlived(session, now)
+            else:
+                lease_ms = min(command.settings.lease.lease_ms, left_ms)
+                epoch = Epoch(term, session.n + 1)
+                regrants.append(
+                    Regrant(session=session.session, anchor=session.lease.anchor, epoch=epoch, lease_ms=lease_ms)
+                )
+    for first in range(0, len(regrants), REGRANTS_MAX):
+        batch = tuple(regrants[first : first + REGRANTS_MAX])
+        decision.events.append(LeasesRegranted(regrants=batch, boot_us=now.boot_us))
+    return decision
+
+
+def _left_ms(session: Session, now: Now) -> int:
+    return session.duration_ms - max(0, now.wall_us - session.requested_wall_us) // MS
+
+
+def _called_off(session: Session, now: Now) -> list[Event]:
+    """Return the end of a relocation that the last term left open."""
+    relocation = session.relocation
+    if relocation is None or relocation.phase in OVER:
+        return []
+    phase = RelocationPhase.FAILED if relocation.under_way else RelocationPhase.SOURCE_RELEASED
+    void = [lease for lease in (session.target, session.source) if lease is not None and lease.live]
+    return [
+        advanced(session, phase, now, message="the controller restarted"),
+        *(CommitExpired(session=session.session, epoch=lease.epoch, boot_us=now.boot_us) for lease in void),
+    ]
+
+
+def _outlived(session: Session, now: Now) -> list[Event]:
+    """Return the end of a session whose duration ran out between two terms."""
+    events: list[Event] = []
+    if session.lease is not None and session.lease.live:
+        void = replace(session.lease, deadline_us=now.boot_us)
+        events.append(lease_over(session, void, now, cause=""))
+    events.append(
+        SessionEnded(
+            session=session.session,
+            status_info=StatusInfo.DURATION_EXPIRED,
+            boot_us=now.boot_us,
+            wall_us=now.wall_us,
+        )
+    )
+    return events
+
+
+def register_service(state: State, command: RegisterService, _now: Now) -> Decision:
+    """Put a service variant into the catalogue."""
+    known = state.catalogue.services.get(command.service.aisi)
+    return Decision() if known == command.service else Decision(events=[ServiceRegistered(service=command.service)])
+
+
+def register_domain(state: State, command: RegisterDomain, _now: Now) -> Decision:
+    """Make a domain known."""
+    known = state.catalogue.domains.get(command.domain.name)
+    return Decision() if known == command.domain else Decision(events=[DomainRegistered(domain=command.domain)])
+
+
+def register_path(state: State, command: RegisterPath, _now: Now) -> Decision:
+    """Make the transport between two domains known."""
+    known = state.catalogue.path_to(command.path.access, command.path.compute)
+    return Decision() if known == command.path else Decision(events=[PathRegistered(path=command.path)])
+
+
+def accept_envelope(state: State, command: AcceptEnvelope, now: Now) -> Decision:
+    """Put an envelope into force; the sessions that it no longer carries are moved when they are looked at next.
+
+    Raises:
+        RefusedError: Its sequence number is not above the one in force (a replay or a rollback).
+    """
+    envelope = command.envelope
+    known = state.catalogue.envelopes.get((envelope.domain, envelope.segment))
+    if known == envelope:
+        return Decision()
+    if known is not None and envelope.sequence <= known.sequence:
+        raise RefusedError(
+            f"the envelope of {envelope.domain} has sequence {envelope.sequence}: above {known.sequence} is expected",
+            code="ENVELOPE_SUPERSEDED",
+            field="sequence",
+        )
+    return Decision(events=[EnvelopeAccepted(envelope=envelope, boot_us=now.boot_us, wall_us=now.wall_us)])
+
+
+def register_anchor(state: State, command: RegisterAnchor, _now: Now) -> Decision:
+    """Make an anchor known.
+
+    Raises:
+        InvalidInputError: Its domain or its service is not known.
+    """
+    anchor = command.anchor
+    if anchor.domain not in state.catalogue.domains:
+        raise InvalidInputError(f"domain {anchor.domain} is not registered", code="NOT_FOUND", field="domain")
+    if anchor.aisi not in state.catalogue.services:
+        raise InvalidInputError(f"service {anchor.aisi} is not registered", code="NOT_FOUND", field="aisi")
+    known = state.catalogue.anchors.get(anchor.anchor)
+    if known is not None and replace(known, state=anchor.state) == anchor:
+        return Decision()
+    return Decision(events=[AnchorRegistered(anchor=anchor)], effects=[PlaceAnchors()])
+
+
+def remove_anchor(state: State, command: RemoveAnchor, _now: Now) -> Decision:
+    """Take an anchor out of the catalogue.
+
+    Raises:
+        RefusedError: Sessions are on it, or its capacity is still held.
+    """
+    _known(state, command.anchor)
+    if state.on_anchor.get(command.anchor) or state.ledger.anchor_mrps(command.anchor):
+        raise RefusedError(
+            f"anchor {command.anchor} still holds sessions or reservations: drain it and wait",
+            code="INCOMPATIBLE_STATE",
+        )
+    return Decision(events=[AnchorRemoved(anchor=command.anchor)], effects=[PlaceAnchors()])
+
+
+def set_anchor_state(state: State, command: SetAnchorState, now: Now) -> Decision:
+    """Drain an anchor, or let it take sessions again.
+
+    Raises:
+        RefusedError: It cannot be set READY while it is not heard of.
+    """
+    anchor = _known(state, command.anchor)
+    if command.state not in {AnchorState.READY, AnchorState.DRAINING}:
+        raise RefusedError("an operator sets READY or DRAINING; the rest is observed", code="INVALID_ARGUMENT")
+    if command.state is AnchorState.READY and anchor.state is not AnchorState.DRAINING:
+        raise RefusedError(f"anchor {anchor.anchor} is {anchor.state.value}, not DRAINING", code="INCOMPATIBLE_STATE")
+    return _state_changed(anchor, command.state, command.cause, now)
+
+
+def heartbeat(state: State, command: Heartbeat, now: Now) -> Decision:
+    """Take note of an anchor, and of what it says of itself.
+
+    An operator's DRAINING stays until the operator ends it; a sidecar cannot talk itself out of it.
+    """
+    anchor = _known(state, command.anchor)
+    decision = Decision(events=[HeartbeatSeen(anchor=anchor.anchor, boot_us=now.boot_us)])
+    said = command.state
+    if said is anchor.state or (anchor.state is AnchorState.DRAINING and said is AnchorState.READY):
+        return decision
+    cause = "UPSTREAM_UNHEALTHY" if said is AnchorState.LOST else "HEARTBEAT"
+    changed = _state_changed(anchor, said, cause, now)
+    decision.events += changed.events
+    decision.effects += changed.effects
+    return decision
+
+
+def _state_changed(anchor: Anchor, to: AnchorState, cause: str, now: Now) -> Decision:
+    """Return the change; the sessions on the anchor are moved one after the other when they are looked at next."""
+    if anchor.state is to:
+        return Decision()
+    return Decision(events=[AnchorStateChanged(anchor=anchor.anchor, state=to, cause=cause, boot_us=now.boot_us)])
+
+
+def _known(state: State, anchor: AnchorId) -> Anchor:
+    known = state.catalogue.anchors.get(anchor)
+    if known is None:
+        raise InvalidInputError(f"there is no anchor {anchor}", code="NOT_FOUND", field="anchorId")
+    return known
+
+
+def confirm_installed(state: State, command: ConfirmInstalled, now: Now) -> Decision:
+    """Record that a gateway takes up an epoch.
+
+    Raises:
+        RefusedError: The epoch is not live, so nothing may be steered by it (`NO_COMMIT`).
+    """
+    session = state.sessions.get(command.session)
+    lease = session.lease_of(command.epoch) if session is not None else None
+    if lease is None or not lease.live or lease.anchor != command.anchor or lease.deadline_us <= now.boot_us:
+        raise RefusedError(f"epoch {command.epoch} of {command.session} is not live", code="NO_COMMIT")
+    return Decision(
+        events=[
+            SteerInstalled(session=command.session, anchor=command.anchor, epoch=command.epoch, gateway=command.gateway)
+        ]
+    )
+
+
+def entitle_clients(_state: State, command: EntitleClients, _now: Now) -> Decision:
+    """Say who may hold sessions."""
+    return Decision(events=[ClientsEntitled(clients=command.clients)])

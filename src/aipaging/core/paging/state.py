@@ -1,0 +1,158 @@
+"""The state of the control plane.
+
+It is changed in one place only, `core.paging.evolve`, and only by events; `step` reads it. The expiry queue is an
+agenda, not a fact: it is derived from the sessions, and popping it decides nothing.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from aipaging.core.anchor.catalogue import Catalogue
+from aipaging.core.anchor.intent import Intent
+from aipaging.core.foundation.epoch import Epoch
+from aipaging.core.foundation.errors import InvalidInputError, RefusedError
+from aipaging.core.foundation.names import AnchorId, ClientId, DomainName, ServiceUri, SessionId, TenantId
+from aipaging.core.foundation.time import BootUs, WallUs
+from aipaging.core.lease.expiry import ExpiryQueue
+from aipaging.core.lease.ledger import Ledger
+from aipaging.core.lease.machine import Lease
+from aipaging.core.paging.relocation_machine import UNDER_WAY, RelocationCause, RelocationPhase
+from aipaging.core.paging.session_machine import SessionPhase, StatusInfo
+from aipaging.core.paging.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relocation:
+    """The latest relocation of a session; `failures` counts those that failed one after the other before it."""
+
+    number: int
+    phase: RelocationPhase
+    cause: RelocationCause
+    source: AnchorId
+    target: AnchorId
+    message: str
+    since_us: BootUs
+    failures: int = 0
+
+    @property
+    def under_way(self) -> bool:
+        """Whether it may still fail, the source serving."""
+        return self.phase in UNDER_WAY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """One session.
+
+    Attributes:
+        session: Its id.
+        tenant: Who the reservation belongs to.
+        client: Who asked.
+        aisi: The service it was resolved to.
+        intent: What was asked for.
+        token_id: `jti` of its AIST.
+        phase: Where it stands.
+        status_info: Why it is UNAVAILABLE, or None.
+        requested_wall_us: When it was asked for, wall clock.
+        ended_wall_us: When it ended, wall clock, or None.
+        duration_ms: How long it may last from then on.
+        ends_us: When it ends unless extended, boot clock.
+        n: The highest `n` of its epochs.
+        lease: The COMMIT that serves, or None before the grant.
+        target: The COMMIT of a relocation's target before the switch, or None.
+        source: The COMMIT of a relocation's source after the switch, while it drains, or None.
+        relocation: The latest relocation, or None.
+    """
+
+    session: SessionId
+    tenant: TenantId
+    client: ClientId
+    aisi: ServiceUri
+    intent: Intent
+    token_id: str
+    phase: SessionPhase
+    status_info: StatusInfo | None = None
+    requested_wall_us: WallUs
+    ended_wall_us: WallUs | None = None
+    duration_ms: int
+    ends_us: BootUs
+    n: int = 0
+    lease: Lease | None = None
+    target: Lease | None = None
+    source: Lease | None = None
+    relocation: Relocation | None = None
+
+    @property
+    def available(self) -> bool:
+        """Whether it may be used."""
+        return self.phase is SessionPhase.AVAILABLE
+
+    @property
+    def leases(self) -> Iterator[Lease]:
+        """Its COMMITs that may still be live."""
+        return (lease for lease in (self.lease, self.target, self.source) if lease is not None)
+
+    def lease_of(self, epoch: Epoch) -> Lease | None:
+        """Return the COMMIT of the epoch, if the session still holds it."""
+        return next((lease for lease in self.leases if lease.epoch == epoch), None)
+
+
+@dataclass(slots=True)
+class State:
+    """Everything that the control plane knows."""
+
+    term: int = 0
+    settings: Settings = field(default_factory=Settings)
+    catalogue: Catalogue = field(default_factory=Catalogue)
+    sessions: dict[SessionId, Session] = field(default_factory=dict)
+    ledger: Ledger = field(default_factory=Ledger)
+    live: int = 0
+    on_anchor: dict[AnchorId, dict[SessionId, None]] = field(default_factory=dict)
+    heard_us: dict[AnchorId, BootUs] = field(default_factory=dict)
+    entitled: frozenset[ClientId] | None = None
+    queue: ExpiryQueue = field(default_factory=ExpiryQueue)
+
+    def session(self, session: SessionId) -> Session:
+        """Return a session.
+
+        Raises:
+            InvalidInputError: There is none of that id (`NOT_FOUND`).
+        """
+        found = self.sessions.get(session)
+        if found is None:
+            raise InvalidInputError(f"there is no session {session}", code="NOT_FOUND", field="sessionId")
+        return found
+
+    def available(self, session: SessionId) -> Session:
+        """Return a session that may be used.
+
+        Raises:
+            InvalidInputError: There is none of that id (`NOT_FOUND`).
+            RefusedError: It is not AVAILABLE (`INCOMPATIBLE_STATE`).
+        """
+        found = self.session(session)
+        if not found.available:
+            raise RefusedError(
+                f"session {session} is {found.phase.value}: only an AVAILABLE one can be changed",
+                code="INCOMPATIBLE_STATE",
+            )
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class OthersReserved:
+    """The ledger, less what one session holds itself."""
+
+    ledger: Ledger
+    session: SessionId
+    rate_mrps: int
+
+    def anchor_mrps(self, anchor: AnchorId) -> int:
+        """Return the rate that others have reserved at the anchor."""
+        own = self.rate_mrps if self.ledger.holds_anchor(self.session, anchor) else 0
+        return self.ledger.anchor_mrps(anchor) - own
+
+    def domain_mrps(self, domain: DomainName) -> int:
+        """Return the rate that others have reserved in the domain."""
+        own = self.rate_mrps if self.ledger.holds_domain(self.session, domain) else 0
+        return self.ledger.domain_mrps(domain) - own
