@@ -1,0 +1,1 @@
+"""What the two upstream servers that ship with the project share: a listener and the OpenAI error form."""
