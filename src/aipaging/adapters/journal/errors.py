@@ -3,11 +3,12 @@
 from aipaging.core.foundation.errors import AipagingError, UnavailableError, Who
 
 
-def journal_full(where: str) -> UnavailableError:
-    """Return the error for an append that found no space."""
+def journal_full(where: str, *, restrictive: bool = False) -> UnavailableError:
+    """Return the error for an append that found no space; `restrictive` ones found none kept aside either."""
+    aside = "not even in the space kept aside" if restrictive else "revocations go into the space kept aside"
     return UnavailableError(
-        f"{where}: no space left. Nothing is admitted until the operator frees space; leases already granted run out "
-        "by themselves, and revocations are still recorded in the space kept aside",
+        f"{where}: no space left, {aside}. Nothing is admitted until the operator frees space; leases already granted "
+        "run out by themselves",
         code="JOURNAL_FULL",
     )
 

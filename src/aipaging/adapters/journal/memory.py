@@ -14,7 +14,7 @@ from aipaging.adapters.journal.errors import (
     journal_locked,
     session_erased,
 )
-from aipaging.core.evidence.log import EMPTY_LOG, LogHead, parse_checkpoint, resumed
+from aipaging.core.evidence.log import EMPTY_LOG, LogHead, noted_checkpoint, resumed
 from aipaging.core.evidence.record import SealedEntry
 from aipaging.core.foundation.errors import UnverifiedError
 from aipaging.core.foundation.names import SessionId
@@ -58,7 +58,7 @@ class MemoryJournal:
             raise journal_locked("the memory journal", "another journal")
         newest = self.checkpoint()
         try:
-            checkpoint = parse_checkpoint(newest.partition("\n\n")[0] + "\n") if newest else None
+            checkpoint = noted_checkpoint(newest) if newest else None
             head = resumed(EMPTY_LOG, [entry.record for entry in self.disk.entries], checkpoint)
         except UnverifiedError as error:
             raise journal_corrupt("the memory journal", error.message) from error
@@ -86,7 +86,7 @@ class MemoryJournal:
             raise journal_io("the memory journal", "a failure was ordered")
         if disk.full:
             if not restrictive or records > disk.reserve:
-                raise journal_full("the memory journal")
+                raise journal_full("the memory journal", restrictive=restrictive)
             disk.reserve -= records
 
     def read(self, first_seq: int) -> Iterator[SealedEntry]:

@@ -80,6 +80,15 @@ def parse_checkpoint(body: str) -> Checkpoint:
     return Checkpoint(origin=origin, size=size, root=root)
 
 
+def noted_checkpoint(note: str) -> Checkpoint:
+    """Return what a signed note says as a checkpoint, without judging its signatures.
+
+    Raises:
+        UnverifiedError: It is not a note with a checkpoint.
+    """
+    return parse_checkpoint(note.rpartition("\n\n")[0] + "\n")
+
+
 class Sealer:
     """Gives records their place in the log.
 

@@ -14,6 +14,12 @@ from typing import Final, TypeAlias
 HASH_BYTES: Final = 32
 """SHA-256, the only hash of RFC 9162 logs that C2SP tiles allow."""
 
+TILE_HEIGHT: Final = 8
+"""C2SP tlog-tiles cuts the tree into tiles of this height: 256 hashes, 8,192 bytes."""
+
+CompletedTile: TypeAlias = tuple[int, int, bytes]
+"""`(level, index, root)`: the hash at `index` of the row of tiles at `level` (1 is the first above the leaves)."""
+
 SubtreeHash: TypeAlias = Callable[[int, int], bytes]
 """`(level, index)` -> root of the perfect subtree of the 2**level leaves that begin at index * 2**level."""
 
@@ -42,15 +48,23 @@ class Frontier:
 
     def extended(self, leaf_hashes: Iterable[bytes]) -> "Frontier":
         """Return the tree with further leaves."""
+        return self.grown(leaf_hashes)[0]
+
+    def grown(self, leaf_hashes: Iterable[bytes]) -> "tuple[Frontier, list[CompletedTile]]":
+        """Return the tree with further leaves, and the tiles that they completed, as `(level, index, root)`."""
         nodes, size = list(self.nodes), self.size
+        completed: list[CompletedTile] = []
         for appended in leaf_hashes:
-            node, carry = appended, size
+            node, carry, height = appended, size, 0
             while carry & 1:  # two perfect subtrees of one height become one: binary addition
                 node = sha256(b"\x01" + nodes.pop() + node).digest()
                 carry >>= 1
+                height += 1
+                if not height % TILE_HEIGHT:
+                    completed.append((height // TILE_HEIGHT, carry, node))
             nodes.append(node)
             size += 1
-        return Frontier(size=size, nodes=tuple(nodes))
+        return Frontier(size=size, nodes=tuple(nodes)), completed
 
     def root(self) -> bytes:
         """Return the Merkle tree hash of all leaves."""

@@ -1,0 +1,81 @@
+"""Tables of the journal file, and connections to it.
+
+`entries.session` is a number given in the order of arrival, not the session's UUID: an index on random keys would
+dirty one page per record, and every dirty page is written and synced with the batch.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+SCHEMA_VERSION: Final = 1
+"""In `meta`; a file of another version is refused, never guessed at."""
+
+READ_ROWS: Final = 1_000
+"""Rows fetched at a time by readers: under a megabyte, and no read transaction stays open to hold up the writer."""
+
+BUSY_SECONDS: Final = 5.0
+"""How long a connection waits for another's lock before it gives up."""
+
+_TABLES: Final = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+INSERT INTO meta VALUES ('schema_version', 1);
+CREATE TABLE entries (
+    seq INTEGER PRIMARY KEY, session INTEGER, leaf_hash BLOB NOT NULL, record BLOB NOT NULL, payload BLOB
+);
+CREATE INDEX entries_by_session ON entries (session) WHERE session IS NOT NULL;
+CREATE TABLE leaves (seq INTEGER PRIMARY KEY, root BLOB NOT NULL, bundle BLOB NOT NULL);
+CREATE INDEX leaves_by_root ON leaves (root);
+CREATE TABLE subtrees (level INTEGER, place INTEGER, hash BLOB NOT NULL, PRIMARY KEY (level, place)) WITHOUT ROWID;
+CREATE TABLE checkpoints (size INTEGER PRIMARY KEY, note TEXT NOT NULL);
+CREATE TABLE session_keys (
+    number INTEGER PRIMARY KEY, session TEXT NOT NULL UNIQUE, secret BLOB, erased INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE snapshots (seq INTEGER PRIMARY KEY, root TEXT NOT NULL, blob BLOB NOT NULL);
+"""
+
+
+def writer_connection(path: Path) -> sqlite3.Connection:
+    """Return the one connection that writes, with its tables in place."""
+    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    # FULL syncs the write-ahead log at every commit: an acknowledged batch survives a power cut.
+    # secure_delete overwrites what is deleted: an erased session's key must not linger in free pages.
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+    if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:
+        connection.executescript(f"BEGIN IMMEDIATE;{_TABLES}COMMIT;")
+    return connection
+
+
+def reader_connection(path: Path) -> sqlite3.Connection:
+    """Return a connection that cannot write, usable while the controller runs."""
+    location = f"file:{quote(str(path.resolve()))}"
+    connection = sqlite3.connect(
+        f"{location}?mode=ro", uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+    try:
+        connection.execute("SELECT 1 FROM sqlite_schema").fetchall()
+    except sqlite3.OperationalError:
+        # A copy on read-only media: WAL mode wants to create its index beside the file, unless nothing can change.
+        connection.close()
+        connection = sqlite3.connect(f"{location}?immutable=1", uri=True, isolation_level=None)
+    return connection
+
+
+def stored_version(connection: sqlite3.Connection) -> object:
+    """Return the schema version of the file."""
+    row: Sequence[object] | None = connection.execute("SELECT value FROM meta WHERE key='schema_version'").fetchone()
+    return row[0] if row else None
+
+
+def stored_hashes(connection: sqlite3.Connection, level: int, first: int, count: int) -> list[bytes]:
+    """Return hashes of perfect subtrees of 256**level records, as many of `count` as there are."""
+    if level == 0:
+        query = "SELECT leaf_hash FROM entries WHERE seq >= ? AND seq < ? ORDER BY seq"
+        rows = connection.execute(query, (first, first + count))
+    else:
+        query = "SELECT hash FROM subtrees WHERE level = ? AND place >= ? AND place < ? ORDER BY place"
+        rows = connection.execute(query, (level, first, first + count))
+    return [row[0] for row in rows]

@@ -1,0 +1,152 @@
+"""Encryption at rest: one data key per session, wrapped by the key that the caller gives.
+
+AES-256-GCM throughout, with random nonces: after a restored backup the same sequence numbers come again under the
+same key, and a nonce made from them would repeat. Erasing a session deletes its wrapped key and salt; what was
+encrypted under it is then noise.
+"""
+
+import os
+import sqlite3
+from collections import OrderedDict
+from typing import Final, NamedTuple
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from aipaging.adapters.journal.errors import session_erased
+from aipaging.core.foundation.errors import UnavailableError
+
+KEY_BYTES: Final = 32
+"""AES-256."""
+
+NONCE_BYTES: Final = 12
+"""What GCM takes without hashing; random, for fewer than 2**32 messages a key (NIST SP 800-38D, 8.3)."""
+
+CACHED_SESSIONS_MAX: Final = 16_384
+"""Sessions whose ciphers stay in memory, about a kilobyte each; others are unwrapped again, at 20 us."""
+
+_KEY_CHECK: Final = b"aipaging journal"
+
+
+class _Cached(NamedTuple):
+    number: int
+    cipher: AESGCM | None
+    salt: bytes
+    erased: bool
+
+
+class Vault:
+    """Session numbers, keys and salts of one journal file."""
+
+    def __init__(self, connection: sqlite3.Connection, key_encryption_key: bytes) -> None:
+        self._connection = connection
+        self._wrapping = AESGCM(key_encryption_key)
+        self._cached: OrderedDict[str, _Cached] = OrderedDict()
+
+    def check_key(self) -> None:
+        """Check that this key wrapped the keys of the file; leave a mark in a new file.
+
+        Raises:
+            UnavailableError: It is another key (JOURNAL_KEY).
+        """
+        row = self._connection.execute("SELECT value FROM meta WHERE key='key_check'").fetchone()
+        if row is None:
+            mark = self._seal(self._wrapping, _KEY_CHECK, b"key_check")
+            self._connection.execute("INSERT INTO meta VALUES ('key_check', ?)", (mark,))
+            return
+        try:
+            _opened(self._wrapping, row[0], b"key_check")
+        except InvalidTag:
+            raise UnavailableError(
+                "the key-encryption key is not the one that the journal was written with; the operator must configure "
+                "that one",
+                code="JOURNAL_KEY",
+            ) from None
+
+    def number(self, session: str) -> int:
+        """Return the session's number in this file, giving it one if it is new."""
+        return self._of(session).number
+
+    def encrypted(self, session: str, seq: int, payload: bytes, salt: bytes | None) -> bytes:
+        """Return `payload` encrypted under the session's key, which is made if need be, bound to its place.
+
+        Raises:
+            AipagingError: The session was erased (SESSION_ERASED).
+        """
+        known = self._of(session)
+        if known.erased:
+            raise session_erased(session)
+        cipher = known.cipher
+        if cipher is None or (salt is not None and salt != known.salt):
+            cipher = self._keep(session, known, salt)
+        return self._seal(cipher, payload, seq.to_bytes(8, "big"))
+
+    def decrypted(self, session: str, seq: int, stored: bytes) -> tuple[bytes, bytes] | None:
+        """Return (payload, salt), or None when the session was erased.
+
+        Raises:
+            InvalidTag: The stored bytes were altered.
+        """
+        known = self._of(session)
+        if known.cipher is None:
+            return None
+        return _opened(known.cipher, stored, seq.to_bytes(8, "big")), known.salt
+
+    def encrypted_snapshot(self, blob: bytes, place: str) -> bytes:
+        """Return a snapshot encrypted under the wrapping key, bound to the tree head that it is of."""
+        return self._seal(self._wrapping, blob, place.encode())
+
+    def decrypted_snapshot(self, stored: bytes, place: str) -> bytes:
+        """Return a snapshot decrypted.
+
+        Raises:
+            InvalidTag: The stored bytes were altered, or are of another tree head.
+        """
+        return _opened(self._wrapping, stored, place.encode())
+
+    def forget(self) -> None:
+        """Drop what is cached: a rolled back transaction may have made it, or an erasure ended it."""
+        self._cached.clear()
+
+    def _of(self, session: str) -> _Cached:
+        known = self._cached.get(session)
+        if known is not None:
+            self._cached.move_to_end(session)
+            return known
+        query = "SELECT number, secret, erased FROM session_keys WHERE session = ?"
+        row = self._connection.execute(query, (session,)).fetchone()
+        if row is None:
+            self._connection.execute("INSERT INTO session_keys (session) VALUES (?)", (session,))
+            row = self._connection.execute(query, (session,)).fetchone()
+        number, secret, erased = row
+        cipher, salt = None, b""
+        if secret is not None:
+            opened = _opened(self._wrapping, secret, session.encode())
+            cipher, salt = AESGCM(opened[:KEY_BYTES]), opened[KEY_BYTES:]
+        return self._cache(session, _Cached(number, cipher, salt, bool(erased)))
+
+    def _keep(self, session: str, known: _Cached, salt: bytes | None) -> AESGCM:
+        """Store a new key with the salt, or the known key with a new salt."""
+        query = "SELECT secret FROM session_keys WHERE number = ?"
+        (secret,) = self._connection.execute(query, (known.number,)).fetchone()
+        aad = session.encode()
+        key = os.urandom(KEY_BYTES) if secret is None else _opened(self._wrapping, secret, aad)[:KEY_BYTES]
+        wrapped = self._seal(self._wrapping, key + (salt or b""), aad)
+        self._connection.execute("UPDATE session_keys SET secret = ? WHERE number = ?", (wrapped, known.number))
+        cipher = AESGCM(key)
+        self._cache(session, known._replace(cipher=cipher, salt=salt or b""))
+        return cipher
+
+    def _cache(self, session: str, known: _Cached) -> _Cached:
+        self._cached[session] = known
+        if len(self._cached) > CACHED_SESSIONS_MAX:
+            self._cached.popitem(last=False)
+        return known
+
+    def _seal(self, cipher: AESGCM, plain: bytes, aad: bytes) -> bytes:
+        nonce = os.urandom(NONCE_BYTES)
+        return nonce + cipher.encrypt(nonce, plain, aad)
+
+
+def _opened(cipher: AESGCM, stored: bytes, aad: bytes) -> bytes:
+    return cipher.decrypt(stored[:NONCE_BYTES], stored[NONCE_BYTES:], aad)
