@@ -1,0 +1,196 @@
+"""How much work one job or one slot brings: constant, exponential, or heavy-tailed under a guardrail.
+
+Tokens of a language model are log-normal or Pareto-like: without a cap E exp(theta X) is infinite. The
+`max_tokens` guardrail makes every moment finite, so the capped laws are the ones that exist here.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from aipaging.core.calculus.errors import require_positive
+from aipaging.core.foundation.errors import InvalidInputError
+
+Floats: TypeAlias = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConstantWork:
+    """Every job brings `value`."""
+
+    value: float
+
+    def __post_init__(self) -> None:
+        require_positive(value=self.value)
+
+    @property
+    def mean(self) -> float:
+        """E X."""
+        return self.value
+
+    @property
+    def largest(self) -> float:
+        """The essential supremum of X."""
+        return self.value
+
+    @property
+    def theta_max(self) -> float:
+        """End of the domain of the moment generating function."""
+        return math.inf
+
+    def log_mgf(self, theta: float) -> float:
+        """Return ln E exp(theta X)."""
+        return theta * self.value
+
+    def truncated_mean(self, x: Floats) -> Floats:
+        """Return E min(X, x)."""
+        return np.minimum(x, self.value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExponentialWork:
+    """P(X > x) = exp(-x / mean)."""
+
+    mean: float
+
+    def __post_init__(self) -> None:
+        require_positive(mean=self.mean)
+
+    @property
+    def largest(self) -> float:
+        """The essential supremum of X."""
+        return math.inf
+
+    @property
+    def theta_max(self) -> float:
+        """End of the domain of the moment generating function."""
+        return 1.0 / self.mean
+
+    def log_mgf(self, theta: float) -> float:
+        """Return ln E exp(theta X)."""
+        part = theta * self.mean
+        return -math.log1p(-part) if part < 1.0 else math.inf
+
+    def truncated_mean(self, x: Floats) -> Floats:
+        """Return E min(X, x)."""
+        return -self.mean * np.expm1(-x / self.mean)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TruncatedLogNormalWork:
+    """min(X, cap), ln X normal with mean ln(median) and deviation `sigma`."""
+
+    median: float
+    sigma: float
+    cap: float
+
+    def __post_init__(self) -> None:
+        require_positive(median=self.median, sigma=self.sigma, cap=self.cap)
+
+    @property
+    def mean(self) -> float:
+        """E min(X, cap)."""
+        return float(self.truncated_mean(np.array([self.cap]))[0])
+
+    @property
+    def largest(self) -> float:
+        """The essential supremum."""
+        return self.cap
+
+    @property
+    def theta_max(self) -> float:
+        """End of the domain of the moment generating function."""
+        return math.inf
+
+    def log_mgf(self, theta: float) -> float:
+        """Return an upper bound on ln E exp(theta X); see `log_mgf_of_capped`."""
+        return log_mgf_of_capped(self, theta)
+
+    def truncated_mean(self, x: Floats) -> Floats:
+        """Return E min(X, cap, x)."""
+        y = np.minimum(np.maximum(x, 0.0), self.cap)
+        with np.errstate(divide="ignore"):
+            z = np.log(y / self.median) / self.sigma
+        whole = self.median * math.exp(0.5 * self.sigma * self.sigma)
+        return whole * ndtr(z - self.sigma) + y * ndtr(-z)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TruncatedParetoWork:
+    """min(X, cap) with P(X > x) = (minimum / x)**alpha for x >= minimum."""
+
+    minimum: float
+    alpha: float
+    cap: float
+
+    def __post_init__(self) -> None:
+        require_positive(minimum=self.minimum, alpha=self.alpha, cap=self.cap)
+        if self.cap < self.minimum:
+            raise InvalidInputError("cap must be at least the minimum", field="cap")
+
+    @property
+    def mean(self) -> float:
+        """E min(X, cap)."""
+        return float(self.truncated_mean(np.array([self.cap]))[0])
+
+    @property
+    def largest(self) -> float:
+        """The essential supremum."""
+        return self.cap
+
+    @property
+    def theta_max(self) -> float:
+        """End of the domain of the moment generating function."""
+        return math.inf
+
+    def log_mgf(self, theta: float) -> float:
+        """Return an upper bound on ln E exp(theta X); see `log_mgf_of_capped`."""
+        return log_mgf_of_capped(self, theta)
+
+    def truncated_mean(self, x: Floats) -> Floats:
+        """Return E min(X, cap, x)."""
+        y = np.minimum(np.maximum(x, 0.0), self.cap)
+        log_ratio = np.log(np.maximum(y, self.minimum) / self.minimum)
+        power = 1.0 - self.alpha
+        # integral of (minimum/u)**alpha from the minimum to y; expm1 keeps alpha near 1 exact.
+        above = log_ratio if power == 0.0 else np.expm1(power * log_ratio) / power
+        return np.minimum(y, self.minimum) + self.minimum * above
+
+
+Work: TypeAlias = ConstantWork | ExponentialWork | TruncatedLogNormalWork | TruncatedParetoWork
+CappedWork: TypeAlias = ConstantWork | TruncatedLogNormalWork | TruncatedParetoWork
+
+_CELLS = 1024
+
+
+def log_mgf_of_capped(work: CappedWork, theta: float) -> float:
+    """Return an upper bound on ln E exp(theta X) of a work that is at most its cap.
+
+    E exp(theta X) = 1 + theta * integral of exp(theta x) P(X > x), and the integral over a cell is at most
+    exp(theta * its right end) times the increase of E min(X, x) over it.
+    """
+    if theta <= 0.0:
+        return theta * work.mean
+    edges = np.linspace(0.0, work.largest, _CELLS + 1)
+    weight = np.diff(work.truncated_mean(edges))
+    exponent = theta * (edges[1:] - work.largest)
+    scaled = float(np.dot(weight, np.exp(exponent))) * theta
+    return theta * work.largest + math.log(math.exp(-theta * work.largest) + scaled)
+
+
+def scaled_work(work: Work, factor: float) -> Work:
+    """Return the law of factor * X: a change of the unit of work, or tokens turned into seconds."""
+    require_positive(factor=factor)
+    match work:
+        case ConstantWork(value=value):
+            return ConstantWork(value=value * factor)
+        case ExponentialWork(mean=mean):
+            return ExponentialWork(mean=mean * factor)
+        case TruncatedLogNormalWork(median=median, sigma=sigma, cap=cap):
+            return TruncatedLogNormalWork(median=median * factor, sigma=sigma, cap=cap * factor)
+        case TruncatedParetoWork(minimum=minimum, alpha=alpha, cap=cap):
+            return TruncatedParetoWork(minimum=minimum * factor, alpha=alpha, cap=cap * factor)
