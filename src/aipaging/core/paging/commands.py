@@ -27,12 +27,22 @@ class StartTerm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """Resolve the intent, admit it, grant a COMMIT and steer."""
+    """Resolve the intent, admit it, grant a COMMIT and steer.
+
+    Attributes:
+        session: The new session's id.
+        tenant: Who the reservation will belong to.
+        client: Who asks.
+        token_id: `jti` for the AIST; random.
+        salt: Random; what is private enters the evidence only as a commitment under it.
+        intent: What is wanted.
+    """
 
     session: SessionId
     tenant: TenantId
     client: ClientId
     token_id: str
+    salt: bytes
     intent: Intent
 
 
@@ -181,7 +191,13 @@ class EntitleClients:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wake:
-    """Do what is due."""
+    """Do what is due.
+
+    Attributes:
+        restrictive: Do only what takes away: the journal has room for nothing else.
+    """
+
+    restrictive: bool = False
 
 
 Command: TypeAlias = (

@@ -38,6 +38,9 @@ ENTRIES_MAX: Final = 4096
 RENEWALS_MAX: Final = 1024
 """Renewals in one batch record: its leaves stay below a megabyte."""
 
+RESTRICTED_RETRY_US: Final = 1_000_000
+"""When to look again at what has to wait for the journal to be well."""
+
 RETRY_DOUBLINGS_MAX: Final = 5
 """A relocation that finds no target is tried at most 32 times slower than the first time."""
 
@@ -53,9 +56,13 @@ class _Wake:
     renewals: list[Renewal] = field(default_factory=list)
     steering: list[SteeringRenewal] = field(default_factory=list)
     granted: bool = False
+    restrictive: bool = False
 
     def add(self, subject: str, decision: Decision) -> None:
-        """Take a decision about a subject over."""
+        """Take a decision about a subject over; while only restrictive ones are taken, look again later."""
+        if self.restrictive and any(isinstance(event, CommitGranted) for event in decision.events):
+            self.later(self.now.boot_us + RESTRICTED_RETRY_US, Due.RELOCATION, subject, NO_EPOCH)
+            return
         if decision.events:
             self.touched.add(subject)
         self.decision.events += decision.events
@@ -66,9 +73,9 @@ class _Wake:
         self.state.queue.add(BootUs(when_us), due, subject, epoch=epoch)
 
 
-def wake(state: State, now: Now) -> Decision:
-    """Do what is due."""
-    work = _Wake(state, now)
+def wake(state: State, now: Now, *, restrictive: bool = False) -> Decision:
+    """Do what is due; with `restrictive`, only what takes away."""
+    work = _Wake(state, now, restrictive=restrictive)
     for _ in range(ENTRIES_MAX):
         entry = state.queue.pop_due(now.boot_us)
         if entry is None:
@@ -131,7 +138,7 @@ def _renew(work: _Wake, session: Session, epoch: Epoch) -> None:
         work.add(session.session, ended(state, session, StatusInfo.NETWORK_TERMINATED, now))
         return
     anchor = state.catalogue.anchors.get(lease.anchor)
-    if anchor is None or anchor.state in {AnchorState.LOST, AnchorState.UNKNOWN}:
+    if work.restrictive or anchor is None or anchor.state in {AnchorState.LOST, AnchorState.UNKNOWN}:
         work.later(now.boot_us + state.settings.lease.lease_ms * MS // 12, Due.RENEW, session.session, epoch)
         return
     granted_ms = lease_ms(state, session.ends_us, now)
@@ -167,6 +174,8 @@ def _served_out(work: _Wake, session: Session, lease: Lease) -> Decision:
     anchor = state.catalogue.anchors.get(lease.anchor)
     if anchor is None or anchor.state is AnchorState.LOST:
         return ended(state, session, StatusInfo.ANCHOR_LOST, now)
+    if work.restrictive:
+        return ended(state, session, StatusInfo.NETWORK_TERMINATED, now)
     # The controller slept through the renewal. The reservation is still held: grant it anew.
     again = grant_again(state, session, lease, now, cause="RECOVERY", n=session.n + 1)
     if again.lease_ms < 1:

@@ -95,6 +95,7 @@ class SessionRequested:
     aisi: ServiceUri
     intent: Intent
     token_id: str
+    salt: bytes
     boot_us: BootUs
     wall_us: WallUs
 
@@ -107,6 +108,7 @@ class SessionRefused:
     tenant: TenantId
     client: ClientId
     intent: Intent
+    salt: bytes
     constraint: str
     candidates: int
     wall_us: WallUs

@@ -13,7 +13,7 @@ from aipaging.core.anchor.catalogue import AnchorState
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.errors import IllegalTransitionError
 from aipaging.core.foundation.names import SessionId
-from aipaging.core.foundation.time import MS, BootUs, stretched_us
+from aipaging.core.foundation.time import MS, BootUs, Now, stretched_us
 from aipaging.core.lease import machine as lease_machine
 from aipaging.core.lease.expiry import Due, ExpiryQueue
 from aipaging.core.lease.ledger import Reservation
@@ -37,33 +37,48 @@ def _term_started(state: State, event: e.TermStarted) -> None:
     )
     state.term = event.term
     state.settings = event.settings
-    state.queue = ExpiryQueue()
     # Instants of an earlier boot mean nothing now: what was granted is void for steering until granted again, and
     # held for capacity as long as the longest lease could still be believed in somewhere.
-    for (holder, epoch), reservation in list(state.ledger.reservations.items()):
-        state.ledger.reservations[holder, epoch] = replace(reservation, hold_us=held_us)
-        state.queue.add(held_us, Due.RELEASE, holder, epoch=epoch)
+    for key, reservation in list(state.ledger.reservations.items()):
+        state.ledger.reservations[key] = replace(reservation, hold_us=held_us)
     for session in list(state.sessions.values()):
         elapsed_us = max(0, event.wall_us - session.requested_wall_us)
-        ends_us = BootUs(event.boot_us + max(0, session.duration_ms * MS - elapsed_us))
         state.sessions[session.session] = replace(
             session,
-            ends_us=ends_us,
+            ends_us=BootUs(event.boot_us + max(0, session.duration_ms * MS - elapsed_us)),
             lease=_void(session.lease, event.boot_us),
             target=_void(session.target, event.boot_us),
             source=_void(session.source, event.boot_us),
         )
-        if session.available:
-            state.queue.add(ends_us, Due.SESSION_END, session.session)
-            if session.lease and state.catalogue.anchors[session.lease.anchor].state is not AnchorState.READY:
-                state.queue.add(event.boot_us, Due.RELOCATION, session.session)
-        else:
-            state.queue.add(BootUs(event.boot_us + event.settings.kept_ms * MS), Due.FORGET, session.session)
+    state.heard_us = dict.fromkeys(state.catalogue.anchors, event.boot_us)
+    rearm(state, Now(boot_us=event.boot_us, wall_us=event.wall_us))
+
+
+def rearm(state: State, now: Now) -> None:
+    """Make the agenda anew from the state: after a recovery, and when a term begins."""
+    state.queue = ExpiryQueue()
+    for (holder, epoch), reservation in state.ledger.reservations.items():
+        state.queue.add(reservation.hold_us, Due.RELEASE, holder, epoch=epoch)
+    for session in state.sessions.values():
+        _rearm_session(state, session, now)
     for envelope in state.catalogue.envelopes.values():
-        catalogue.until_over(state, envelope, event.boot_us, event.wall_us)
+        catalogue.until_over(state, envelope, now.boot_us, now.wall_us)
     for anchor in state.catalogue.anchors:
-        _heard(state, e.HeartbeatSeen(anchor=anchor, boot_us=event.boot_us))
-        state.queue.add(BootUs(event.boot_us + event.settings.anchor_lost_ms * MS), Due.ANCHOR, anchor)
+        heard_us = state.heard_us.get(anchor, now.boot_us)
+        state.queue.add(BootUs(heard_us + state.settings.anchor_lost_ms * MS), Due.ANCHOR, anchor)
+
+
+def _rearm_session(state: State, session: Session, now: Now) -> None:
+    if not session.available:
+        state.queue.add(now.after(state.settings.kept_ms * MS), Due.FORGET, session.session)
+        return
+    state.queue.add(session.ends_us, Due.SESSION_END, session.session)
+    for lease in session.leases:
+        if lease.live and lease.deadline_us > now.boot_us:
+            _arm(state, session.session, lease)
+    unsettled = session.relocation is not None and session.relocation.phase is not RelocationPhase.SOURCE_RELEASED
+    if unsettled or (session.lease and state.catalogue.anchors[session.lease.anchor].state is not AnchorState.READY):
+        state.queue.add(now.boot_us, Due.RELOCATION, session.session)
 
 
 def _void(lease: Lease | None, boot_us: BootUs) -> Lease | None:
@@ -80,6 +95,7 @@ def _session_requested(state: State, event: e.SessionRequested) -> None:
         aisi=event.aisi,
         intent=event.intent,
         token_id=event.token_id,
+        salt=event.salt,
         phase=SessionPhase.REQUESTED,
         requested_wall_us=event.wall_us,
         duration_ms=duration_ms,

@@ -12,7 +12,7 @@ from aipaging.core.anchor.intent import Intent
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.errors import RefusedError, UnavailableError
 from aipaging.core.foundation.names import SessionId
-from aipaging.core.foundation.time import MS, BootUs, Now
+from aipaging.core.foundation.time import Now
 from aipaging.core.paging.commands import Admitted, Extend, Page, Refused
 from aipaging.core.paging.decision import Decision, candidates_for
 from aipaging.core.paging.effects import InstallSteering
@@ -65,6 +65,7 @@ def page(state: State, command: Page, now: Now) -> Decision:
         aisi=chosen.aisi,
         intent=command.intent,
         token_id=command.token_id,
+        salt=command.salt,
         boot_us=now.boot_us,
         wall_us=now.wall_us,
     )
@@ -88,6 +89,7 @@ def _refused(command: Page, candidates: Sequence[Candidate], now: Now) -> Decisi
         tenant=command.tenant,
         client=command.client,
         intent=command.intent,
+        salt=command.salt,
         constraint=constraint,
         candidates=len(candidates),
         wall_us=now.wall_us,
@@ -103,13 +105,3 @@ def extend(state: State, command: Extend, now: Now) -> Decision:
     duration_ms = max(session.duration_ms, min(session.duration_ms + command.additional_s * 1000, cap_ms))
     event = SessionExtended(session=session.session, duration_ms=duration_ms, boot_us=now.boot_us)
     return Decision(events=[event])
-
-
-def ends_wall_us(requested_wall_us: int, duration_ms: int) -> int:
-    """Return when a session ends on the wall clock."""
-    return requested_wall_us + duration_ms * MS
-
-
-def remaining_us(deadline_us: BootUs, now: Now) -> int:
-    """Return what is left until a deadline, never negative."""
-    return max(0, deadline_us - now.boot_us)

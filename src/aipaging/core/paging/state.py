@@ -51,6 +51,7 @@ class Session:
         aisi: The service it was resolved to.
         intent: What was asked for.
         token_id: `jti` of its AIST.
+        salt: The salt of its commitments in the evidence.
         phase: Where it stands.
         status_info: Why it is UNAVAILABLE, or None.
         requested_wall_us: When it was asked for, wall clock.
@@ -70,6 +71,7 @@ class Session:
     aisi: ServiceUri
     intent: Intent
     token_id: str
+    salt: bytes
     phase: SessionPhase
     status_info: StatusInfo | None = None
     requested_wall_us: WallUs

@@ -37,8 +37,8 @@ from aipaging.core.paging.relocation import broken, move_client, relocate, switc
 from aipaging.core.paging.state import State
 
 
-def _wake(state: State, _command: c.Wake, now: Now) -> Decision:
-    return wake(state, now)
+def _wake(state: State, command: c.Wake, now: Now) -> Decision:
+    return wake(state, now, restrictive=command.restrictive)
 
 
 _STEPS: Final[Mapping[type[c.Command], Callable[[State, Any, Now], Decision]]] = MappingProxyType(

@@ -1,0 +1,303 @@
+"""Events as evidence, and back.
+
+Every transition becomes one draft: public fields that anybody may check, and a private payload from which the state
+is rebuilt. What is private (the intent, the place) stands in the record only as a salted commitment. The payload is
+the whole event; the journal encrypts it under the session's key, so erasing the key forgets the session and leaves
+its records verifiable.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from types import MappingProxyType
+from typing import Any, Final, get_args
+
+import msgspec
+
+from aipaging.core.evidence.record import Draft, Fields, SealedEntry, commitment
+from aipaging.core.foundation.epoch import Epoch
+from aipaging.core.foundation.errors import UnavailableError
+from aipaging.core.foundation.names import SessionId
+from aipaging.core.foundation.time import MS
+from aipaging.core.paging import events as e
+from aipaging.core.paging.state import State
+
+PAYLOAD_VERSION: Final = b"1"
+"""First byte of every payload; a reader refuses a version that it does not know."""
+
+_ENCODE: Final = msgspec.msgpack.Encoder().encode
+_JSON: Final = msgspec.json.Encoder(order="sorted").encode
+_DECODERS: Final = {kind.__name__: msgspec.msgpack.Decoder(kind) for kind in get_args(e.Transition)}
+_HEADERS: Final = {kind: PAYLOAD_VERSION + kind.__name__.encode() + b"\x00" for kind in get_args(e.Transition)}
+
+
+def _digest(value: object) -> str:
+    return sha256(_JSON(value)).hexdigest()
+
+
+def _epoch(epoch: Epoch) -> dict[str, str | int]:
+    return {"epoch_term": epoch.term, "epoch_n": epoch.n}
+
+
+def bound_text(probability: float) -> str:
+    """Return six digits of a bound, rounded up: a record must not promise more than was proved."""
+    digits = f"{probability:.5e}"
+    return digits if float(digits) >= probability else f"{math.nextafter(probability * (1 + 1e-5), math.inf):.5e}"
+
+
+def _term_started(event: e.TermStarted, _state: State) -> Fields:
+    lease = event.settings.lease
+    return {
+        "previous_term": event.previous_term,
+        "drift_ppm": lease.drift_ppm,
+        "grace_ms": lease.grace_ms,
+        "drain_ms_max": lease.drain_ms_max,
+        "lease_ms_max": event.settings.lease_ms_max,
+        "software": event.software,
+    }
+
+
+def _service_registered(event: e.ServiceRegistered, _state: State) -> Fields:
+    return {"aisi": event.service.aisi, "digest": _digest(event.service)}
+
+
+def _domain_registered(event: e.DomainRegistered, _state: State) -> Fields:
+    domain = event.domain
+    return {
+        "domain": domain.name,
+        "kind": domain.kind.value,
+        "capacity_mrps": domain.capacity_mrps,
+        "digest": _digest(domain),
+    }
+
+
+def _path_registered(event: e.PathRegistered, _state: State) -> Fields:
+    return {"access": event.path.access, "compute": event.path.compute, "digest": _digest(event.path)}
+
+
+def _envelope_accepted(event: e.EnvelopeAccepted, _state: State) -> Fields:
+    envelope = event.envelope
+    return {
+        "domain": envelope.domain,
+        "digest": envelope.digest,
+        "sequence": envelope.sequence,
+        "valid_until_us": envelope.valid_until_us,
+    }
+
+
+def _anchor_registered(event: e.AnchorRegistered, _state: State) -> Fields:
+    anchor = event.anchor
+    return {
+        "anchor": anchor.anchor,
+        "domain": anchor.domain,
+        "aisi": anchor.aisi,
+        "capacity_mrps": anchor.capacity_mrps,
+    }
+
+
+def _anchor_state_changed(event: e.AnchorStateChanged, _state: State) -> Fields:
+    return {"anchor": event.anchor, "state": event.state.value, "cause": event.cause}
+
+
+def _anchor_removed(event: e.AnchorRemoved, _state: State) -> Fields:
+    return {"anchor": event.anchor, "state": "REMOVED", "cause": "OPERATOR"}
+
+
+def _session_requested(event: e.SessionRequested, _state: State) -> Fields:
+    return {
+        "session": event.session,
+        "tenant": event.tenant,
+        "client": event.client,
+        "aisi": event.aisi,
+        "duration_ms": event.intent.duration_s * 1000,
+        "intent_commitment": commitment(event.salt, _JSON(event.intent)),
+    }
+
+
+def _session_refused(event: e.SessionRefused, _state: State) -> Fields:
+    return {
+        "session": event.session,
+        "tenant": event.tenant,
+        "client": event.client,
+        "constraint": event.constraint,
+        "candidates": event.candidates,
+        "intent_commitment": commitment(event.salt, _JSON(event.intent)),
+    }
+
+
+def _commit_granted(event: e.CommitGranted, state: State) -> Fields:
+    session = state.sessions[event.session]
+    return {
+        "session": event.session,
+        "tenant": session.tenant,
+        "aisi": session.aisi,
+        "anchor": event.anchor,
+        "domains": ",".join(event.domains),
+        **_epoch(event.epoch),
+        "lease_ms": event.lease_ms,
+        "rate_mrps": event.rate_mrps,
+        "burst": session.intent.burst,
+        "delay_us": math.floor(session.intent.delay_ms * MS),
+        "epsilon": f"{session.intent.epsilon:.6g}",
+        "epsilon_bound": bound_text(event.bound.epsilon_bound),
+        "rung": event.bound.rung,
+        "envelopes": _digest(event.envelopes),
+        "cause": event.cause,
+    }
+
+
+def _batch(_event: e.LeasesRenewed | e.LeasesRegranted, _state: State) -> Fields:
+    return {}
+
+
+def _commit_revoked(event: e.CommitRevoked, _state: State) -> Fields:
+    return {"session": event.session, **_epoch(event.epoch), "cause": event.cause}
+
+
+def _commit_expired(event: e.CommitExpired, _state: State) -> Fields:
+    return {"session": event.session, **_epoch(event.epoch)}
+
+
+def _commit_draining(event: e.CommitDraining, _state: State) -> Fields:
+    return {"session": event.session, **_epoch(event.epoch), "drain_ms": event.drain_ms}
+
+
+def _steer_installed(event: e.SteerInstalled, _state: State) -> Fields:
+    return {
+        "session": event.session,
+        "anchor": event.anchor,
+        **_epoch(event.epoch),
+        "gateway": event.gateway,
+    }
+
+
+def _reservation_released(event: e.ReservationReleased, _state: State) -> Fields:
+    return {"session": event.session, "anchor": event.anchor, **_epoch(event.epoch)}
+
+
+def _relocation_advanced(event: e.RelocationAdvanced, _state: State) -> Fields:
+    return {
+        "session": event.session,
+        "relocation": str(event.number),
+        "cause": event.cause.value,
+        "source": event.source,
+        "target": event.target,
+    }
+
+
+def _session_extended(event: e.SessionExtended, _state: State) -> Fields:
+    return {"session": event.session, "duration_ms": event.duration_ms}
+
+
+def _session_ended(event: e.SessionEnded, _state: State) -> Fields:
+    return {"session": event.session, "status_info": event.status_info.value}
+
+
+def _client_moved(event: e.ClientMoved, state: State) -> Fields:
+    salt = state.sessions[event.session].salt
+    return {"session": event.session, "place_commitment": commitment(salt, event.place.encode())}
+
+
+def _session_forgotten(event: e.SessionForgotten, _state: State) -> Fields:
+    return {"session": event.session}
+
+
+_FIELDS: Final[Mapping[type[e.Transition], tuple[str, Callable[[Any, State], Fields]]]] = MappingProxyType(
+    {
+        e.TermStarted: ("TERM_STARTED", _term_started),
+        e.ServiceRegistered: ("SERVICE_REGISTERED", _service_registered),
+        e.DomainRegistered: ("DOMAIN_REGISTERED", _domain_registered),
+        e.PathRegistered: ("PATH_REGISTERED", _path_registered),
+        e.EnvelopeAccepted: ("ENVELOPE_ACCEPTED", _envelope_accepted),
+        e.AnchorRegistered: ("ANCHOR_REGISTERED", _anchor_registered),
+        e.AnchorStateChanged: ("ANCHOR_STATE_CHANGED", _anchor_state_changed),
+        e.AnchorRemoved: ("ANCHOR_STATE_CHANGED", _anchor_removed),
+        e.SessionRequested: ("SESSION_REQUESTED", _session_requested),
+        e.SessionRefused: ("SESSION_REFUSED", _session_refused),
+        e.CommitGranted: ("COMMIT_GRANTED", _commit_granted),
+        e.LeasesRenewed: ("LEASES_RENEWED", _batch),
+        e.LeasesRegranted: ("LEASES_REGRANTED", _batch),
+        e.CommitRevoked: ("COMMIT_REVOKED", _commit_revoked),
+        e.CommitExpired: ("COMMIT_EXPIRED", _commit_expired),
+        e.CommitDraining: ("COMMIT_DRAINING", _commit_draining),
+        e.SteerInstalled: ("STEER_INSTALLED", _steer_installed),
+        e.ReservationReleased: ("RESERVATION_RELEASED", _reservation_released),
+        e.RelocationAdvanced: ("RELOCATION", _relocation_advanced),
+        e.SessionExtended: ("SESSION_EXTENDED", _session_extended),
+        e.SessionEnded: ("SESSION_ENDED", _session_ended),
+        e.ClientMoved: ("CLIENT_MOVED", _client_moved),
+        e.SessionForgotten: ("SESSION_FORGOTTEN", _session_forgotten),
+    }
+)
+
+
+RESTRICTIVE: Final = frozenset(
+    {
+        e.CommitRevoked,
+        e.CommitExpired,
+        e.CommitDraining,
+        e.SessionEnded,
+        e.ReservationReleased,
+        e.SessionForgotten,
+        e.RelocationAdvanced,
+        e.AnchorStateChanged,
+    }
+)
+"""What only takes away: the journal keeps space aside for it, so that a full disk never keeps a lease alive."""
+
+
+def draft_of(event: e.Transition, state: State) -> Draft:
+    """Return the evidence of an event that has just been applied to `state`."""
+    record_type, fields = _FIELDS[type(event)]
+    if isinstance(event, e.RelocationAdvanced):
+        record_type = f"RELOCATION_{event.phase.value}"
+    salt = event.salt if isinstance(event, e.SessionRequested | e.SessionRefused) else None
+    return Draft(
+        type=record_type,
+        fields=fields(event, state),
+        leaves=_leaves(event),
+        payload=_HEADERS[type(event)] + _ENCODE(event),
+        session=getattr(event, "session", None),
+        salt=salt,
+    )
+
+
+def _leaves(event: e.Transition) -> tuple[Fields, ...]:
+    if isinstance(event, e.LeasesRenewed):
+        return tuple(
+            {"session": r.session, **_epoch(r.epoch), "renewal": r.renewal, "lease_ms": r.lease_ms}
+            for r in event.renewals
+        )
+    if isinstance(event, e.LeasesRegranted):
+        return tuple(
+            {"session": r.session, "anchor": r.anchor, **_epoch(r.epoch), "lease_ms": r.lease_ms}
+            for r in event.regrants
+        )
+    return ()
+
+
+def event_of(entry: SealedEntry, known: Callable[[SessionId], bool]) -> e.Transition | None:
+    """Return the event of a journal entry, or None if its session was erased.
+
+    Only forgotten sessions are erased, so what they did adds up to nothing: leaving all of it out rebuilds the
+    same state. `known` says which sessions the state rebuilt so far holds: batches are cut down to them.
+
+    Raises:
+        UnavailableError: The payload is of a version or type that this software does not know.
+    """
+    if entry.payload is None:
+        return None
+    header, _, body = entry.payload.partition(b"\x00")
+    decoder = _DECODERS.get(header[1:].decode()) if header[:1] == PAYLOAD_VERSION else None
+    if decoder is None:
+        raise UnavailableError(
+            f"journal entry {entry.seq} holds {header[:40]!r}, which this version cannot read: use the version that "
+            "wrote it, or a later one",
+            code="JOURNAL_VERSION",
+        )
+    event: e.Transition = decoder.decode(body)
+    if isinstance(event, e.LeasesRenewed):
+        return e.LeasesRenewed(renewals=tuple(r for r in event.renewals if known(r.session)), boot_us=event.boot_us)
+    if isinstance(event, e.LeasesRegranted):
+        return e.LeasesRegranted(regrants=tuple(r for r in event.regrants if known(r.session)), boot_us=event.boot_us)
+    return event

@@ -1,0 +1,93 @@
+"""The state as bytes, so that recovery need not replay from the beginning.
+
+A snapshot is a convenience: evidence never depends on it, and what can be derived (sums, indexes, the agenda) is
+left out of it and derived again.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from aipaging.core.anchor.catalogue import Anchor, Catalogue, Domain, Path, Service
+from aipaging.core.envelope.envelope import Envelope
+from aipaging.core.foundation.epoch import Epoch
+from aipaging.core.foundation.names import SessionId
+from aipaging.core.lease.ledger import Ledger, Reservation
+from aipaging.core.paging.settings import Settings
+from aipaging.core.paging.state import Session, State
+
+SNAPSHOT_VERSION: Final = 1
+"""A snapshot of another version is not read: the journal is replayed instead."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Held:
+    session: SessionId
+    epoch: Epoch
+    reservation: Reservation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Snapshot:
+    version: int
+    term: int
+    settings: Settings
+    services: list[Service]
+    domains: list[Domain]
+    paths: list[Path]
+    anchors: list[Anchor]
+    envelopes: list[Envelope]
+    sessions: list[Session]
+    held: list[_Held]
+
+
+_DECODER: Final = msgspec.msgpack.Decoder(_Snapshot)
+
+
+def encode_state(state: State) -> bytes:
+    """Return the state as bytes."""
+    catalogue = state.catalogue
+    return msgspec.msgpack.encode(
+        _Snapshot(
+            version=SNAPSHOT_VERSION,
+            term=state.term,
+            settings=state.settings,
+            services=list(catalogue.services.values()),
+            domains=list(catalogue.domains.values()),
+            paths=list(catalogue.paths.values()),
+            anchors=list(catalogue.anchors.values()),
+            envelopes=list(catalogue.envelopes.values()),
+            sessions=list(state.sessions.values()),
+            held=[
+                _Held(session=session, epoch=epoch, reservation=reservation)
+                for (session, epoch), reservation in state.ledger.reservations.items()
+            ],
+        )
+    )
+
+
+def decode_state(blob: bytes) -> State | None:
+    """Return the state that was encoded, or None if it is of another version or not a snapshot at all."""
+    try:
+        snapshot = _DECODER.decode(blob)
+    except msgspec.MsgspecError:
+        return None
+    if snapshot.version != SNAPSHOT_VERSION:
+        return None
+    state = State(term=snapshot.term, settings=snapshot.settings, ledger=Ledger())
+    state.catalogue = Catalogue(
+        services={service.aisi: service for service in snapshot.services},
+        domains={domain.name: domain for domain in snapshot.domains},
+        paths={(path.access, path.compute): path for path in snapshot.paths},
+        anchors={anchor.anchor: anchor for anchor in snapshot.anchors},
+        envelopes={(envelope.domain, envelope.segment): envelope for envelope in snapshot.envelopes},
+    )
+    for session in snapshot.sessions:
+        state.sessions[session.session] = session
+        if session.available and session.lease is not None:
+            state.live += 1
+            state.on_anchor.setdefault(session.lease.anchor, {})[session.session] = None
+    for held in snapshot.held:
+        state.ledger.reserve(held.session, held.epoch, held.reservation)
+    return state

@@ -1,0 +1,437 @@
+"""The engine loop: decide, append, then act and answer.
+
+A command is decided and applied at once, in the order of arrival; its evidence joins the batch that the journal
+takes next (group commit: one fsync for all that came while the last one ran). Ordering rules:
+
+* Restrictive effects start at once and wait for nothing.
+* Permissive effects and every answer wait for the fsync that covers what they rest on; reads included.
+* A failed append acknowledges nothing: the state is rebuilt from the journal, admission stops, and what was granted
+  runs out where it is enforced.
+
+Effects are carried out by `runtime.effects`; this module never talks to the world but to the journal.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol, TypeVar, get_args
+
+from aipaging.core.evidence.log import EMPTY_LOG, LogHead, Sealer
+from aipaging.core.evidence.record import SealedEntry
+from aipaging.core.foundation.errors import AipagingError, UnavailableError, Who
+from aipaging.core.foundation.time import BootUs, Now
+from aipaging.core.paging import commands as c
+from aipaging.core.paging.effects import Effect, Restrictive
+from aipaging.core.paging.events import ClientsEntitled, Event, HeartbeatSeen, Observation
+from aipaging.core.paging.evolve import rearm
+from aipaging.core.paging.records import RESTRICTIVE, draft_of, event_of
+from aipaging.core.paging.settings import Settings
+from aipaging.core.paging.snapshot import decode_state, encode_state
+from aipaging.core.paging.state import State
+from aipaging.core.paging.step import evolve, step, wake_at
+from aipaging.ports.journal import Journal, SnapshotStore
+from aipaging.ports.signing import CheckpointSigner
+from aipaging.runtime.clock import Clock
+
+T = TypeVar("T")
+LOG: Final = logging.getLogger("aipaging.engine")
+
+CHECKPOINT_RECORDS: Final = 64
+CHECKPOINT_MS: Final = 100
+"""A checkpoint is signed every 64 records or 100 ms, whichever is first (design, section 5)."""
+
+BATCH_ENTRIES_MAX: Final = 4096
+"""Entries in one append: bounds what waits on one fsync."""
+
+PENDING_ITEMS_MAX: Final = 20_000
+"""Commands that may wait for the journal; beyond it the caller is asked to come back."""
+
+SNAPSHOT_RECORDS: Final = 50_000
+"""A snapshot every so many records: replaying that many takes about a second."""
+
+WAKE_MS_MIN: Final = 2
+"""The least time between two wakes: what falls due together is renewed together."""
+
+WAKES_MAX: Final = 256
+"""Wakes in one go before others get their turn: a mass relocation is one grant per wake."""
+
+RECOVER_MS: Final = 2_000
+"""How often a journal that failed is tried again: each try reads it back."""
+
+SUSPEND_MS: Final = 100
+"""Boot and monotonic clock apart by more since last looked at: the machine slept (their reading is not atomic)."""
+
+_RESTRICTIVE_EFFECTS: Final = (Restrictive,) if isinstance(Restrictive, type) else get_args(Restrictive)
+_OBSERVATIONS: Final = get_args(Observation)
+
+
+class Effects(Protocol):
+    """Who carries effects out."""
+
+    def restrict(self, effects: Sequence[Effect]) -> asyncio.Future[None]:
+        """Start restrictive effects; the future is done when they are in force."""
+        ...
+
+    async def permit(self, effects: Sequence[Effect]) -> None:
+        """Carry permissive effects out; return when what an answer must wait for is in force.
+
+        Raises:
+            UnavailableError: Steering could not be installed.
+        """
+        ...
+
+
+@dataclass(slots=True)
+class _Item:
+    """A command that was decided, on its way through the journal."""
+
+    entries: list[SealedEntry]
+    permissive: list[Effect]
+    restricted: asyncio.Future[None] | None
+    reply: c.Reply
+    answer: asyncio.Future[c.Reply] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class Engine:
+    """Owns the state and the journal.
+
+    Attributes:
+        state: Read-only for everybody else.
+        ready: Whether recovery and reconciliation are over.
+    """
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        snapshots: SnapshotStore | None,
+        signer: CheckpointSigner,
+        clock: Clock,
+        node: str,
+        boot: str,
+    ) -> None:
+        self.state = State()
+        self.ready = False
+        self._journal = journal
+        self._snapshots = snapshots
+        self._signer = signer
+        self._clock = clock
+        self._node = node
+        self._boot = boot
+        self._sealer = Sealer(node, boot, EMPTY_LOG)
+        self._effects: Effects | None = None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
+        self._pending: list[_Item] = []
+        self._in_flight: list[_Item] = []
+        self._readers: list[tuple[int, asyncio.Future[None]]] = []
+        self._decided_count = 0
+        self._durable_count = 0
+        self._arrived = asyncio.Event()
+        self._ill = ""
+        self._restrictive_only = False
+        self._checkpoint_seq = 0
+        self._checkpoint_us = 0
+        self._snapshot_seq = 0
+        self._retry_us = BootUs(0)
+        self._slept_us = clock.slept_us()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._background: set[asyncio.Task[None]] = set()
+        self._wake_changed = asyncio.Event()
+        self._settings = Settings()
+        self._software = ""
+
+    # -- life
+
+    async def start(self, effects: Effects, settings: Settings, *, software: str) -> None:
+        """Recover, begin a term, reconcile the user plane; only then is anything admitted.
+
+        Raises:
+            UnavailableError: The journal is locked, corrupt, or cannot be written.
+        """
+        self._effects = effects
+        self._settings = settings
+        self._software = software
+        head = await self._in_thread(self._journal.open)
+        self._sealer = Sealer(self._node, self._boot, head)
+        self.state = await self._in_thread(self._rebuilt)
+        self._checkpoint_seq = self._snapshot_seq = head.seq
+        self._tasks = [asyncio.create_task(self._write()), asyncio.create_task(self._tick())]
+        await self.begin_term()
+        self.ready = True
+
+    async def begin_term(self) -> None:
+        """Void all that was granted and grant it anew under a higher term."""
+        await self.submit(c.StartTerm(settings=self._settings, software=self._software))
+
+    async def stop(self) -> None:
+        """Let what is pending reach the journal, then close it."""
+        self.ready = False
+        while (self._pending or self._in_flight) and not self._ill:
+            self._arrived.set()
+            await asyncio.sleep(0.001)
+        for task in [*self._tasks, *self._background]:
+            task.cancel()
+        await asyncio.gather(*self._tasks, *self._background, return_exceptions=True)
+        await self._in_thread(self._journal.close)
+        self._thread.shutdown(wait=True)
+
+    # -- what others call
+
+    def now(self) -> Now:
+        """Return the present instant."""
+        return self._clock.now()
+
+    @property
+    def healthy(self) -> bool:
+        """Whether it may grant time: recovered, and its journal writable."""
+        return self.ready and not self._ill
+
+    @property
+    def ill(self) -> str:
+        """Why it is not healthy, in a sentence; empty if it is."""
+        return self._ill or ("" if self.ready else "the controller is recovering")
+
+    @property
+    def head(self) -> LogHead:
+        """Where the evidence log stands, not yet durable records included."""
+        return self._sealer.head
+
+    async def submit(self, command: c.Command) -> c.Reply:
+        """Decide about a command; returns when it is durable and what the answer promises is in force.
+
+        Raises:
+            InvalidInputError: It names something that does not exist.
+            RefusedError: It is not possible in the present state.
+            UnavailableError: The journal cannot take it, steering could not be installed, or too much is waiting.
+        """
+        item = self._decided(command)
+        if item.restricted is not None:
+            await asyncio.shield(item.restricted)
+        return await item.answer
+
+    async def view(self, read: Callable[[State, Now], T]) -> T:
+        """Return what `read` makes of the state, once everything that it may have seen is durable.
+
+        Raises:
+            UnavailableError: What was seen did not become durable.
+        """
+        seen = read(self.state, self.now())
+        if self._pending or self._in_flight:
+            waiter = asyncio.get_running_loop().create_future()
+            self._readers.append((self._decided_count, waiter))
+            await waiter
+        return seen
+
+    # -- deciding
+
+    def _decided(self, command: c.Command) -> _Item:
+        if len(self._pending) >= PENDING_ITEMS_MAX:
+            raise UnavailableError("too many transactions are waiting for the journal", code="OVERLOADED")
+        now = self.now()
+        decision = step(self.state, command, now)
+        restrictive = all(type(event) in RESTRICTIVE or isinstance(event, _OBSERVATIONS) for event in decision.events)
+        if self._ill and not restrictive and not isinstance(command, c.StartTerm):
+            raise UnavailableError(self._ill, code="JOURNAL_UNAVAILABLE")
+        restricting = [effect for effect in decision.effects if isinstance(effect, _RESTRICTIVE_EFFECTS)]
+        item = _Item(
+            entries=self._applied(decision.events, now),
+            permissive=[effect for effect in decision.effects if not isinstance(effect, _RESTRICTIVE_EFFECTS)],
+            restricted=self._effects.restrict(restricting) if restricting and self._effects else None,
+            reply=decision.reply,
+        )
+        if item.entries or item.permissive:
+            self._pending.append(item)
+            self._decided_count += 1
+            self._arrived.set()
+        else:
+            item.answer.set_result(item.reply)
+        self._wake_changed.set()
+        return item
+
+    def _applied(self, events: Sequence[Event], now: Now) -> list[SealedEntry]:
+        entries: list[SealedEntry] = []
+        try:
+            self._apply(events, now, entries)
+        except Exception as error:
+            # A decision that does not fit the state is a bug of ours. Half of it may have been applied: go back to
+            # what the journal holds, and grant nothing until then.
+            LOG.exception("a decision could not be applied")
+            self._spawn(self._append_failed(AipagingError(str(error), code="ENGINE_BROKEN", who=Who.BUG)))
+            self._ill = "a decision could not be applied: this is a bug"
+            raise
+        return entries
+
+    def _apply(self, events: Sequence[Event], now: Now, entries: list[SealedEntry]) -> None:
+        for event in events:
+            evolve(self.state, event)
+            if not isinstance(event, HeartbeatSeen | ClientsEntitled):
+                entries += self._sealer.seal([draft_of(event, self.state)], term=self.state.term, now=now)
+
+    # -- writing
+
+    async def _write(self) -> None:
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            while self._pending:
+                await self._flush()
+
+    async def _flush(self) -> None:
+        batch, self._pending = self._pending[:BATCH_ENTRIES_MAX], self._pending[BATCH_ENTRIES_MAX:]
+        self._in_flight = batch
+        entries = [entry for item in batch for entry in item.entries]
+        if entries:
+            checkpoint = self._due_checkpoint()
+            restrictive = self._restrictive_only
+            try:
+                await self._in_thread(lambda: self._journal.append(entries, checkpoint, restrictive=restrictive))
+            except AipagingError as error:
+                await self._append_failed(error)
+                return
+            if not restrictive:
+                self._ill = ""
+        self._in_flight = []
+        self._durable_count += len(batch)
+        self._settle(batch)
+        await self._snapshot_if_due()
+
+    def _settle(self, batch: list[_Item]) -> None:
+        for item in batch:
+            if item.permissive:
+                self._spawn(self._act(item))
+            elif not item.answer.done():
+                item.answer.set_result(item.reply)
+        while self._readers and self._readers[0][0] <= self._durable_count:
+            _, reader = self._readers.pop(0)
+            if not reader.done():
+                reader.set_result(None)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _act(self, item: _Item) -> None:
+        try:
+            if self._effects is not None:
+                await self._effects.permit(item.permissive)
+        except AipagingError as error:
+            if not item.answer.done():
+                item.answer.set_exception(error)
+                item.answer.exception()  # nobody may be waiting any more
+            return
+        if not item.answer.done():
+            item.answer.set_result(item.reply)
+
+    def _due_checkpoint(self) -> str | None:
+        """Return a signed checkpoint if one is due; the tree head is that of all sealed records of this batch."""
+        head = self._sealer.head
+        now_us = self.now().boot_us
+        if self._pending:
+            return None  # the sealer is ahead of this batch: the next one carries it
+        if head.seq - self._checkpoint_seq < CHECKPOINT_RECORDS and now_us - self._checkpoint_us < CHECKPOINT_MS * 1000:
+            return None
+        self._checkpoint_seq, self._checkpoint_us = head.seq, now_us
+        return self._signer.sign_note(self._sealer.checkpoint_text(self._signer.key_name))
+
+    async def _append_failed(self, error: AipagingError) -> None:
+        """Acknowledge nothing, and go back to what the journal holds."""
+        LOG.error("journal append failed", extra={"code": error.code, "reason": error.message})
+        self._ill = f"the journal cannot be written: {error.message}"
+        self._restrictive_only = error.code == "JOURNAL_FULL"
+        self._retry_us = self.now().after(RECOVER_MS * 1000)
+        lost, self._pending, self._in_flight = [*self._in_flight, *self._pending], [], []
+        try:
+            head, state = await self._in_thread(self._reopened)
+        except AipagingError as second:
+            LOG.critical("journal cannot be read back", extra={"code": second.code, "reason": second.message})
+            self._restrictive_only = False
+        else:
+            state.entitled, state.heard_us = self.state.entitled, self.state.heard_us
+            self.state = state
+            self._sealer = Sealer(self._node, self._boot, head)
+            rearm(state, self.now())
+        self._durable_count = self._decided_count
+        readers, self._readers = self._readers, []
+        unanswered: list[asyncio.Future[Any]] = [*(item.answer for item in lost), *(reader for _, reader in readers)]
+        for waiting in unanswered:
+            if not waiting.done():
+                waiting.set_exception(UnavailableError(self._ill, code="JOURNAL_UNAVAILABLE"))
+                waiting.exception()  # nobody may be waiting any more
+
+    # -- recovery
+
+    def _reopened(self) -> tuple[LogHead, State]:
+        return self._journal.open(), self._rebuilt()
+
+    def _rebuilt(self) -> State:
+        """Return the state that the journal holds (runs in the journal's thread)."""
+        newest = self._snapshots.newest() if self._snapshots is not None else None
+        state, first = None, 0
+        if newest is not None:
+            state, first = decode_state(newest[2]), newest[0]
+        if state is None:
+            state, first = State(), 0
+        for entry in self._journal.read(first):
+            event = event_of(entry, state.sessions.__contains__)
+            if event is not None:
+                evolve(state, event)
+        return state
+
+    async def _snapshot_if_due(self) -> None:
+        seq = self._sealer.head.seq
+        if self._snapshots is None or self._pending or seq - self._snapshot_seq < SNAPSHOT_RECORDS:
+            return
+        self._snapshot_seq = seq
+        blob, root = encode_state(self.state), self._sealer.head.tree.root().hex()
+        store = self._snapshots
+        with contextlib.suppress(UnavailableError):
+            await self._in_thread(lambda: store.save(seq, root, blob))
+
+    # -- time
+
+    async def _tick(self) -> None:
+        while True:
+            await self._until_due()
+            if self._ill:
+                await self._recover()
+            for _ in range(WAKES_MAX):
+                when_us = wake_at(self.state)
+                if when_us is None or when_us > self.now().boot_us:
+                    break
+                with contextlib.suppress(UnavailableError):
+                    self._decided(c.Wake(restrictive=bool(self._ill)))
+
+    async def _recover(self) -> None:
+        """Try whether the journal takes records again: begin a term, as after a restart."""
+        if self.now().boot_us < self._retry_us:
+            return
+        self._retry_us = self.now().after(RECOVER_MS * 1000)
+        self._restrictive_only = False
+        with contextlib.suppress(AipagingError):
+            await self.begin_term()
+
+    async def _until_due(self) -> None:
+        await asyncio.sleep(WAKE_MS_MIN / 1000)
+        while True:
+            self._wake_changed.clear()
+            when_us = wake_at(self.state)
+            wait_s = 3600.0 if when_us is None else (when_us - self.now().boot_us) / 1_000_000
+            if wait_s <= 0:
+                return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake_changed.wait(), min(wait_s, 1.0))
+            self._check_suspend()
+
+    def _check_suspend(self) -> None:
+        slept_us = self._clock.slept_us()
+        if slept_us - self._slept_us > SUSPEND_MS * 1000:
+            self._slept_us = slept_us
+            LOG.warning("the machine was suspended: all steering is granted anew")
+            self._spawn(self.begin_term())
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call)

@@ -1,0 +1,69 @@
+"""What a session is handed: its AIST, and the steering grant with the COMMIT receipt."""
+
+from hashlib import sha256
+
+from aipaging.core.foundation.time import MS, WallUs
+from aipaging.core.identity.claims import AistClaims, CommitClaims
+from aipaging.core.lease.machine import Lease
+from aipaging.core.paging.records import bound_text
+from aipaging.core.paging.state import Session
+from aipaging.core.steering.grant import SteeringGrant
+from aipaging.ports.signing import TokenSigner
+
+
+class SessionTokens:
+    """Signs what belongs to a session; the same session and epoch always give the same claims."""
+
+    def __init__(self, signer: TokenSigner) -> None:
+        self._signer = signer
+
+    def aist(self, session: Session) -> str:
+        """Return the session's AIST; it lasts as long as the session may."""
+        return self._signer.sign_aist(
+            AistClaims(
+                session=session.session,
+                tenant=session.tenant,
+                client=session.client,
+                aisi=session.aisi,
+                token_id=session.token_id,
+                issued_us=session.requested_wall_us,
+                expires_us=self._ends_wall_us(session),
+            )
+        )
+
+    def receipt(self, session: Session, lease: Lease) -> str:
+        """Return the COMMIT receipt of one epoch."""
+        return self._signer.sign_commit(
+            CommitClaims(
+                session=session.session,
+                tenant=session.tenant,
+                aisi=session.aisi,
+                anchor=lease.anchor,
+                epoch=lease.epoch,
+                lease_ms=(lease.deadline_us - lease.granted_us) // MS,
+                rate_mrps=lease.rate_mrps,
+                burst=session.intent.burst,
+                delay_us=int(session.intent.delay_ms * MS),
+                epsilon=f"{session.intent.epsilon:.6g}",
+                epsilon_bound=bound_text(lease.bound.epsilon_bound),
+                token_id_sha256=sha256(session.token_id.encode()).hexdigest(),
+                commit_id=f"{session.session}.{lease.epoch}",
+                issued_us=session.requested_wall_us,
+                expires_us=self._ends_wall_us(session),
+            )
+        )
+
+    def grant(self, session: Session, lease: Lease) -> SteeringGrant:
+        """Return what the steering driver is asked to hold for one epoch."""
+        return SteeringGrant(
+            session=session.session,
+            anchor=lease.anchor,
+            epoch=lease.epoch,
+            deadline_us=lease.deadline_us,
+            token_expires_us=self._ends_wall_us(session),
+            receipt=self.receipt(session, lease),
+        )
+
+    @staticmethod
+    def _ends_wall_us(session: Session) -> WallUs:
+        return WallUs(session.requested_wall_us + session.duration_ms * MS)
