@@ -56,7 +56,8 @@ def tail_bound(envelopes: Sequence[Envelope], delay_ms: float) -> TailBound:
     epsilon_bound = min(1.0, math.nextafter(split.epsilon + failure, math.inf))
     budget = tuple(
         DomainBudget(domain=envelope.domain, delay_ms=part.delay_ms, epsilon=part.epsilon, failure=failed)
-        for envelope, part, failed in zip(envelopes, split.parts, failures, strict=True)
+        # A target that no split can meet has no parts, and the bound 1.
+        for envelope, part, failed in zip(envelopes, split.parts, failures, strict=bool(split.parts))
     )
     return TailBound(
         delay_ms=delay_ms,
