@@ -189,10 +189,11 @@ def parsed_request(document: dict[str, Any]) -> EmbeddingRequest:
         raise RefusedRequestError(
             f"there is no such model here; use {MODEL_NAME}", status=404, code="model_not_found", param="model"
         )
-    encoding = document.get("encoding_format", "float")
-    if encoding not in {"float", "base64"}:
+    # Tuples, not sets: what comes off the wire need not be hashable.
+    encoding = document.get("encoding_format")
+    if encoding not in (None, "float", "base64"):
         raise RefusedRequestError("encoding_format is float or base64", param="encoding_format")
-    if document.get("dimensions") not in {None, DIMENSIONS}:
+    if document.get("dimensions") not in (None, DIMENSIONS):
         raise RefusedRequestError(
             f"this model has {DIMENSIONS} dimensions and was not trained to be cut to fewer", param="dimensions"
         )
