@@ -236,8 +236,22 @@ def test_a_receipt_with_a_bad_claim_is_refused(keys, signer, verifier, claim, va
     assert (caught.value.code, caught.value.field) == ("TOKEN_CLAIMS", claim)
 
 
+def test_a_header_that_verified_once_opens_nothing_else(keys, signer, verifier):
+    good = signer.sign_aist(AIST)
+    assert verifier.verify_aist(good) == AIST
+    header, payload, signature = good.split(".")
+    assert refusal(verifier.verify_commit, good) == "TOKEN_TYPE"
+    assert refusal(verifier.verify_aist, f"{header}.{payload}.{signature[::-1]}") in {
+        "TOKEN_SIGNATURE",
+        "TOKEN_MALFORMED",
+    }
+    assert refusal(verifier.verify_aist, resigned(keys, good, changes={"aud": "other"})) == "TOKEN_AUDIENCE"
+    assert verifier.verify_aist(good) == AIST
+
+
 def test_every_truncation_is_refused(signer, verifier):
     token = signer.sign_aist(AIST)
+    assert verifier.verify_aist(token) == AIST
     for length in range(len(token)):
         with pytest.raises(UnverifiedError):
             verifier.verify_aist(token[:length])
