@@ -365,6 +365,7 @@ class Engine:
     # -- recovery
 
     def _reopened(self) -> tuple[LogHead, State]:
+        self._journal.close()
         return self._journal.open(), self._rebuilt()
 
     def _rebuilt(self) -> State:

@@ -1,0 +1,245 @@
+"""The engine loop over the reference journal and a user plane that does as told."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from aipaging.adapters.journal.memory import MemoryJournal
+from aipaging.core.foundation.epoch import Epoch
+from aipaging.core.foundation.errors import RefusedError, UnavailableError
+from aipaging.core.foundation.names import ClientId, SessionId, TenantId
+from aipaging.core.foundation.time import BootUs, Now, WallUs
+from aipaging.core.identity.claims import AistClaims, CommitClaims
+from aipaging.core.lease.machine import LeaseTerms
+from aipaging.core.paging import commands as c
+from aipaging.core.paging.session_machine import StatusInfo
+from aipaging.core.paging.settings import Settings
+from aipaging.core.paging.snapshot import encode_state
+from aipaging.core.steering.grant import AnchorEndpoint, Fence, SteeringGrant, SteeringRenewal
+from aipaging.runtime.effects import SteeringEffects
+from aipaging.runtime.engine import Engine
+from aipaging.runtime.tokens import SessionTokens
+from aipaging.testing.world import WALL_START_US, catalogue_commands, intent
+
+SETTINGS = Settings(lease=LeaseTerms(lease_ms=60_000, drift_ppm=500, grace_ms=100, drain_ms_max=100))
+
+
+class StillClock:
+    """Stands still until moved."""
+
+    def __init__(self) -> None:
+        self.boot_us = 1_000_000
+        self.suspended_us = 0
+
+    def now(self) -> Now:
+        return Now(boot_us=BootUs(self.boot_us), wall_us=WallUs(WALL_START_US + self.boot_us))
+
+    def slept_us(self) -> int:
+        return self.suspended_us
+
+
+class UserPlane:
+    """Notes what it is asked, in order."""
+
+    lease_ms_min = 1
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, object]] = []
+        self.broken = False
+
+    async def place_anchors(self, anchors: Sequence[AnchorEndpoint]) -> None:
+        self.asked.append(("place", tuple(anchor.anchor for anchor in anchors)))
+
+    async def install(self, grants: Sequence[SteeringGrant]) -> None:
+        if self.broken:
+            raise UnavailableError("no gateway answers")
+        self.asked += [("install", (grant.session, grant.anchor, grant.epoch)) for grant in grants]
+
+    async def renew(self, renewals: Sequence[SteeringRenewal]) -> None:
+        self.asked += [("renew", renewal.session) for renewal in renewals]
+
+    async def revoke(self, fences: Sequence[Fence]) -> None:
+        self.asked += [("revoke", (fence.session, fence.epoch)) for fence in fences]
+
+    async def reconcile(self, term: int, grants: Sequence[SteeringGrant]) -> None:
+        self.asked.append(("reconcile", (term, tuple(grant.session for grant in grants))))
+
+
+class Signer:
+    key_name = "example/log"
+
+    def sign_note(self, text: str) -> str:
+        return f"{text}\n— {self.key_name} AAAA\n"
+
+    def sign_aist(self, claims: AistClaims) -> str:
+        return f"aist {claims.session}"
+
+    def sign_commit(self, claims: CommitClaims) -> str:
+        return f"commit {claims.session} {claims.epoch}"
+
+
+class ReadyAnchors:
+    async def prepare(self, anchor: AnchorEndpoint, session: SessionId, epoch: Epoch) -> None:
+        return
+
+
+class Rig:
+    def __init__(self, journal: MemoryJournal) -> None:
+        self.journal = journal
+        self.clock = StillClock()
+        self.plane = UserPlane()
+        self.engine = Engine(
+            journal=journal, snapshots=None, signer=Signer(), clock=self.clock, node="node-1", boot="boot-1"
+        )
+        tokens = SessionTokens(Signer())
+        self.effects = SteeringEffects(self.engine, self.plane, ReadyAnchors(), tokens)
+        self.pages = 0
+
+    async def start(self) -> None:
+        await self.engine.start(self.effects, SETTINGS, software="test")
+        for command in catalogue_commands():
+            await self.engine.submit(command)
+
+    async def stop(self) -> None:
+        await self.effects.stop()
+        await self.engine.stop()
+
+    async def page(self, **changes: object) -> SessionId:
+        self.pages += 1
+        command = c.Page(
+            session=SessionId(f"00000000-0000-4000-8000-{self.pages:012x}"),
+            tenant=TenantId("t"),
+            client=ClientId("c"),
+            token_id=f"token-{self.pages}",
+            salt=bytes(16),
+            intent=intent(**changes),
+        )
+        reply = await self.engine.submit(command)
+        assert isinstance(reply, c.Admitted)
+        return reply.session
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[Rig]:
+    rig = Rig(MemoryJournal())
+    await rig.start()
+    yield rig
+    await rig.stop()
+
+
+async def test_the_user_plane_is_reconciled_before_anything_is_admitted(rig: Rig) -> None:
+    assert [what for what, _ in rig.plane.asked[:2]] == ["place", "reconcile"]
+
+
+async def test_a_page_is_answered_when_it_is_durable_and_steered(rig: Rig) -> None:
+    session = await rig.page()
+    stored = [entry.record for entry in rig.journal.read(0)]
+    assert any(b"COMMIT_GRANTED" in record and session.encode() in record for record in stored)
+    assert ("install", (session, "a", Epoch(1, 1))) in rig.plane.asked
+
+
+async def test_a_page_whose_steering_fails_is_taken_back(rig: Rig) -> None:
+    rig.plane.broken = True
+    with pytest.raises(UnavailableError) as failed:
+        await rig.page()
+    assert failed.value.code == "STEERING_FAILED"
+    (session,) = rig.engine.state.sessions.values()
+    assert session.status_info is StatusInfo.NETWORK_TERMINATED
+
+
+async def test_many_pages_share_appends(rig: Rig) -> None:
+    appended = 0
+    append = rig.journal.append
+
+    def counted(*args: object, **kwargs: object) -> None:
+        nonlocal appended
+        appended += 1
+        append(*args, **kwargs)  # type: ignore[arg-type]
+
+    rig.journal.append = counted  # type: ignore[method-assign]
+    await asyncio.gather(*(rig.page(rate_rps=0.1) for _ in range(100)))
+    assert appended < 50
+
+
+async def test_a_read_waits_for_what_it_saw(rig: Rig) -> None:
+    waiting = asyncio.ensure_future(rig.page())
+    await asyncio.sleep(0)
+    seen = await rig.engine.view(lambda state, _: len(state.sessions))
+    assert seen == 1
+    assert any(b"SESSION_REQUESTED" in entry.record for entry in rig.journal.read(0))
+    await waiting
+
+
+async def test_ending_a_session_revokes_before_it_answers(rig: Rig) -> None:
+    session = await rig.page()
+    await rig.engine.submit(c.End(session=session, status_info=StatusInfo.DELETE_REQUESTED))
+    assert rig.plane.asked[-1] == ("revoke", (session, Epoch(1, 1)))
+
+
+async def test_a_relocation_runs_to_the_switch_by_itself(rig: Rig) -> None:
+    session = await rig.page()
+    await rig.engine.submit(c.Relocate(session=session, cause=c.RelocationCause.OPERATOR))
+    for _ in range(200):
+        lease = rig.engine.state.sessions[session].lease
+        if lease is not None and lease.anchor == "b":
+            break
+        await asyncio.sleep(0.005)
+    assert ("install", (session, "b", Epoch(1, 2))) in rig.plane.asked
+
+
+async def test_a_restart_grants_live_sessions_anew_and_ends_the_others(rig: Rig) -> None:
+    long, short = await rig.page(duration_s=600), await rig.page(duration_s=5)
+    before = encode_state(rig.engine.state)
+    again = Rig(MemoryJournal(rig.journal.disk))
+    rig.journal.close()
+    again.clock.boot_us = rig.clock.boot_us + 10_000_000
+    await again.engine.start(again.effects, SETTINGS, software="test")
+    assert encode_state(again.engine.state) != before
+    lease = again.engine.state.sessions[long].lease
+    assert lease is not None
+    assert lease.epoch == Epoch(2, 2)
+    assert again.engine.state.sessions[short].status_info is StatusInfo.DURATION_EXPIRED
+    assert again.plane.asked[1] == ("reconcile", (2, (long,)))
+    await again.stop()
+
+
+async def test_a_suspended_machine_begins_a_new_term(rig: Rig) -> None:
+    session = await rig.page()
+    rig.clock.suspended_us = 3_600_000_000
+    for _ in range(400):
+        if rig.engine.state.term == 2:
+            break
+        await asyncio.sleep(0.01)
+    lease = rig.engine.state.sessions[session].lease
+    assert lease is not None
+    assert lease.epoch.term == 2
+
+
+async def test_a_failed_append_acknowledges_nothing_stops_admission_and_heals(rig: Rig) -> None:
+    kept = await rig.page()
+    rig.journal.disk.full = True
+    with pytest.raises(UnavailableError) as failed:
+        await rig.page()
+    assert failed.value.code == "JOURNAL_UNAVAILABLE"
+    assert list(rig.engine.state.sessions) == [kept], "what was not durable is gone"
+    assert not rig.engine.healthy
+    with pytest.raises(UnavailableError):
+        await rig.page()
+    await rig.engine.submit(c.End(session=kept, status_info=StatusInfo.DELETE_REQUESTED))
+    rig.journal.disk.full = False
+    rig.clock.boot_us += 3_000_000
+    for _ in range(400):
+        if rig.engine.healthy:
+            break
+        await asyncio.sleep(0.01)
+    assert await rig.page()
+
+
+async def test_a_refused_command_leaves_no_record(rig: Rig) -> None:
+    session = await rig.page()
+    await rig.engine.submit(c.End(session=session, status_info=StatusInfo.DELETE_REQUESTED))
+    before = rig.engine.head.seq
+    with pytest.raises(RefusedError):
+        await rig.engine.submit(c.End(session=session, status_info=StatusInfo.DELETE_REQUESTED))
+    assert rig.engine.head.seq == before
