@@ -1,0 +1,162 @@
+"""An upstream's response on its way to the gateway: bytes in, bytes out, and whether it is whole.
+
+The head is rewritten once; the body passes as the very bytes that came. A response is whole when its framing says so;
+a stream of chat completions moreover has to say that it is done. Everything else is broken, and whoever carries the
+bytes must not let it end as if it were whole.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from aipaging.adapters.sidecar.answers import Refusal, error_event
+from aipaging.adapters.sidecar.event_stream import EventStreamWatch
+from aipaging.adapters.sidecar.framing import ChunkedFramer, Framer, LengthFramer, UntilCloseFramer
+from aipaging.adapters.sidecar.heads import (
+    HEAD_BYTES_MAX,
+    HEAD_END,
+    ResponseBrokenError,
+    ResponseHead,
+    read_response_head,
+)
+
+_INTERIM: Final = (b"HTTP/1.1 1", b"HTTP/1.0 1")
+"""100 (Continue) is answered by us and 103 is not passed on; 101 is never asked for."""
+
+INTERIM_MAX: Final = 8
+"""More interim answers than this are a game, not an answer."""
+
+
+class ResponseRelay:
+    """One response.
+
+    Attributes:
+        begun: Whether the head has been passed on.
+        status: Its status code, once begun.
+        done: Whether the body is complete by its framing.
+        reusable: Whether the connection it came on is in step and kept by the upstream.
+    """
+
+    __slots__ = (
+        "_fields",
+        "_framer",
+        "_interim",
+        "_method",
+        "_partial",
+        "_watch",
+        "begun",
+        "done",
+        "reusable",
+        "status",
+    )
+
+    def __init__(self, method: bytes, fields: Callable[[], bytes]) -> None:
+        """Expect a response.
+
+        Args:
+            method: Of the request: an answer to HEAD has no body.
+            fields: Called when the head arrives; returns the header lines to add to it.
+        """
+        self._method = method
+        self._fields = fields
+        self._framer: Framer = _NOTHING
+        self._watch: EventStreamWatch | None = None
+        self._partial = b""
+        self._interim = 0
+        self.begun = False
+        self.done = False
+        self.reusable = False
+        self.status = 0
+
+    @property
+    def untouched(self) -> bool:
+        """Whether not one byte of an answer has arrived."""
+        return not (self.begun or self._partial or self._interim)
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the stream, though complete by its framing, lacks its end."""
+        return self._watch is not None and self._watch.truncated
+
+    def feed(self, piece: bytes) -> bytes:
+        """Return what may be passed on.
+
+        Raises:
+            ResponseBrokenError: The head is malformed.
+            FramingError: The body is.
+        """
+        if not self.begun:
+            return self._feed_head(piece)
+        out = self._framer.feed(piece)
+        if not self._framer.done:
+            return out
+        return self._ended(out, piece)
+
+    def _ended(self, out: bytes, piece: bytes) -> bytes:
+        framer = self._framer
+        self.done = True
+        if framer.rest:
+            self.reusable = False
+        if self.truncated:
+            self.reusable = False
+            return out
+        if not framer.rest and len(out) + len(framer.terminator) == len(piece):
+            return piece  # nothing was held back before: it passes as it came, uncopied
+        return out + framer.terminator
+
+    def _feed_head(self, piece: bytes) -> bytes:
+        if self._partial:
+            piece, self._partial = self._partial + piece, b""
+        end = piece.find(HEAD_END)
+        while end >= 0 and piece.startswith(_INTERIM) and self._interim < INTERIM_MAX:
+            self._interim += 1
+            piece = piece[end + len(HEAD_END) :]
+            end = piece.find(HEAD_END)
+        if end < 0:
+            if len(piece) > HEAD_BYTES_MAX:
+                raise ResponseBrokenError("the upstream's head is too long")
+            self._partial = piece
+            return b""
+        head = read_response_head(piece[: end + len(HEAD_END)], self._method)
+        body = piece[end + len(HEAD_END) :]
+        self._choose_framer(head)
+        out = self._framer.feed(body)
+        self.begun = True
+        self.status = head.status
+        coding = b"" if isinstance(self._framer, LengthFramer) else b"transfer-encoding: chunked\r\n"
+        if self._framer.done:
+            out = self._ended(out, body)
+        return b"%b%b%b\r\n%b" % (head.start, coding, self._fields(), out)
+
+    def _choose_framer(self, head: ResponseHead) -> None:
+        if head.event_stream and not head.encoded:
+            self._watch = EventStreamWatch()
+        tap = None if self._watch is None else self._watch.see
+        self.reusable = head.keep_alive
+        if head.chunked:
+            self._framer = ChunkedFramer(tap)
+        elif head.length is not None:
+            self._watch = None
+            self._framer = LengthFramer(head.length)
+        else:
+            self.reusable = False
+            self._framer = UntilCloseFramer(tap)
+
+    def closed(self, *, clean: bool) -> bytes:
+        """Return what ends the response, now that the upstream has closed its connection.
+
+        Raises:
+            ResponseBrokenError: It was not at its end.
+        """
+        if self.begun and clean and isinstance(self._framer, UntilCloseFramer) and not self.truncated:
+            self.done = True
+            return self._framer.terminator
+        raise ResponseBrokenError("the upstream closed in the middle of its answer")
+
+    def last_event(self, reason: Refusal) -> bytes | None:
+        """Return what tells the reader of an event stream that it ends here, or None where nothing can."""
+        if self._watch is None:
+            return None
+        return self._framer.injected(self._watch.separator + error_event(reason))
+
+
+_NOTHING: Final = LengthFramer(0)
