@@ -1,0 +1,451 @@
+"""A real Envoy between real sockets: controller side, gateway and recording anchors in one place.
+
+For the conformance kit, fault tests and benchmarks. The controller side (xDS, look-ups) runs in this process and can
+be killed without a word; the anchors record what reached them, on their own clock.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import socket
+import ssl
+import time
+import uuid
+from collections.abc import AsyncGenerator, Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import httptools
+import httpx
+import uvicorn
+from uvicorn.server import ServerState
+
+from aipaging.adapters.signing.ca import CertificateAuthority
+from aipaging.adapters.signing.keys import KeyStore
+from aipaging.adapters.signing.peer import server_context
+from aipaging.adapters.signing.tokens import JwtSigner, JwtVerifier
+from aipaging.adapters.steering.envoy.ads import AdsServer, XdsListener
+from aipaging.adapters.steering.envoy.bootstrap import Gateway, Listener
+from aipaging.adapters.steering.envoy.driver import EnvoySteering
+from aipaging.adapters.steering.envoy.steering_endpoint import Receive, Scope, Send
+from aipaging.adapters.steering.envoy.supervisor import EnvoySupervisor
+from aipaging.core.foundation.epoch import Epoch
+from aipaging.core.foundation.names import AnchorId, ClientId, GatewayId, ServiceUri, SessionId, TenantId
+from aipaging.core.foundation.time import MS, SECOND, BootUs, Now, WallUs
+from aipaging.core.identity.claims import AistClaims, CommitClaims
+from aipaging.core.steering.grant import AnchorEndpoint, SteeringGrant
+from aipaging.runtime.peer_identity import peer_identity_protocol
+
+TRUST_DOMAIN: Final = "rig.example"
+CONTROLLER: Final = "controller-1"
+GATEWAY: Final = GatewayId("gateway-1")
+SERVICE: Final = ServiceUri("aisi://rig/echo/one")
+HOST: Final = "127.0.0.1"
+
+TOKEN_LIFETIME_US: Final = 3_600 * SECOND
+IN_FLIGHT_MAX: Final = 1_024
+STREAM_PAUSE_S: Final = 0.05
+KEEP_ALIVE_S: Final = 75
+"""Longer than the gateway's idle timeout, so that it is always the gateway that closes."""
+
+
+def system_now() -> Now:
+    """Return this machine's clocks."""
+    return Now(
+        boot_us=BootUs(time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000), wall_us=WallUs(time.time_ns() // 1000)
+    )
+
+
+def free_port() -> int:
+    """Return a TCP port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """One request as an anchor saw it.
+
+    Attributes:
+        at_us: On the anchor's boot clock, when its headers were complete.
+        path: Its target.
+        headers: Names in lower case; of a repeated one the values, joined by a comma.
+    """
+
+    at_us: BootUs
+    path: str
+    headers: Mapping[str, str]
+
+
+class RecordingAnchor:
+    """A plain HTTP/1.1 server that records requests; `/stream` sends ten events, the rest echoes the body's size."""
+
+    def __init__(self, anchor: AnchorId) -> None:
+        self.anchor = anchor
+        self.received: list[Received] = []
+        self.port = 0
+        self._server: asyncio.Server | None = None
+
+    async def start(self, tls: ssl.SSLContext | None = None) -> None:
+        """Listen on a port of the system's choice."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: _AnchorProtocol(self), HOST, 0, ssl=tls)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def stop(self) -> None:
+        """Stop listening."""
+        if self._server is not None:
+            self._server.close()
+
+
+class _AnchorProtocol(asyncio.Protocol):
+    def __init__(self, anchor: RecordingAnchor) -> None:
+        self.anchor = anchor
+        self.parser = httptools.HttpRequestParser(self)
+        self.headers: dict[str, str] = {}
+        self.path = ""
+        self.body_bytes = 0
+        self.transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.parser.feed_data(data)
+
+    def on_message_begin(self) -> None:
+        self.headers, self.path, self.body_bytes = {}, "", 0
+
+    def on_url(self, url: bytes) -> None:
+        self.path += url.decode()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        key, text = name.decode().lower(), value.decode("latin-1")
+        self.headers[key] = f"{self.headers[key]},{text}" if key in self.headers else text
+
+    def on_headers_complete(self) -> None:
+        self.anchor.received.append(Received(at_us=system_now().boot_us, path=self.path, headers=self.headers))
+
+    def on_body(self, body: bytes) -> None:
+        self.body_bytes += len(body)
+
+    def on_message_complete(self) -> None:
+        assert self.transport is not None
+        if self.path.startswith("/stream"):
+            self.transport.write(
+                b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+            )
+            self._event(0)
+            return
+        body = json.dumps({"anchor": self.anchor.anchor, "bytes": self.body_bytes}).encode()
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+        self.transport.write(head + body)
+
+    def _event(self, number: int) -> None:
+        assert self.transport is not None
+        if number == 10:
+            self.transport.write(b"0\r\n\r\n")
+            return
+        event = b"data: %d\n\n" % number
+        self.transport.write(b"%x\r\n%s\r\n" % (len(event), event))
+        asyncio.get_running_loop().call_later(STREAM_PAUSE_S, self._event, number + 1)
+
+
+Answer = tuple[int, dict[bytes, bytes]]
+
+FAULTS: Final[dict[str, Callable[[dict[bytes, bytes]], Answer]]] = {
+    "garbage": lambda _: (200, {b"x-aipaging-lease-ms": b"\xff\xfe"}),
+    "no-anchor": lambda h: (200, {k: v for k, v in h.items() if k != b"x-aipaging-anchor"}),
+    "foreign-anchor": lambda h: (200, h | {b"x-aipaging-anchor": b"controller"}),
+    "lease-negative": lambda h: (200, h | {b"x-aipaging-lease-ms": b"-5"}),
+    "lease-text": lambda h: (200, h | {b"x-aipaging-lease-ms": b"1e9"}),
+    "lease-huge": lambda h: (200, h | {b"x-aipaging-lease-ms": b"99999999999999"}),
+    "lease-zero": lambda h: (200, h | {b"x-aipaging-lease-ms": b"0"}),
+    "no-receipt": lambda h: (200, {k: v for k, v in h.items() if k != b"x-aipaging-commit"}),
+    "no-generation": lambda h: (200, {k: v for k, v in h.items() if k != b"x-aipaging-generation"}),
+    "old-term": lambda h: (200, h | {b"x-aipaging-term": b"0", b"x-aipaging-generation": b"0.0"}),
+    "server-error": lambda h: (500, h),
+    "redirect": lambda h: (302, h | {b"location": b"http://127.0.0.1:1/"}),
+}
+"""What a broken or hostile controller may answer; "silence" is the one without an answer."""
+
+
+@dataclass(slots=True)
+class Controller:
+    """The controller side, whole in this process."""
+
+    identity: Path
+    driver: EnvoySteering
+    xds: AdsServer
+    look_up_port: int = 0
+    fault: str | None = None
+    installed: list[tuple[SessionId, Epoch, GatewayId]] = field(default_factory=list)
+    look_ups: int = 0
+    open: bool = True
+    _server: asyncio.Server | None = None
+    _state: ServerState = field(default_factory=ServerState)
+
+    @classmethod
+    def make(cls, identity: Path, *, xds_port: int = 0, look_up_port: int = 0) -> "Controller":
+        """Return a controller that is not started."""
+        xds = AdsServer(XdsListener(host=HOST, port=xds_port, identity=identity, trust_domain=TRUST_DOMAIN))
+        return cls(identity=identity, driver=EnvoySteering(xds, clock=system_now), xds=xds, look_up_port=look_up_port)
+
+    async def start(self, verifier: JwtVerifier) -> None:
+        """Open both listeners."""
+        await self.xds.start()
+        endpoint = self.driver.endpoint(verifier=verifier, on_installed=self._on_installed, gate=lambda: self.open)
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            self.look_ups += 1
+            if self.fault == "silence":
+                await asyncio.sleep(10)
+            await endpoint(scope, receive, send if self.fault is None else self._faulty(send))
+
+        config = uvicorn.Config(
+            app,  # pyright: ignore[reportArgumentType]
+            http=peer_identity_protocol(TRUST_DOMAIN),
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+        )
+        config.load()
+        protocol: Any = config.http_protocol_class
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: protocol(config=config, server_state=self._state, app_state={}),
+            HOST,
+            self.look_up_port,
+            ssl=server_context(self.identity),
+        )
+        self.look_up_port = self._server.sockets[0].getsockname()[1]
+
+    async def kill(self) -> None:
+        """Close everything at once, without a word to anybody."""
+        if self._server is not None:
+            self._server.close()
+            for connection in list(self._state.connections):
+                connection.transport.abort()  # pyright: ignore[reportOptionalMemberAccess]
+        await self.xds.stop()
+
+    async def _on_installed(self, session: SessionId, anchor: AnchorId, epoch: Epoch, gateway: GatewayId) -> None:
+        del anchor
+        await asyncio.sleep(0)
+        self.installed.append((session, epoch, gateway))
+
+    def _faulty(self, send: Send) -> Send:
+        async def altered(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start" and message["status"] == 200:
+                assert self.fault is not None
+                status, headers = FAULTS[self.fault](dict(message["headers"]))
+                message = {**message, "status": status, "headers": list(headers.items())}
+            await send(message)
+
+        return altered
+
+
+@dataclass(slots=True)
+class EnvoyRig:
+    """Implements `testing.steering.SteeringRig` around a real Envoy."""
+
+    directory: Path
+    controller: Controller
+    supervisor: EnvoySupervisor
+    gateway: Gateway
+    anchor_servers: dict[AnchorId, RecordingAnchor]
+    client: httpx.AsyncClient
+    signer: JwtSigner
+    verifier: JwtVerifier
+    authority: CertificateAuthority
+    short_ms: int = 700
+    tokens: dict[SessionId, str] = field(default_factory=dict)
+
+    @property
+    def driver(self) -> EnvoySteering:
+        """The driver that is checked."""
+        return self.controller.driver
+
+    @property
+    def anchors(self) -> tuple[AnchorId, AnchorId]:
+        """The first two anchors."""
+        first, second, *_ = self.anchor_servers
+        return first, second
+
+    @property
+    def url(self) -> str:
+        """Where clients reach the gateway."""
+        return f"{'https' if self.gateway.listener.certificate else 'http'}://{HOST}:{self.gateway.listener.port}"
+
+    def now(self) -> Now:
+        """Return the clocks."""
+        return system_now()
+
+    def session(self, *, lifetime_us: int = TOKEN_LIFETIME_US) -> SessionId:
+        """Return a new session, with a token of the given lifetime."""
+        session = SessionId(str(uuid.uuid4()))
+        now_us = system_now().wall_us
+        claims = AistClaims(
+            session=session,
+            tenant=TenantId("tenant-1"),
+            client=ClientId("client-1"),
+            aisi=SERVICE,
+            token_id=str(uuid.uuid4()),
+            issued_us=now_us,
+            expires_us=WallUs(now_us + lifetime_us),
+        )
+        self.tokens[session] = self.signer.sign_aist(claims)
+        return session
+
+    def grant(self, session: SessionId, anchor: AnchorId, epoch: Epoch, lease_ms: int) -> SteeringGrant:
+        """Return a grant that starts now, with a real receipt."""
+        now = system_now()
+        expires_us = WallUs(now.wall_us + TOKEN_LIFETIME_US)
+        claims = CommitClaims(
+            session=session,
+            tenant=TenantId("tenant-1"),
+            aisi=SERVICE,
+            anchor=anchor,
+            epoch=epoch,
+            lease_ms=lease_ms,
+            rate_mrps=1_000,
+            burst=1,
+            delay_us=100_000,
+            epsilon="0.01",
+            epsilon_bound="0.005",
+            token_id_sha256=hashlib.sha256(session.encode()).hexdigest(),
+            commit_id=str(uuid.uuid4()),
+            issued_us=now.wall_us,
+            expires_us=expires_us,
+        )
+        return SteeringGrant(
+            session=session,
+            anchor=anchor,
+            epoch=epoch,
+            deadline_us=now.after(lease_ms * MS),
+            token_expires_us=expires_us,
+            receipt=self.signer.sign_commit(claims),
+        )
+
+    async def request(self, session: SessionId, headers: Mapping[str, str] | None = None) -> AnchorId | None:
+        """Send one request; believe the anchor's record, not the answer."""
+        before = {anchor: len(server.received) for anchor, server in self.anchor_servers.items()}
+        reply = await self.send(session, headers=headers)
+        if reply.status_code == 200:
+            return AnchorId(reply.json()["anchor"])
+        token = f"Bearer {self.tokens[session]}"
+        for anchor, server in self.anchor_servers.items():
+            late = [each for each in server.received[before[anchor] :] if each.headers.get("authorization") == token]
+            assert not late, f"answered {reply.status_code} and yet reached {anchor}"
+        return None
+
+    async def send(
+        self, session: SessionId, path: str = "/v1/echo", *, headers: Mapping[str, str] | None = None
+    ) -> httpx.Response:
+        """Send one request as the session and return the whole answer."""
+        authorization = {"authorization": f"Bearer {self.tokens[session]}"}
+        return await self.client.post(f"{self.url}{path}", headers={**authorization, **(headers or {})}, content=b"x")
+
+    async def advance(self, duration_ms: float) -> None:
+        """Really wait."""
+        await asyncio.sleep(duration_ms / 1000)
+
+    async def answer_malformed(self, fault: str | None) -> bool:
+        """Let look-ups be answered wrongly."""
+        self.controller.fault = fault
+        return True
+
+    async def kill_controller(self) -> None:
+        """End the controller side."""
+        await self.controller.kill()
+
+    async def restart_controller(self) -> None:
+        """Put a new controller, which knows nothing, in the place of the killed one."""
+        self.controller = Controller.make(
+            self.controller.identity,
+            xds_port=self.controller.xds.port,
+            look_up_port=self.controller.look_up_port,
+        )
+        await self.controller.start(self.verifier)
+
+    async def place(self) -> None:
+        """Announce the anchors."""
+        await self.driver.place_anchors(
+            [
+                AnchorEndpoint(anchor=anchor, host=HOST, port=server.port, tls=False, in_flight_max=IN_FLIGHT_MAX)
+                for anchor, server in self.anchor_servers.items()
+            ]
+        )
+
+    async def connected(self) -> None:
+        """Return when the gateway serves: it has the anchors and the route."""
+        async with asyncio.timeout(20):
+            while True:
+                with contextlib.suppress(httpx.TransportError):
+                    await self.client.get(self.url)
+                    return
+                await asyncio.sleep(0.02)
+
+
+@contextlib.asynccontextmanager
+async def envoy_rig(
+    directory: Path, *, tls: bool = False, workers: int = 1, anchors: int = 2
+) -> AsyncGenerator[EnvoyRig]:
+    """Start a controller side, recording anchors and an Envoy; yield when the gateway serves."""
+    authority = CertificateAuthority.open(directory / "ca", TRUST_DOMAIN)
+    controller_identity, gateway_identity = directory / "controller", directory / "gateway"
+    authority.write_identity(controller_identity, "controller", CONTROLLER, addresses=[HOST])
+    authority.write_identity(gateway_identity, "gateway", GATEWAY, addresses=[HOST])
+    keys = KeyStore.open(directory / "keys")
+    verifier = JwtVerifier(keys.jwks(), "https://rig.example", lambda: system_now().wall_us)
+    controller = Controller.make(controller_identity)
+    servers = {name: RecordingAnchor(name) for name in (AnchorId(f"anchor-{n}") for n in range(1, anchors + 1))}
+    async with contextlib.AsyncExitStack() as stack:
+        for server in servers.values():
+            await server.start()
+            stack.callback(server.stop)
+        await controller.start(verifier)
+        pair = gateway_identity if tls else None
+        gateway = Gateway(
+            gateway=GATEWAY,
+            trust_domain=TRUST_DOMAIN,
+            listener=Listener(
+                host=HOST,
+                port=free_port(),
+                certificate=pair / "cert.pem" if pair else None,
+                key=pair / "key.pem" if pair else None,
+            ),
+            controller_id=CONTROLLER,
+            controller_host=HOST,
+            look_up_port=controller.look_up_port,
+            xds_port=controller.xds.port,
+            identity=gateway_identity,
+            run_directory=directory / "envoy",
+            workers=workers,
+        )
+        supervisor = EnvoySupervisor(gateway, drain_timeout_s=2.0)
+        limits = httpx.Limits(max_connections=100, max_keepalive_connections=100)
+        client = await stack.enter_async_context(
+            httpx.AsyncClient(verify=False, http2=tls, timeout=10, limits=limits, trust_env=False)  # noqa: S501
+        )
+        rig = EnvoyRig(
+            directory=directory,
+            controller=controller,
+            supervisor=supervisor,
+            gateway=gateway,
+            anchor_servers=servers,
+            client=client,
+            signer=JwtSigner(keys, "https://rig.example"),
+            verifier=verifier,
+            authority=authority,
+        )
+        stack.push_async_callback(rig.kill_controller)
+        stack.push_async_callback(supervisor.stop)
+        await supervisor.start()
+        await rig.place()
+        await rig.driver.reconcile(1, [])
+        await rig.connected()
+        yield rig
