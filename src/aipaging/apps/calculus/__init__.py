@@ -1,0 +1,1 @@
+"""The calculus on the command line: case files, single questions, plots."""

@@ -1,0 +1,182 @@
+"""One queue at a constant rate: the ladder of bounds on its backlog, by kind of arrival.
+
+`backlog_tail` bounds P(backlog > x) at an arbitrary instant; a delay d at rate C is the backlog C d, and a
+rate-latency server (R, T) gives x = R (d - T). Rungs are tried from the sharpest class that was asked for;
+the least bound wins.
+"""
+
+import math
+from typing import Final
+
+from aipaging.core.calculus.arrivals import Arrival, CompoundPoisson, SlottedWork, mean_rate
+from aipaging.core.calculus.bound import RungClass, TailBound, bound_of, bound_of_log, certain, least
+from aipaging.core.calculus.deterministic import TokenBucket
+from aipaging.core.calculus.errors import UnstableError, require_positive
+from aipaging.core.calculus.fluid_exact import fluid_exact_tail
+from aipaging.core.calculus.onoff import FluidOnOff, SlottedOnOff, fluid_martingale, slotted_martingale
+from aipaging.core.calculus.onoff_lattice import backlog_lattice
+from aipaging.core.calculus.pollaczek import lundberg_decay, workload_law
+from aipaging.core.calculus.queue_exact import (
+    exponential_slots,
+    poisson_constant_tail,
+    poisson_exponential_tail,
+    two_exponentials_per_slot,
+)
+from aipaging.core.calculus.regulated import (
+    ExponentiallyBounded,
+    LeakyBuckets,
+    deterministic_delay,
+    exponentially_bounded_tail,
+    leaky_bucket_tail,
+)
+from aipaging.core.calculus.rounding import largest_root
+from aipaging.core.calculus.work import ConstantWork, ExponentialWork
+
+STATIONARY: Final = "stationary"
+INDEPENDENT_SLOTS: Final = "independent-slots"
+INDEPENDENT_FLOWS: Final = "independent-flows"
+POISSON: Final = "poisson-arrivals"
+INDEPENDENT_WORK: Final = "independent-work"
+REGULATED: Final = "regulated"
+
+
+def backlog_tail(arrival: Arrival, capacity: float, backlog: float, rung_class: RungClass) -> TailBound:
+    """Return the least bound on P(backlog > x) at a server that gives `capacity` to this arrival alone.
+
+    Args:
+        arrival: What arrives.
+        capacity: Work per unit of time, or per slot.
+        backlog: x; below 0 the answer is 1.
+        rung_class: FAST uses closed forms only.
+
+    Raises:
+        UnstableError: The mean arrival rate reaches the capacity.
+    """
+    require_positive(capacity=capacity)
+    if mean_rate(arrival) >= capacity and not isinstance(arrival, TokenBucket | LeakyBuckets):
+        raise UnstableError
+    if backlog < 0.0:
+        return certain(1.0, "trivial", ())
+    sharp = rung_class is RungClass.SHARP
+    match arrival:
+        case CompoundPoisson():
+            return _jobs(arrival, capacity, backlog, sharp=sharp)
+        case SlottedWork():
+            return _slots(arrival, capacity, backlog)
+        case FluidOnOff():
+            return _fluid(arrival, capacity, backlog, sharp=sharp)
+        case SlottedOnOff():
+            return _onoff(arrival, capacity, backlog, sharp=sharp)
+        case LeakyBuckets():
+            return _buckets(arrival, capacity, backlog)
+        case ExponentiallyBounded():
+            value = exponentially_bounded_tail(arrival, capacity, backlog / capacity)
+            return TailBound(probability=value, rung="ebb-union", assumptions=("exponentially-bounded-burstiness",))
+        case TokenBucket():
+            if arrival.rate > capacity:
+                raise UnstableError
+            return certain(0.0 if backlog >= arrival.burst else 1.0, "deterministic-cap", (REGULATED,))
+
+
+def _jobs(arrival: CompoundPoisson, capacity: float, backlog: float, *, sharp: bool) -> TailBound:
+    work, delay = arrival.work, backlog / capacity
+    assumptions = (POISSON, INDEPENDENT_WORK, STATIONARY)
+    if isinstance(work, ExponentialWork):
+        exact = poisson_exponential_tail(arrival_rate=arrival.rate, mean=work.mean, capacity=capacity, delay=delay)
+        theta = (1.0 / work.mean) - arrival.rate / capacity
+        return TailBound(probability=exact, rung="mm1-exact", assumptions=assumptions, parameters={"theta": theta})
+    theta = lundberg_decay(work, arrival_rate=arrival.rate, capacity=capacity)
+    rungs = [bound_of_log(-theta * backlog, "lundberg", assumptions, theta=theta)]
+    if sharp:
+        crommelin = None
+        if isinstance(work, ConstantWork):
+            crommelin = poisson_constant_tail(
+                arrival_rate=arrival.rate, size=work.value, capacity=capacity, delay=delay
+            )
+        if crommelin is not None:
+            rungs.insert(0, TailBound(probability=crommelin, rung="md1-exact", assumptions=assumptions))
+        else:
+            law = workload_law(work, arrival_rate=arrival.rate, capacity=capacity)
+            upper = law.tail(delay).upper
+            rungs.insert(
+                0,
+                TailBound(
+                    probability=upper,
+                    rung="pollaczek-khinchine",
+                    assumptions=assumptions,
+                    parameters={"theta": law.decay_low / capacity, "cell": law.cell},
+                    numeric_error=1e-7,
+                ),
+            )
+    return least(rungs)
+
+
+def _slots(arrival: SlottedWork, capacity: float, backlog: float) -> TailBound:
+    assumptions = (INDEPENDENT_SLOTS, STATIONARY)
+    means = [work.mean for work in arrival.works if isinstance(work, ExponentialWork)]
+    if len(means) == len(arrival.works) and len(means) <= 2:
+        ladder = (
+            exponential_slots(means[0], capacity)
+            if len(means) == 1
+            else two_exponentials_per_slot((means[0], means[1]), capacity)
+        )
+        return TailBound(
+            probability=ladder.tail(backlog),
+            rung="ladder-exact",
+            assumptions=assumptions,
+            parameters={"theta": ladder.rates[0], "prefactor": ladder.weights[0]},
+        )
+    if sum(work.largest for work in arrival.works) <= capacity:
+        return certain(0.0, "deterministic-cap", assumptions)
+    scale = 1.0 / capacity
+    end = arrival.theta_max / scale
+    root = largest_root(lambda u: arrival.log_mgf(u * scale) - u, end)
+    return bound_of_log(-root * scale * backlog, "kingman", assumptions, theta=root * scale)
+
+
+def _fluid(arrival: FluidOnOff, capacity: float, backlog: float, *, sharp: bool) -> TailBound:
+    assumptions = (INDEPENDENT_FLOWS, STATIONARY)
+    if arrival.peak_rate <= capacity:
+        return certain(0.0, "deterministic-cap", ("peak-rate",))
+    log_bound, theta = fluid_martingale(arrival, capacity, backlog)
+    rungs = [bound_of_log(log_bound, "onoff-martingale", assumptions, theta=theta)]
+    exact = fluid_exact_tail(arrival, capacity, backlog) if sharp else None
+    if exact is not None:
+        rungs.insert(
+            0,
+            TailBound(
+                probability=exact, rung="anick-mitra-sondhi", assumptions=assumptions, parameters={"theta": theta}
+            ),
+        )
+    return least(rungs)
+
+
+def _onoff(arrival: SlottedOnOff, capacity: float, backlog: float, *, sharp: bool) -> TailBound:
+    assumptions = (INDEPENDENT_FLOWS, STATIONARY)
+    if arrival.peak_rate <= capacity:
+        return certain(0.0, "deterministic-cap", ("peak-rate",))
+    log_bound, theta = slotted_martingale(arrival, capacity, backlog)
+    rungs = [bound_of_log(log_bound, "onoff-martingale", assumptions, theta=theta)]
+    lattice = backlog_lattice(arrival, capacity, backlog) if sharp else None
+    if lattice is not None:
+        rungs.append(
+            TailBound(
+                probability=lattice.tail(backlog),
+                rung="onoff-lattice",
+                assumptions=assumptions,
+                parameters={"theta": theta, "cell": lattice.cell},
+                numeric_error=1e-9,
+            )
+        )
+    return least(rungs)
+
+
+def _buckets(arrival: LeakyBuckets, capacity: float, backlog: float) -> TailBound:
+    delay = backlog / capacity
+    if delay >= deterministic_delay(arrival, capacity) * (1.0 - 1e-13):
+        return certain(0.0, "deterministic-cap", (REGULATED,))
+    if mean_rate(arrival) >= capacity:
+        return certain(1.0, "deterministic-cap", (REGULATED,))
+    value = leaky_bucket_tail(arrival, capacity, delay)
+    assumptions = (REGULATED, INDEPENDENT_FLOWS, STATIONARY)
+    return bound_of(value, "regulated-union", assumptions) if math.isfinite(value) else certain(1.0, "trivial", ())
