@@ -148,14 +148,14 @@ RECORD_TYPES: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
         "PATH_REGISTERED": {"access": name, "compute": name, "digest": digest},
         "ANCHOR_REGISTERED": {"anchor": name, "domain": name, "aisi": name, "capacity_mrps": count},
         "ANCHOR_STATE_CHANGED": {
-            "anchor": name, "state": one_of("READY", "DRAINING", "LOST", "REMOVED"), "cause": text,
+            "anchor": name, "state": one_of("UNKNOWN", "READY", "DRAINING", "LOST", "REMOVED"), "cause": text,
         },
         "SESSION_REQUESTED": {**_CALLER, "aisi": name, "duration_ms": count, "intent_commitment": digest},
         "SESSION_REFUSED": {**_CALLER, "constraint": name, "candidates": count, "intent_commitment": digest},
         "COMMIT_GRANTED": {
             **_SESSION, "tenant": name, "aisi": name, "anchor": name, "domains": text, **_EPOCH, "lease_ms": count,
             "rate_mrps": count, "burst": count, "delay_us": count, "epsilon": name, "epsilon_bound": name,
-            "rung": name, "envelopes": digest, "cause": one_of("PAGED", "RELOCATION", "RECOVERY"),
+            "rung": name, "envelopes": digest, "cause": one_of("PAGED", "RELOCATION", "RELOCATION_FAILED", "RECOVERY"),
         },
         "LEASES_RENEWED": _BATCH,
         "LEASES_REGRANTED": _BATCH,
