@@ -32,6 +32,11 @@ json_option: Final = click.option("--json", "as_json", is_flag=True, help="One J
 """The option that every command has."""
 
 
+def examples(*lines: str) -> str:
+    """Return the epilog of a command: its examples, one a line, laid out as they are."""
+    return "\b\nExamples:\n" + "".join(f"  {line}\n" for line in lines)
+
+
 def failed() -> NoReturn:
     """End the command with the status of a check or verdict that failed; its result is already printed."""
     sys.exit(ExitStatus.FAILED)

@@ -6,23 +6,15 @@ import importlib.util
 import os
 import pkgutil
 import platform
-from typing import Any, Final
+from typing import Any
 
 import click
 
 import aipaging.apps.bench as package
-from aipaging.adapters.terminal.guard import failed, json_option
+from aipaging.adapters.terminal.guard import examples, failed, json_option
 from aipaging.adapters.terminal.output import note, say, table, write_json
 from aipaging.apps.bench.result import BenchResult
 from aipaging.core.foundation.errors import InvalidInputError
-
-EXAMPLES: Final = """\b
-Examples:
-  aipaging bench list
-  aipaging bench sidecar --quick
-  aipaging bench user-plane --json | jq '.results[] | {metric, ratio, ok}'
-  aipaging bench all --quick --json             one JSON document a line
-"""
 
 
 def benchmark_names() -> list[str]:
@@ -62,7 +54,15 @@ def run_benchmark(name: str, *, quick: bool, seed: int) -> dict[str, Any]:
     }
 
 
-@click.command("bench", epilog=EXAMPLES)
+@click.command(
+    "bench",
+    epilog=examples(
+        "aipaging bench list",
+        "aipaging bench sidecar --quick",
+        "aipaging bench user-plane --json | jq '.results[] | {metric, ratio, ok}'",
+        "aipaging bench all --quick --json             one JSON document a line",
+    ),
+)
 @click.argument("name")
 @click.option("--quick", is_flag=True, help="End within a minute; the numbers are rougher.")
 @click.option("--seed", default=0, show_default=True, help="Of whatever is random.")

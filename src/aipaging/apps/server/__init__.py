@@ -1,0 +1,1 @@
+"""The controller: engine, listeners, gateway, composed from one configuration file."""

@@ -1,0 +1,61 @@
+"""`aipaging serve`: run the controller until told to stop."""
+
+import asyncio
+import json
+import logging
+import signal
+import sys
+from pathlib import Path
+
+import click
+import uvloop
+
+from aipaging.apps.server.config import load_config
+from aipaging.apps.server.controller import Controller
+from aipaging.runtime.clock import SystemClock
+from aipaging.runtime.logs import log_to_stderr
+
+EXAMPLES = """
+\b
+Examples:
+  aipaging config example > aipaging.toml
+  aipaging config check aipaging.toml
+  aipaging serve aipaging.toml
+  aipaging serve aipaging.toml --json     # one line on stdout when it is ready
+"""
+
+
+@click.command(epilog=EXAMPLES)
+@click.argument("config", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout when ready.")
+@click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]))
+def serve(config: Path, *, as_json: bool, log_level: str) -> None:
+    """Run the controller with its gateway, as CONFIG says, until SIGINT or SIGTERM.
+
+    The configuration is checked completely before anything starts. On SIGTERM the gateway drains: streams finish,
+    then everything ends. A controller that is killed leaves the gateway running under its leases.
+    """
+    log_to_stderr(getattr(logging, log_level.upper()))
+    checked = load_config(config, wall_us=SystemClock().now().wall_us)
+    uvloop.run(_run(Controller(checked), as_json=as_json))
+
+
+async def _run(controller: Controller, *, as_json: bool) -> None:
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ended.set)
+    await controller.start()
+    ready = {
+        "northbound": controller.northbound_url,
+        "gateway": controller.gateway_url,
+        "dataDir": str(controller.config.operator.data_dir),
+        "term": controller.engine.state.term,
+    }
+    if as_json:
+        sys.stdout.write(json.dumps(ready) + "\n")
+        sys.stdout.flush()
+    else:
+        click.echo(f"API      {ready['northbound']}\ngateway  {ready['gateway']}\nstop with Ctrl-C", err=True)
+    await ended.wait()
+    await controller.stop()

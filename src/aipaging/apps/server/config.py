@@ -1,0 +1,322 @@
+"""The one configuration file, checked completely before anything starts.
+
+`load_config` either returns a configuration in which every value is of the core's own types, or raises one error that
+holds every mistake with its line. What depends on the machine (ports in use, disk space) is `aipaging doctor`'s.
+"""
+
+import hashlib
+import os
+import stat
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from aipaging.adapters.terminal.errors import InvalidFileError, Problem
+from aipaging.apps.server.config_checks import Tables, cross_checked
+from aipaging.apps.server.config_fields import HostPort, Mistake, Section, Table, read_table, shown
+from aipaging.apps.server.config_lines import key_lines, line_of
+from aipaging.apps.server.config_schema import sections
+from aipaging.apps.server.config_values import catalogue_of, settings_of
+from aipaging.core.anchor.catalogue import Catalogue
+from aipaging.core.foundation.names import ClientId, GatewayId, TenantId
+from aipaging.core.foundation.time import WallUs
+from aipaging.core.paging.settings import Settings
+
+CONFIG_BYTES_MAX: Final = 4 * 1024 * 1024
+"""Ten thousand anchors; a larger catalogue is registered by the API."""
+
+SECRET_CHARS_MIN: Final = 16
+"""Sixteen random characters are 95 bits; fewer can be guessed from the digest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsFiles:
+    """A certificate chain and its key, in PEM."""
+
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operator:
+    """Who runs the controller."""
+
+    name: str
+    trust_domain: str
+    data_dir: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Northbound:
+    """The API; `public_url` is None where it depends on the port that will be free."""
+
+    listen: HostPort
+    tls: TlsFiles | None
+    public_url: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Southbound:
+    """Where gateways and anchors reach the controller."""
+
+    listen: HostPort
+    ads_listen: HostPort
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayPlan:
+    """The user plane to start; `tls` None and not `plain_text`: a certificate is made for it."""
+
+    driver: str
+    gateway: GatewayId
+    listen: HostPort
+    tls: TlsFiles | None
+    plain_text: bool
+    concurrency: int
+    public_url: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalPlan:
+    """Where the journal lies, and the space kept aside for what must always be recorded."""
+
+    path: Path
+    reserve_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """Who may call the API; only the digest of the secret is known.
+
+    Attributes:
+        client: Its id.
+        tenant: Who its reservations belong to.
+        role: `client` or `operator`.
+        secret_sha256: Hex digest.
+    """
+
+    client: ClientId
+    tenant: TenantId
+    role: str
+    secret_sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """A checked configuration.
+
+    Attributes:
+        file: Where it was read.
+        operator: Who runs the controller.
+        northbound: The API.
+        southbound: For gateways and anchors.
+        gateway: The user plane.
+        settings: By what the engine decides.
+        journal: Where the evidence lies.
+        clients: Who may call.
+        catalogue: Services, domains, paths, envelopes and anchors.
+        warnings: What works, but probably not as meant.
+    """
+
+    file: Path
+    operator: Operator
+    northbound: Northbound
+    southbound: Southbound
+    gateway: GatewayPlan
+    settings: Settings
+    journal: JournalPlan
+    clients: tuple[Client, ...]
+    catalogue: Catalogue
+    warnings: tuple[Problem, ...]
+
+
+def load_config(path: Path, *, wall_us: WallUs, environment: Mapping[str, str] = os.environ) -> ServerConfig:
+    """Return the configuration of a file.
+
+    Args:
+        path: The file.
+        wall_us: Now: an expired envelope is a mistake.
+        environment: Where `secret_env` is looked up.
+
+    Raises:
+        InvalidFileError: It has mistakes; the error holds all of them.
+    """
+    text = _text(path)
+    document = _parsed(text, path)
+    mistakes: list[Mistake] = []
+    schema = sections(path.resolve().parent)
+    tables = _tables(schema, document, mistakes, wall_us=wall_us)
+    mistakes += cross_checked(tables)
+    clients = _clients(tables, mistakes, environment)
+    lines = key_lines(text)
+    problems = sorted(
+        (
+            Problem(
+                mistake.message,
+                field=shown(mistake.path),
+                file=str(path),
+                line=line_of(lines, mistake.path),
+                warning=mistake.warning,
+            )
+            for mistake in mistakes
+        ),
+        key=lambda problem: problem.line or 0,
+    )
+    if any(not problem.warning for problem in problems):
+        raise InvalidFileError(problems)
+    return _config(path, tables, clients, tuple(problems))
+
+
+def _text(path: Path) -> str:
+    try:
+        if path.stat().st_size > CONFIG_BYTES_MAX:
+            raise _whole_file(path, f"is larger than {CONFIG_BYTES_MAX:,} bytes")
+        return path.read_bytes().decode()
+    except OSError as error:
+        raise _whole_file(path, f"cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise _whole_file(path, f"is not UTF-8 at byte {error.start}") from error
+
+
+def _parsed(text: str, path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        message, _, place = str(error).partition(" (at ")
+        line = place.removeprefix("line ").partition(",")[0]
+        problem = Problem(
+            f"not TOML: {message[:1].lower()}{message[1:]}",
+            field=None,
+            file=str(path),
+            line=int(line) if line.isdigit() else text.count("\n") + 1,
+        )
+        raise InvalidFileError([problem]) from error
+
+
+def _whole_file(path: Path, what: str) -> InvalidFileError:
+    return InvalidFileError([Problem(f"the configuration {what}", field=None, file=str(path), line=None)])
+
+
+def _tables(
+    schema: tuple[Section, ...], document: Mapping[str, Any], mistakes: list[Mistake], *, wall_us: WallUs
+) -> Tables:
+    one: dict[str, Table] = {}
+    many: dict[str, list[Table]] = {}
+    known = {section.name for section in schema}
+    mistakes += (
+        Mistake((key,), f"there is no section {key!r}: there are {', '.join(section.name for section in schema)}")
+        for key in document
+        if key not in known
+    )
+    for section in schema:
+        found = document.get(section.name, [] if section.many else {})
+        if not section.many:
+            if section.required and section.name not in document:
+                mistakes.append(Mistake((), f"the section [{section.name}] is missing: {section.about}"))
+                one[section.name] = Table((section.name,))
+                continue
+            one[section.name] = read_table(section, found, (section.name,), mistakes)
+        elif isinstance(found, list):
+            many[section.name] = [
+                read_table(section, table, (section.name, index), mistakes) for index, table in enumerate(found)
+            ]
+        else:
+            many[section.name] = []
+            mistakes.append(Mistake((section.name,), f"[{section.name}] must be written [[{section.name}]]: one each"))
+    return Tables(one=one, many=many, wall_us=wall_us)
+
+
+def _clients(tables: Tables, mistakes: list[Mistake], environment: Mapping[str, str]) -> tuple[Client, ...]:
+    clients: list[Client] = []
+    for table in tables.many["client"]:
+        digest = table.get("secret_sha256")
+        try:
+            if table.get("secret_file") is not None:
+                digest = _digest(_secret_in_file(table.get("secret_file")))
+            elif table.get("secret_env") is not None:
+                digest = _digest(environment.get(table.get("secret_env"), ""))
+        except ValueError as error:
+            key = "secret_file" if table.get("secret_file") is not None else "secret_env"
+            mistakes.append(Mistake(table.at(key), f"{shown(table.at(key))}: {error}"))
+        if digest is not None and {"client_id", "tenant", "role"} <= table.values.keys():
+            clients.append(
+                Client(
+                    client=ClientId(table.get("client_id")),
+                    tenant=TenantId(table.get("tenant")),
+                    role=table.get("role"),
+                    secret_sha256=digest,
+                )
+            )
+    return tuple(clients)
+
+
+def _secret_in_file(path: Path) -> str:
+    try:
+        if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise ValueError(f"others may read {path}: chmod 600 it")
+        return path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        what = error.strerror if isinstance(error, OSError) else "not text"
+        raise ValueError(f"{path} cannot be read: {what}") from None
+
+
+def _digest(secret: str) -> str:
+    if len(secret) < SECRET_CHARS_MIN:
+        found = f"has {len(secret)} characters" if secret else "is missing or empty"
+        raise ValueError(f"the secret {found}: at least {SECRET_CHARS_MIN} random ones are expected")
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _config(path: Path, tables: Tables, clients: tuple[Client, ...], warnings: tuple[Problem, ...]) -> ServerConfig:
+    operator, journal = tables.one["operator"], tables.one["journal"]
+    data_dir: Path = operator.get("data_dir")
+    south = tables.one["southbound"]
+    return ServerConfig(
+        file=path,
+        operator=Operator(
+            name=operator.get("name"),
+            trust_domain=operator.get("trust_domain") or operator.get("name"),
+            data_dir=data_dir,
+        ),
+        northbound=_northbound(tables.one["northbound"]),
+        southbound=Southbound(listen=south.get("listen"), ads_listen=south.get("ads_listen"), names=south.get("names")),
+        gateway=_gateway(tables.one["gateway"]),
+        settings=settings_of(tables),
+        journal=JournalPlan(
+            path=journal.get("path") or data_dir / "journal.db", reserve_bytes=journal.get("reserve_mb") * 2**20
+        ),
+        clients=clients,
+        catalogue=catalogue_of(tables),
+        warnings=warnings,
+    )
+
+
+def _tls(table: Table) -> TlsFiles | None:
+    certificate = table.get("certificate")
+    return None if certificate is None else TlsFiles(certificate=certificate, key=table.get("key"))
+
+
+def _northbound(table: Table) -> Northbound:
+    plan = Northbound(listen=table.get("listen"), tls=_tls(table), public_url=table.get("public_url"))
+    return replace(plan, public_url=plan.public_url or _derived(plan.listen, tls=plan.tls is not None))
+
+
+def _gateway(table: Table) -> GatewayPlan:
+    listen: HostPort = table.get("listen")
+    plain_text: bool = table.get("plain_text")
+    return GatewayPlan(
+        driver=table.get("driver"),
+        gateway=GatewayId(table.get("id")),
+        listen=listen,
+        tls=_tls(table),
+        plain_text=plain_text,
+        concurrency=table.get("concurrency"),
+        public_url=table.get("public_url") or _derived(listen, tls=not plain_text),
+    )
+
+
+def _derived(listen: HostPort, *, tls: bool) -> str | None:
+    return f"{'https' if tls else 'http'}://{listen}" if listen.port else None

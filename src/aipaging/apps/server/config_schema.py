@@ -1,0 +1,348 @@
+"""Every section and key of the configuration: what it means, what it may be, what it is when left out."""
+
+from pathlib import Path
+from typing import Final
+
+from aipaging.apps.server.config_fields import (
+    Field,
+    HostPort,
+    Kind,
+    Section,
+    address,
+    aisi,
+    boolean,
+    choice,
+    digest,
+    file,
+    instant,
+    integer,
+    name,
+    number,
+    scores,
+    several,
+    text,
+    url,
+)
+from aipaging.core.anchor.catalogue import DomainKind
+from aipaging.core.anchor.intent import DURATION_S_MAX, RATE_RPS_MAX, TRUST_MAX, DataClass
+from aipaging.core.envelope.envelope import Dependence
+from aipaging.core.paging.settings import Settings
+
+NORTHBOUND_LISTEN: Final = HostPort("127.0.0.1", 8080)
+"""Where clients find a controller of this machine, unless told otherwise."""
+
+_DEFAULTS: Final = Settings()
+_HOUR_MS: Final = 3_600_000
+_CAPACITY_RPS_MAX: Final = 1e9
+_PORT_ABOUT: Final = "port 0 takes a free one"
+
+
+def sections(base: Path) -> tuple[Section, ...]:
+    """Return every section, in the order of the reference.
+
+    Args:
+        base: The folder of the file, from which relative paths count.
+    """
+    path = file(base)
+    return (
+        _operator(path),
+        _northbound(path),
+        _southbound(),
+        _gateway(path),
+        _LEASE,
+        _LIMITS,
+        _journal(path),
+        _client(path),
+        _SERVICE,
+        _DOMAIN,
+        _PATH,
+        _ENVELOPE,
+        _ANCHOR,
+    )
+
+
+def _operator(path: Kind) -> Section:
+    return Section(
+        name="operator",
+        about="Who runs this controller.",
+        required=True,
+        fields={
+            "name": Field(kind=name(), required=True, about="The operator's name; the first part of its AISIs."),
+            "trust_domain": Field(
+                kind=text(allowed="a DNS name in lower case", pattern=r"[a-z0-9]([a-z0-9._-]{0,253}[a-z0-9])?"),
+                about="Trust domain of every identity, `spiffe://<trust_domain>/…`; the operator's name by default.",
+            ),
+            "data_dir": Field(
+                kind=path, required=True, about="Where keys, the journal and the gateway's files lie; mode 0700."
+            ),
+        },
+    )
+
+
+def _northbound(path: Kind) -> Section:
+    return Section(
+        name="northbound",
+        about="The API that clients call. Plain text on loopback only.",
+        fields={
+            "listen": Field(kind=address(), default=NORTHBOUND_LISTEN, about=f"Address to listen on; {_PORT_ABOUT}."),
+            "certificate": Field(kind=path, about="PEM chain; with `key`, the API is HTTPS."),
+            "key": Field(kind=path, about="PEM key of the certificate."),
+            "public_url": Field(kind=url(), about="How clients reach the API; derived from `listen` by default."),
+        },
+    )
+
+
+def _southbound() -> Section:
+    return Section(
+        name="southbound",
+        about="Where gateways and anchors reach the controller: mutual TLS always, with identities that it issues.",
+        fields={
+            "listen": Field(
+                kind=address(), default=HostPort("127.0.0.1", 8444), about="HTTPS: look-ups, heartbeats, renewals."
+            ),
+            "ads_listen": Field(
+                kind=address(), default=HostPort("127.0.0.1", 8445), about="gRPC: the discovery service of gateways."
+            ),
+            "names": Field(
+                kind=several(text(allowed="a DNS name or an address")),
+                default=(),
+                about="Names and addresses, beside the one it listens on, that the controller's certificate holds.",
+            ),
+        },
+    )
+
+
+def _gateway(path: Kind) -> Section:
+    return Section(
+        name="gateway",
+        about="The user plane that this controller starts and supervises.",
+        fields={
+            "driver": Field(
+                kind=choice("envoy", "memory"), default="envoy", about="`memory` carries no traffic: for trying out."
+            ),
+            "id": Field(kind=name(), default="gateway-1", about="The gateway's enrolled id."),
+            "listen": Field(
+                kind=address(), default=HostPort("127.0.0.1", 8443), about="Where clients send their AI traffic."
+            ),
+            "certificate": Field(kind=path, about="PEM chain; self-signed if left out."),
+            "key": Field(kind=path, about="PEM key of the certificate."),
+            "plain_text": Field(
+                kind=boolean(), default=False, about="HTTP without TLS: on loopback only, for measuring."
+            ),
+            "concurrency": Field(kind=integer(1, 256), default=1, about="Worker threads."),
+            "public_url": Field(
+                kind=url(), about="The base URL that sessions are told; derived from `listen` by default."
+            ),
+        },
+    )
+
+
+_LEASE: Final = Section(
+    name="lease",
+    about="The times of every COMMIT.",
+    fields={
+        "lease_ms": Field(
+            kind=integer(100, _HOUR_MS), default=_DEFAULTS.lease.lease_ms, about="How long a grant or renewal lasts."
+        ),
+        "lease_ms_max": Field(
+            kind=integer(100, _HOUR_MS),
+            default=_DEFAULTS.lease_ms_max,
+            about="The longest lease_ms ever used with this journal; capacity is held so long after a recovery.",
+        ),
+        "drift_ppm": Field(
+            kind=integer(0, 100_000),
+            default=_DEFAULTS.lease.drift_ppm,
+            about="The most by which the rates of two clocks differ, in parts per million.",
+        ),
+        "grace_ms": Field(
+            kind=integer(0, 60_000),
+            default=_DEFAULTS.lease.grace_ms,
+            about="What is added after the holder's stretched deadline before capacity is sold again.",
+        ),
+        "drain_ms_max": Field(
+            kind=integer(0, _HOUR_MS),
+            default=_DEFAULTS.lease.drain_ms_max,
+            about="How long the source of a relocation may finish its work.",
+        ),
+    },
+)
+
+_LIMITS: Final = Section(
+    name="limits",
+    about="Limits and time-outs of the controller.",
+    fields={
+        "anchor_lost_ms": Field(
+            kind=integer(500, _HOUR_MS),
+            default=_DEFAULTS.anchor_lost_ms,
+            about="An anchor not heard of for so long is LOST.",
+        ),
+        "prepare_ms_max": Field(
+            kind=integer(50, 600_000),
+            default=_DEFAULTS.prepare_ms_max,
+            about="A relocation whose target has not answered for so long fails.",
+        ),
+        "retry_ms": Field(
+            kind=integer(50, 600_000),
+            default=_DEFAULTS.retry_ms,
+            about="A relocation that must happen is tried again after so long.",
+        ),
+        "kept_ms": Field(
+            kind=integer(0, 7 * 86_400_000),
+            default=_DEFAULTS.kept_ms,
+            about="How long an ended session can still be read.",
+        ),
+        "duration_s_max": Field(
+            kind=integer(1, 365 * 86_400),
+            default=_DEFAULTS.duration_s_max,
+            about=f"The most that a session may last, extensions included; one intent asks for {DURATION_S_MAX}.",
+        ),
+        "sessions_max": Field(
+            kind=integer(1, 10_000_000), default=_DEFAULTS.sessions_max, about="Live sessions; beyond it, refused."
+        ),
+    },
+)
+
+
+def _journal(path: Kind) -> Section:
+    return Section(
+        name="journal",
+        about="The journal, which is the evidence log.",
+        fields={
+            "path": Field(kind=path, about="The file; `journal.db` in the data directory by default."),
+            "reserve_mb": Field(
+                kind=integer(0, 10_000),
+                default=32,
+                about="Space kept aside, so that a full disk still takes the records that revoke and expire.",
+            ),
+        },
+    )
+
+
+def _client(path: Kind) -> Section:
+    return Section(
+        name="client",
+        about="Who may call the API. The secret itself never stands here.",
+        many=True,
+        fields={
+            "client_id": Field(kind=name(), required=True, about="The client's name."),
+            "tenant": Field(kind=name(), required=True, about="Who its reservations belong to."),
+            "role": Field(
+                kind=choice("client", "operator"),
+                default="client",
+                about="`client`: its own sessions. `operator`: everything, anchors and services included.",
+            ),
+            "secret_sha256": Field(kind=digest(), about="SHA-256 of the secret."),
+            "secret_file": Field(kind=path, about="A file that holds the secret on one line; mode 0600."),
+            "secret_env": Field(
+                kind=text(allowed="the name of a variable", pattern="[A-Z_][A-Z0-9_]*"),
+                about="The environment variable that holds the secret.",
+            ),
+        },
+    )
+
+
+_SERVICE: Final = Section(
+    name="service",
+    about="One variant of an AI service.",
+    many=True,
+    fields={
+        "aisi": Field(kind=aisi(), required=True, about="Its identity; never an address."),
+        "task": Field(kind=name(), required=True, about="What it does, such as `embeddings` or `chat`."),
+        "modality": Field(kind=name(), default="text", about="On what."),
+        "model": Field(kind=text(), required=True, about="The model's name, as the upstream knows it."),
+        "languages": Field(
+            kind=several(text(allowed="an ISO 639 code", pattern="[a-z]{2,3}")), default=(), about="Empty for any."
+        ),
+        "scores": Field(kind=scores(), default=(), about="Benchmark scores that the operator vouches for."),
+        "licence": Field(kind=text(empty=True), default="", about="SPDX id of the model's licence."),
+        "price": Field(
+            kind=integer(0, 10**15), default=0, about="Per 1,000 requests, in millionths of the catalogue's currency."
+        ),
+    },
+)
+
+_DOMAIN: Final = Section(
+    name="domain",
+    about="One administrative domain.",
+    many=True,
+    fields={
+        "name": Field(kind=name(), required=True, about="Its name."),
+        "kind": Field(kind=choice(*(kind.value for kind in DomainKind)), required=True, about="Which part of a path."),
+        "region": Field(kind=name(), required=True, about="Where it processes data."),
+        "jurisdiction": Field(kind=name(), required=True, about="Whose law it is under."),
+        "trust": Field(kind=integer(0, TRUST_MAX), default=0, about="Trust level, 0 (none claimed) to 5."),
+        "data_class_max": Field(
+            kind=choice(*(data_class.name.lower() for data_class in DataClass)),
+            default="public",
+            about="The most sensitive data that it is cleared for.",
+        ),
+        "capacity_rps": Field(
+            kind=number(0, _CAPACITY_RPS_MAX), default=0.0, about="Requests/s that may be reserved; 0 is unlimited."
+        ),
+    },
+)
+
+_PATH: Final = Section(
+    name="path",
+    about="The way from an access domain to a compute domain.",
+    many=True,
+    fields={
+        "access": Field(kind=name(), required=True, about="Where clients are."),
+        "compute": Field(kind=name(), required=True, about="Where anchors are."),
+        "transport": Field(kind=several(name()), default=(), about="The transport domains between, in order."),
+    },
+)
+
+_ENVELOPE: Final = Section(
+    name="envelope",
+    about="What a domain promises: P(delay > offset + x) <= prefactor · exp(-decay · x), within a guardrail.",
+    many=True,
+    fields={
+        "domain": Field(kind=name(), required=True, about="Who promises."),
+        "aisi": Field(kind=aisi(), about="The service it is about; all traffic of the domain if left out."),
+        "sequence": Field(kind=integer(1, 2**53 - 1), default=1, about="Raise it with every change."),
+        "offset_ms": Field(kind=number(0, _HOUR_MS), required=True, about="T: below it nothing is promised."),
+        "prefactor": Field(kind=number(0, 1e6), required=True, about="M."),
+        "decay_per_ms": Field(kind=number(0, 1e6, above=True), required=True, about="eta."),
+        "loss": Field(kind=number(0, 1), default=0.0, about="Probability that a request is lost."),
+        "error": Field(kind=number(0, 1), default=0.0, about="Probability that a request fails or times out."),
+        "rate_rps_max": Field(
+            kind=number(0, RATE_RPS_MAX, above=True), required=True, about="Guardrail: the rate of one session."
+        ),
+        "burst_max": Field(kind=integer(1, 1_000_000), required=True, about="Guardrail: the burst of one session."),
+        "capacity_rps": Field(
+            kind=number(0, _CAPACITY_RPS_MAX), default=0.0, about="What may be reserved in all; 0 is unlimited."
+        ),
+        "valid_from": Field(kind=instant(), required=True, about="Start of validity."),
+        "valid_until": Field(kind=instant(), required=True, about="End of validity."),
+        "dependence": Field(
+            kind=choice(*(clause.value for clause in Dependence)),
+            default=Dependence.ANY.value,
+            about="What is claimed about the dependence on the other domains of a path.",
+        ),
+        "common_cause": Field(
+            kind=text(empty=True),
+            default="",
+            about="A shared cause of delay; domains that name the same are never independent.",
+        ),
+    },
+)
+
+_ANCHOR: Final = Section(
+    name="anchor",
+    about="One endpoint that executes a service: where its sidecar listens.",
+    many=True,
+    fields={
+        "id": Field(kind=name(), required=True, about="Its enrolled id."),
+        "domain": Field(kind=name(), required=True, about="The compute domain it stands in."),
+        "aisi": Field(kind=aisi(), required=True, about="What it executes."),
+        "address": Field(kind=address(), required=True, about="host:port of its sidecar."),
+        "tls": Field(kind=boolean(), default=True, about="Mutual TLS; false on loopback only."),
+        "capacity_rps": Field(
+            kind=number(0, _CAPACITY_RPS_MAX, above=True), required=True, about="Requests/s that may be reserved."
+        ),
+        "in_flight_max": Field(
+            kind=integer(1, 1_000_000), default=64, about="Requests that gateways may have under way at it."
+        ),
+    },
+)
