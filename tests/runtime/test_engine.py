@@ -97,6 +97,7 @@ class Rig:
         self.pages = 0
 
     async def start(self) -> None:
+        await self.engine.recover()
         await self.engine.start(self.effects, SETTINGS, software="test")
         for command in catalogue_commands():
             await self.engine.submit(command)
@@ -194,6 +195,7 @@ async def test_a_restart_grants_live_sessions_anew_and_ends_the_others(rig: Rig)
     again = Rig(MemoryJournal(rig.journal.disk))
     rig.journal.close()
     again.clock.boot_us = rig.clock.boot_us + 10_000_000
+    await again.engine.recover()
     await again.engine.start(again.effects, SETTINGS, software="test")
     assert encode_state(again.engine.state) != before
     lease = again.engine.state.sessions[long].lease

@@ -145,19 +145,26 @@ class Engine:
 
     # -- life
 
-    async def start(self, effects: Effects, settings: Settings, *, software: str) -> None:
-        """Recover, begin a term, reconcile the user plane; only then is anything admitted.
+    async def recover(self) -> None:
+        """Take the journal's lock and rebuild the state; nothing is decided yet.
 
         Raises:
-            UnavailableError: The journal is locked, corrupt, or cannot be written.
+            UnavailableError: The journal is locked by another controller, corrupt, or unreadable.
         """
-        self._effects = effects
-        self._settings = settings
-        self._software = software
         head = await self._in_thread(self._journal.open)
         self._sealer = Sealer(self._node, self._boot, head)
         self.state = await self._in_thread(self._rebuilt)
         self._checkpoint_seq = self._snapshot_seq = head.seq
+
+    async def start(self, effects: Effects, settings: Settings, *, software: str) -> None:
+        """Begin a term and reconcile the user plane; only then is anything admitted.
+
+        Raises:
+            UnavailableError: The journal cannot be written, or the user plane not be reconciled.
+        """
+        self._effects = effects
+        self._settings = settings
+        self._software = software
         self._tasks = [asyncio.create_task(self._write()), asyncio.create_task(self._tick())]
         await self.begin_term()
         self.ready = True

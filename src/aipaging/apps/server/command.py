@@ -13,7 +13,7 @@ import uvloop
 from aipaging.apps.server.config import load_config
 from aipaging.apps.server.controller import Controller
 from aipaging.runtime.clock import SystemClock
-from aipaging.runtime.logs import log_to_stderr
+from aipaging.runtime.json_log import log_to_stderr
 
 EXAMPLES = """
 \b

@@ -12,23 +12,23 @@ itself, and the next controller adopts it.
 
 import asyncio
 import contextlib
-import logging
+import ssl
 import uuid
-from typing import Final
 
 from aipaging import __version__
 from aipaging.adapters.anchors.http import HttpAnchorClient
 from aipaging.adapters.journal.sqlite.reader import SqliteEvidenceReader
 from aipaging.adapters.journal.sqlite.writer import SqliteJournal
 from aipaging.adapters.northbound.app import northbound_app
-from aipaging.adapters.northbound.credentials import Authenticator, Credential
+from aipaging.adapters.northbound.credentials import ClientCredential, StaticCredentials
 from aipaging.adapters.northbound.evidence_desk import EvidenceDesk
 from aipaging.adapters.northbound.service import Northbound
 from aipaging.adapters.southbound.app import Southbound, southbound_app
-from aipaging.apps.server.config import ServerConfig
-from aipaging.apps.server.identities import CONTROLLER_ID, Identities
+from aipaging.apps.server.config import ServerConfig, TlsFiles
+from aipaging.apps.server.identities import Identities
 from aipaging.apps.server.listeners import Listener
 from aipaging.apps.server.user_plane import EnvoyUserPlane, MemoryUserPlane, UserPlane
+from aipaging.core.foundation.errors import AipagingError, Who
 from aipaging.core.foundation.time import WallUs
 from aipaging.core.paging import commands as c
 from aipaging.runtime.clock import SystemClock
@@ -37,31 +37,29 @@ from aipaging.runtime.engine import Engine
 from aipaging.runtime.peer_identity import peer_identity_protocol
 from aipaging.runtime.tokens import SessionTokens
 
-LOG: Final = logging.getLogger("aipaging.controller")
-
 
 class Controller:
     """One running controller."""
 
     def __init__(self, config: ServerConfig) -> None:
-        """Open keys and bind addresses.
+        """Open the keys.
 
         Raises:
-            AipagingError: A key file is not usable, or an address is taken.
+            AipagingError: A key file is not usable.
         """
         self.config = config
         self._clock = SystemClock()
         self._identities = Identities.open(config, self._wall_clock)
         self.engine = self._engine()
-        tokens = SessionTokens(self._identities.signer)
+        self._tokens = SessionTokens(self._identities.signer)
         self._user_plane = self._plane()
-        self._anchors = HttpAnchorClient(self._identities.anchors_context(), trust_domain=config.operator.trust_domain)
-        self._effects = SteeringEffects(self.engine, self._user_plane.driver, self._anchors, tokens)
+        anchors = HttpAnchorClient(self._identities.anchors_context(), trust_domain=config.operator.trust_domain)
+        self._effects = SteeringEffects(self.engine, self._user_plane.driver, anchors, self._tokens)
         self._desk = EvidenceDesk(lambda: SqliteEvidenceReader(config.journal.path))
-        self._south_context = self._identities.southbound_context()
-        self._southbound = self._south_listener()
-        self._northbound = self._north_listener(tokens)
-        self._tasks: list[asyncio.Task[None]] = []
+        self._northbound_port = config.northbound.listen.port
+        self._stops = contextlib.AsyncExitStack()
+        self._stops.push_async_callback(anchors.close)
+        self._stops.callback(self._desk.close)
 
     async def start(self) -> None:
         """Start everything, in order.
@@ -70,42 +68,42 @@ class Controller:
             AipagingError: Something cannot start; what had started is stopped again.
         """
         try:
-            await self._effects_first()
-            for command in _registrations(self.config):
-                await self.engine.submit(command)
-            await self._northbound.start()
+            await self._start()
         except BaseException:
             await self.stop()
             raise
-        keep = self._identities.keep_renewed(self.config, self._south_context, self._wall_clock)
-        self._tasks = [asyncio.create_task(keep)]
 
-    async def _effects_first(self) -> None:
+    async def _start(self) -> None:
+        stops = self._stops
         await self.engine.recover()
-        await self._southbound.start()
-        await self._user_plane.start()
+        stops.push_async_callback(self.engine.stop)
+        stops.push_async_callback(self._effects.stop)
+        context = self._identities.southbound_context()
+        southbound = self._south_listener(context)
+        northbound = self._north_listener()
+        await southbound.start()
+        stops.push_async_callback(southbound.stop)
+        stops.push_async_callback(self._user_plane.stop)
+        await self._user_plane.open()
         await self.engine.start(self._effects, self.config.settings, software=f"aipaging {__version__}")
+        await self._user_plane.start()
+        for command in _registrations(self.config):
+            await self.engine.submit(command)
+        await northbound.start()
+        stops.push_async_callback(northbound.stop)
+        keep = asyncio.create_task(self._identities.keep_renewed(self.config, context, self._wall_clock))
+        stops.callback(keep.cancel)
 
     async def stop(self) -> None:
         """Stop everything, in the reverse order."""
-        for task in self._tasks:
-            task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.gather(*self._tasks)
-        await self._northbound.stop()
-        await self._user_plane.stop()
-        await self._effects.stop()
-        await self.engine.stop()
-        await self._southbound.stop()
-        await self._anchors.close()
-        self._desk.close()
+        await self._stops.aclose()
 
     @property
     def northbound_url(self) -> str:
         """Where clients reach the API."""
         plan = self.config.northbound
         scheme = "https" if plan.tls else "http"
-        return plan.public_url or f"{scheme}://{_host(plan.listen.host)}:{self._northbound.port}"
+        return plan.public_url or f"{scheme}://{_host(plan.listen.host)}:{self._northbound_port}"
 
     @property
     def gateway_url(self) -> str:
@@ -139,7 +137,7 @@ class Controller:
             return MemoryUserPlane(self.engine)
         return EnvoyUserPlane(self.config, self._identities, self.engine)
 
-    def _south_listener(self) -> Listener:
+    def _south_listener(self, context: ssl.SSLContext) -> Listener:
         app = southbound_app(
             Southbound(
                 control=self.engine,
@@ -151,19 +149,24 @@ class Controller:
         )
         listen, trust_domain = self.config.southbound.listen, self.config.operator.trust_domain
         protocol = peer_identity_protocol(trust_domain)
-        return Listener(app, listen.host, listen.port, context=self._south_context, protocol=protocol)
+        return Listener(app, listen.host, listen.port, context=context, protocol=protocol)
 
-    def _north_listener(self, tokens: SessionTokens) -> Listener:
+    def _north_listener(self) -> Listener:
         plan = self.config.northbound
         credentials = [
-            Credential(client=client.client, tenant=client.tenant, role=client.role, secret_sha256=client.secret_sha256)
+            ClientCredential(
+                client_id=client.client,
+                tenant=client.tenant,
+                role="operator" if client.role == "operator" else "client",
+                secret_sha256=client.secret_sha256,
+            )
             for client in self.config.clients
         ]
         app = northbound_app(
             Northbound(
                 control=self.engine,
-                authenticator=Authenticator(credentials),
-                tokens=tokens,
+                authenticator=StaticCredentials(credentials),
+                tokens=self._tokens,
                 evidence=self._desk,
                 gateway_url=self.gateway_url,
                 public_url=plan.public_url or "",
@@ -173,7 +176,10 @@ class Controller:
                 software=f"aipaging {__version__}",
             )
         )
-        return Listener(app, plan.listen.host, plan.listen.port)
+        context = _own_context(plan.tls) if plan.tls else None
+        listener = Listener(app, plan.listen.host, plan.listen.port, context=context)
+        self._northbound_port = listener.port
+        return listener
 
 
 def _registrations(config: ServerConfig) -> list[c.Command]:
@@ -189,8 +195,25 @@ def _registrations(config: ServerConfig) -> list[c.Command]:
     ]
 
 
+def _own_context(files: TlsFiles) -> ssl.SSLContext:
+    """Return the context of the operator's own certificate.
+
+    Raises:
+        AipagingError: The pair cannot be loaded.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(files.certificate, files.key)
+    except (OSError, ssl.SSLError) as error:
+        raise AipagingError(
+            f"{files.certificate} and {files.key} are not a certificate and its key: {error}",
+            code="CERTIFICATE_UNUSABLE",
+            who=Who.OPERATOR,
+            field="northbound.certificate",
+        ) from error
+    return context
+
+
 def _host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
-
-
-__all__ = ["CONTROLLER_ID", "Controller"]

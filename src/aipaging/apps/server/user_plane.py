@@ -1,13 +1,16 @@
 """The user plane that a controller runs: the driver, what gateways and sidecars ask it, and the Envoy it supervises."""
 
+import asyncio
 from typing import Final, Protocol
 
-from starlette.types import ASGIApp
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from aipaging.adapters.steering.envoy.ads import AdsServer, XdsListener
 from aipaging.adapters.steering.envoy.bootstrap import Gateway, Listener
 from aipaging.adapters.steering.envoy.driver import EnvoySteering
 from aipaging.adapters.steering.envoy.supervisor import EnvoySupervisor
+from aipaging.adapters.steering.memory import MemorySteering
 from aipaging.apps.server.config import ServerConfig
 from aipaging.apps.server.identities import CONTROLLER_ID, Identities
 from aipaging.core.foundation.epoch import Epoch
@@ -17,7 +20,6 @@ from aipaging.ports.revocation import Revocations
 from aipaging.ports.steering import SteeringDriver
 from aipaging.runtime.engine import Engine
 
-
 _ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what is listened on, not listening
 """Where a gateway of this machine reaches a controller that listens everywhere."""
 
@@ -25,8 +27,15 @@ _ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what is
 class UserPlane(Protocol):
     """A driver with its surroundings."""
 
-    driver: SteeringDriver
-    look_up: ASGIApp
+    @property
+    def driver(self) -> SteeringDriver:
+        """What the engine steers by."""
+        ...
+
+    @property
+    def look_up(self) -> ASGIApp:
+        """What answers gateways."""
+        ...
 
     @property
     def connected(self) -> bool:
@@ -37,13 +46,47 @@ class UserPlane(Protocol):
         """Return what was revoked after a place, waiting for the first entry."""
         ...
 
+    async def open(self) -> None:
+        """Let gateways in; they are told nothing before the engine reconciles."""
+        ...
+
     async def start(self) -> None:
-        """Let gateways in."""
+        """Start the gateway that this controller supervises."""
         ...
 
     async def stop(self) -> None:
         """Drain, and let go."""
         ...
+
+
+class MemoryUserPlane:
+    """No traffic at all: for trying the controller out where no gateway can run."""
+
+    connected = True
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.driver: SteeringDriver = MemorySteering(engine.now)
+
+    async def look_up(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse: there is no gateway that could ask."""
+        await Response(status_code=503)(scope, receive, send)
+
+    async def since(self, term: int, sequence: int, wait_s: float) -> Revocations:
+        """Return nothing, after the wait: nothing is steered, so nothing is cut."""
+        present = self._engine.state.term
+        if term == present:
+            await asyncio.sleep(wait_s)
+        return Revocations(term=present, sequence=sequence, entries=(), reset=term != present)
+
+    async def open(self) -> None:
+        """Do nothing."""
+
+    async def start(self) -> None:
+        """Do nothing."""
+
+    async def stop(self) -> None:
+        """Do nothing."""
 
 
 class EnvoyUserPlane:
@@ -62,8 +105,9 @@ class EnvoyUserPlane:
                 trust_domain=config.operator.trust_domain,
             )
         )
-        self.driver = EnvoySteering(self._xds, clock=engine.now)
-        self.look_up: ASGIApp = self.driver.endpoint(
+        self._steering = EnvoySteering(self._xds, clock=engine.now)
+        self.driver: SteeringDriver = self._steering
+        self.look_up: ASGIApp = self._steering.endpoint(
             verifier=identities.verifier, on_installed=self._installed, gate=lambda: engine.healthy
         )
         self._supervisor = EnvoySupervisor(self._gateway())
@@ -71,17 +115,20 @@ class EnvoyUserPlane:
     @property
     def connected(self) -> bool:
         """Whether a gateway is there."""
-        return bool(self.driver.gateways)
+        return bool(self._steering.gateways)
 
     async def since(self, term: int, sequence: int, wait_s: float) -> Revocations:
         """Return what was revoked after a place, waiting for the first entry."""
-        page = await self.driver.revocations_since(term, sequence, wait_ms=int(wait_s * 1000))
+        page = await self._steering.revocations_since(term, sequence, wait_ms=int(wait_s * 1000))
         entries = tuple((entry.session, entry.epoch) for entry in page.entries)
         return Revocations(term=page.term, sequence=page.sequence, entries=entries, reset=page.reset)
 
-    async def start(self) -> None:
-        """Let gateways in, and adopt or start the Envoy."""
+    async def open(self) -> None:
+        """Let gateways in; an Envoy that outlived the last controller comes back by itself."""
         await self._xds.start()
+
+    async def start(self) -> None:
+        """Adopt or start the Envoy."""
         await self._supervisor.start()
 
     async def stop(self) -> None:
