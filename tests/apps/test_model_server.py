@@ -35,7 +35,7 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def embedder():
-    from aipaging.apps.model_server.embedder import Embedder
+    from aipaging.adapters.minilm.embedder import Embedder
 
     return Embedder("fp32")
 
@@ -63,7 +63,7 @@ class StubEmbedder:
         self.seen = []
 
     def pieces(self, text):
-        from aipaging.apps.model_server.embedder import Pieces
+        from aipaging.adapters.minilm.embedder import Pieces
 
         self.seen.append(text)
         return Pieces(ids=[101, *range(len(text.split())), 102])
@@ -129,7 +129,7 @@ def test_padding_changes_nothing_that_matters(embedder):
 
 @needs_model
 def test_int8_is_near_and_not_equal(reference):
-    from aipaging.apps.model_server.embedder import Embedder
+    from aipaging.adapters.minilm.embedder import Embedder
 
     small = Embedder("int8")
     rows = small.embed([small.pieces(text) for text in TEXTS[:3]])

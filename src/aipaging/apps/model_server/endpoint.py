@@ -19,6 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from starlette.types import Receive, Scope, Send
 
+from aipaging.adapters.minilm.embedder import Embedder
+from aipaging.adapters.minilm.weights import DIMENSIONS, MODEL_NAME
 from aipaging.adapters.upstream.openai import (
     JSON_HEADERS,
     ClientGoneError,
@@ -28,8 +30,6 @@ from aipaging.adapters.upstream.openai import (
     unknown_route,
     until_gone,
 )
-from aipaging.apps.model_server.embedder import Embedder
-from aipaging.apps.model_server.weights import DIMENSIONS, MODEL_NAME
 
 PIECES_MAX: Final = 256
 """The length that the model was published for (`max_seq_length` of its sentence-transformers configuration)."""

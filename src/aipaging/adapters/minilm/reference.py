@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import erf
 
-from aipaging.apps.model_server.weights import load_weights
+from aipaging.adapters.minilm.weights import load_weights
 
 Array = npt.NDArray[np.float64]
 

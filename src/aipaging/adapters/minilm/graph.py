@@ -17,7 +17,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from aipaging.apps.model_server.weights import DIMENSIONS, Tensors
+from aipaging.adapters.minilm.weights import DIMENSIONS, Tensors
 
 LAYERS: Final = 6
 HEADS: Final = 12

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from aipaging.apps.model_server.weights import DIMENSIONS, INSTALL_HINT, load_weights
+from aipaging.adapters.minilm.weights import DIMENSIONS, INSTALL_HINT, load_weights
 from aipaging.core.foundation.errors import UnavailableError
 
 Precision = Literal["fp32", "int8"]
@@ -83,7 +83,7 @@ class Embedder:
 def _session(tensors: Any, precision: Precision) -> Any:
     import onnxruntime  # noqa: PLC0415  from the extra: its absence is explained by the caller
 
-    from aipaging.apps.model_server.graph import build_graph, quantized  # noqa: PLC0415  needs onnx of the extra
+    from aipaging.adapters.minilm.graph import build_graph, quantized  # noqa: PLC0415  needs onnx of the extra
 
     options = onnxruntime.SessionOptions()
     # One thread per call: two threads on a busy machine made every engine slower, and spinning starves the proxy.
