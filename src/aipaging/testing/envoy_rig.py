@@ -169,6 +169,7 @@ FAULTS: Final[dict[str, Callable[[dict[bytes, bytes]], Answer]]] = {
     "no-generation": lambda h: (200, {k: v for k, v in h.items() if k != b"x-aipaging-generation"}),
     "old-term": lambda h: (200, h | {b"x-aipaging-term": b"0", b"x-aipaging-generation": b"0.0"}),
     "server-error": lambda h: (500, h),
+    "forbidden": lambda h: (403, h),
     "redirect": lambda h: (302, h | {b"location": b"http://127.0.0.1:1/"}),
 }
 """What a broken or hostile controller may answer; "silence" is the one without an answer."""
@@ -186,6 +187,8 @@ class Controller:
     installed: list[tuple[SessionId, Epoch, GatewayId]] = field(default_factory=list)
     look_ups: int = 0
     open: bool = True
+    journal_open: asyncio.Event = field(default_factory=asyncio.Event)
+    journalling: int = 0
     _server: asyncio.Server | None = None
     _state: ServerState = field(default_factory=ServerState)
 
@@ -197,6 +200,7 @@ class Controller:
 
     async def start(self, verifier: JwtVerifier) -> None:
         """Open both listeners."""
+        self.journal_open.set()
         await self.xds.start()
         endpoint = self.driver.endpoint(verifier=verifier, on_installed=self._on_installed, gate=lambda: self.open)
 
@@ -234,7 +238,9 @@ class Controller:
 
     async def _on_installed(self, session: SessionId, anchor: AnchorId, epoch: Epoch, gateway: GatewayId) -> None:
         del anchor
-        await asyncio.sleep(0)
+        self.journalling += 1
+        await self.journal_open.wait()
+        self.journalling -= 1
         self.installed.append((session, epoch, gateway))
 
     def _faulty(self, send: Send) -> Send:

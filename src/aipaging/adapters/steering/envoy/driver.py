@@ -25,7 +25,7 @@ from aipaging.ports.steering import OnInstalled
 CONFIRM_TIMEOUT_S: Final = 2.0
 """A gateway that has not confirmed after two seconds is reported; the push itself takes about a millisecond."""
 
-WORKERS_APPLY_S: Final = 0.010
+WORKERS_APPLY_S: Final = 0.020
 """Envoy acknowledges on its main thread and its workers follow in their next loop; the filter reads its list at most
 1 ms late. No message tells when a worker has done so; the sidecar's fence covers what this wait does not."""
 
