@@ -9,7 +9,7 @@ import openai
 import pytest
 from click.testing import CliRunner
 
-from aipaging.apps.model_server import weights
+from aipaging.adapters.minilm import weights
 from aipaging.apps.model_server.command import model_server
 from aipaging.core.foundation.errors import AipagingError, InvalidInputError, UnavailableError, UnverifiedError, Who
 
@@ -42,7 +42,7 @@ def embedder():
 
 @pytest.fixture(scope="module")
 def reference():
-    from aipaging.apps.model_server import reference
+    from aipaging.adapters.minilm import reference
 
     return reference
 
@@ -166,7 +166,7 @@ def test_a_missing_wheel_says_what_to_install(monkeypatch):
 
 
 def test_a_missing_library_names_the_extra(monkeypatch):
-    from aipaging.apps.model_server import embedder
+    from aipaging.adapters.minilm import embedder
 
     def absent(*_arguments):
         raise ModuleNotFoundError("No module named 'onnxruntime'", name="onnxruntime")
