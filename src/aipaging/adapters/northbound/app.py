@@ -1,0 +1,35 @@
+"""The factory of the public interface."""
+
+import msgspec
+
+from aipaging.adapters.northbound.catalogue import CatalogueRoutes, EnvelopeRoutes
+from aipaging.adapters.northbound.discovery import DiscoveryRoutes
+from aipaging.adapters.northbound.evidence import EvidenceRoutes
+from aipaging.adapters.northbound.metrics import Metrics
+from aipaging.adapters.northbound.openapi import openapi_document
+from aipaging.adapters.northbound.operation import Operation, route_of
+from aipaging.adapters.northbound.service import Northbound
+from aipaging.adapters.northbound.sessions import SessionRoutes
+from aipaging.runtime.http.routing import HttpApp
+
+
+def northbound_app(service: Northbound) -> HttpApp:
+    """Return the public interface as an ASGI application."""
+    metrics = Metrics()
+    operations: list[Operation] = []
+    described: list[bytes] = []
+
+    def description() -> bytes:
+        if not described:
+            described.append(msgspec.json.encode(openapi_document(operations, server_url=service.public_url)))
+        return described[0]
+
+    for routes in (
+        SessionRoutes(service),
+        CatalogueRoutes(service),
+        EnvelopeRoutes(service),
+        EvidenceRoutes(service),
+        DiscoveryRoutes(service, metrics, description),
+    ):
+        operations += routes.operations()
+    return HttpApp([route_of(operation, service.authenticator) for operation in operations], observe=metrics.observe)

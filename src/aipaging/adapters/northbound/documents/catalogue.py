@@ -1,0 +1,181 @@
+"""Services, domains and anchors on the wire."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from aipaging.adapters.northbound.documents.words import (
+    ANSWER_ITEMS_MAX,
+    DATA_CLASS_WORDS,
+    DOMAIN_KIND_WORDS,
+    RATE_RPS_MAX,
+    Aisi,
+    Count,
+    DataClassWord,
+    DomainKindWord,
+    Language,
+    Name,
+    Port,
+    Price,
+    RatePerSecond,
+    Text,
+    Trust,
+    rate_of,
+)
+from aipaging.core.anchor.catalogue import Anchor, AnchorState, Domain, Service
+from aipaging.core.foundation.errors import InvalidInputError
+from aipaging.core.foundation.names import AnchorId, DomainName, ServiceUri
+from aipaging.core.paging.state import State
+
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+class ScoreDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A score that the operator vouches for."""
+
+    benchmark: Text
+    score: Annotated[float, Meta(ge=-1e9, le=1e9)]
+
+
+class ServiceDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """One variant of an AI service."""
+
+    aisi: Aisi
+    task: Text
+    modality: Text
+    model: Text
+    languages: Annotated[list[Language], Meta(max_length=256)]
+    scores: Annotated[list[ScoreDocument], Meta(max_length=256)]
+    licence: Text
+    price: Price
+
+
+class ServiceList(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The catalogue."""
+
+    services: Annotated[list[ServiceDocument], Meta(max_length=ANSWER_ITEMS_MAX)]
+
+
+class DomainDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """An administrative domain; what may be and is reserved in it is shown to operators only."""
+
+    name: Name
+    kind: DomainKindWord
+    region: Text
+    jurisdiction: Text
+    trust: Trust
+    data_class_max: DataClassWord
+    capacity_per_second: Annotated[RatePerSecond, Meta(description="0 is unlimited.")] | None = None
+    reserved_per_second: RatePerSecond | None = None
+
+
+class DomainList(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Every domain; those of kind ACCESS are the places of an intent."""
+
+    domains: Annotated[list[DomainDocument], Meta(max_length=ANSWER_ITEMS_MAX)]
+
+
+class AnchorRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """An anchor to register: one endpoint that executes one service in one domain."""
+
+    anchor_id: Name
+    domain: Name
+    aisi: Aisi
+    host: Annotated[str, Meta(min_length=1, max_length=253, pattern="^[A-Za-z0-9._:-]+$")]
+    port: Port
+    capacity_per_second: Annotated[
+        float, Meta(ge=0.001, le=RATE_RPS_MAX, description="Requests per second that may be reserved at it.")
+    ]
+    tls: Annotated[bool, Meta(description="Mutual TLS to its sidecar; without it only on loopback.")] = True
+    in_flight_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 64
+
+
+class AnchorDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """An AI execution anchor (AEXF)."""
+
+    anchor_id: Name
+    domain: Name
+    aisi: Aisi
+    host: Annotated[str, Meta(max_length=253)]
+    port: Port
+    tls: bool
+    capacity_per_second: RatePerSecond
+    in_flight_max: Count
+    state: AnchorState
+    reserved_per_second: RatePerSecond
+    sessions: Annotated[Count, Meta(description="Sessions that it serves now.")]
+
+
+class AnchorList(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Every anchor."""
+
+    anchors: Annotated[list[AnchorDocument], Meta(max_length=ANSWER_ITEMS_MAX)]
+
+
+def anchor_of(document: AnchorRequest) -> Anchor:
+    """Return the anchor that a document says.
+
+    Raises:
+        InvalidInputError: It would be reached without TLS beyond loopback.
+    """
+    if not document.tls and document.host not in _LOOPBACK:
+        raise InvalidInputError(
+            f"tls is false and host is {document.host}: without TLS only 127.0.0.1, ::1 and localhost are allowed",
+            field="tls",
+        )
+    return Anchor(
+        anchor=AnchorId(document.anchor_id),
+        domain=DomainName(document.domain),
+        aisi=ServiceUri(document.aisi),
+        host=document.host,
+        port=document.port,
+        tls=document.tls,
+        capacity_mrps=int(document.capacity_per_second * 1000 + 0.5),
+        in_flight_max=document.in_flight_max,
+    )
+
+
+def anchor_document(state: State, anchor: Anchor) -> AnchorDocument:
+    """Return the document of an anchor."""
+    return AnchorDocument(
+        anchor_id=anchor.anchor,
+        domain=anchor.domain,
+        aisi=anchor.aisi,
+        host=anchor.host,
+        port=anchor.port,
+        tls=anchor.tls,
+        capacity_per_second=rate_of(anchor.capacity_mrps),
+        in_flight_max=anchor.in_flight_max,
+        state=anchor.state,
+        reserved_per_second=rate_of(state.ledger.anchor_mrps(anchor.anchor)),
+        sessions=len(state.on_anchor.get(anchor.anchor, ())),
+    )
+
+
+def service_document(service: Service) -> ServiceDocument:
+    """Return the document of a service."""
+    return ServiceDocument(
+        aisi=service.aisi,
+        task=service.task,
+        modality=service.modality,
+        model=service.model,
+        languages=list(service.languages),
+        scores=[ScoreDocument(benchmark=benchmark, score=score) for benchmark, score in service.scores],
+        licence=service.licence,
+        price=service.price,
+    )
+
+
+def domain_document(state: State, domain: Domain, *, whole: bool) -> DomainDocument:
+    """Return the document of a domain; `whole` with what is reserved in it."""
+    return DomainDocument(
+        name=domain.name,
+        kind=DOMAIN_KIND_WORDS[domain.kind],
+        region=domain.region,
+        jurisdiction=domain.jurisdiction,
+        trust=domain.trust,
+        data_class_max=DATA_CLASS_WORDS[domain.data_class_max],
+        capacity_per_second=rate_of(domain.capacity_mrps) if whole else None,
+        reserved_per_second=rate_of(state.ledger.domain_mrps(domain.name)) if whole else None,
+    )

@@ -1,0 +1,182 @@
+"""The structured intent on the wire."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from aipaging.adapters.northbound.documents.words import (
+    DATA_CLASS_WORDS,
+    Aisi,
+    Burst,
+    DataClassWord,
+    Language,
+    Name,
+    Price,
+    Probability,
+    Sentence,
+    Text,
+    Trust,
+    Word,
+    Words,
+)
+from aipaging.core.anchor.eligibility import Candidate
+from aipaging.core.anchor.intent import DataClass, DelayScope, Intent, Preference, Quality
+from aipaging.core.envelope.admission import TailBound
+from aipaging.core.foundation.names import DomainName
+
+
+class QualityDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """A least score on one named benchmark."""
+
+    benchmark: Annotated[Text, Meta(min_length=1)]
+    score_min: Annotated[float, Meta(ge=-1e9, le=1e9)]
+
+
+class IntentDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """What a client wants: never which model, never where.
+
+    `task`, `place` and `delayMs` are required. Every property but `prefer` is a hard constraint: an anchor that
+    fails one is not eligible. `delayMs` may be exceeded with probability `epsilon` at most.
+    """
+
+    task: Word
+    place: Annotated[Name, Meta(description="The client's access domain.")]
+    delay_ms: Annotated[float, Meta(ge=0.001, le=3_600_000.0, description="The delay target, milliseconds.")]
+    rate_per_second: Annotated[
+        float, Meta(ge=0.001, le=1_000_000.0, description="Sustained requests per second: what is reserved.")
+    ] = 1.0
+    modality: Word = "text"
+    epsilon: Annotated[float, Meta(ge=1e-12, le=0.5, description="How often the target may be missed.")] = 0.001
+    delay_scope: DelayScope = DelayScope.RESPONSE
+    burst: Annotated[Burst, Meta(description="Requests that may come at once.")] = 1
+    duration_s: Annotated[int, Meta(ge=1, le=86_400, description="How long the session is wanted, seconds.")] = 600
+    quality: QualityDocument | None = None
+    language: Language | None = None
+    regions: Words = msgspec.field(default_factory=list[str])
+    jurisdictions: Words = msgspec.field(default_factory=list[str])
+    trust_min: Trust = 0
+    data_class: DataClassWord = "PUBLIC"
+    licences: Words = msgspec.field(default_factory=list[str])
+    cost_max: Price | None = None
+    prefer: Preference = Preference.COST
+
+
+def intent_of(document: IntentDocument) -> Intent:
+    """Return the intent that a document says.
+
+    Raises:
+        InvalidInputError: A number is out of its range.
+    """
+    quality = document.quality
+    return Intent(
+        task=document.task,
+        modality=document.modality,
+        place=DomainName(document.place),
+        delay_ms=document.delay_ms,
+        epsilon=document.epsilon,
+        delay_scope=document.delay_scope,
+        rate_rps=document.rate_per_second,
+        burst=document.burst,
+        duration_s=document.duration_s,
+        quality=Quality(benchmark=quality.benchmark, score_min=quality.score_min) if quality else None,
+        language=document.language or "",
+        regions=tuple(document.regions),
+        jurisdictions=tuple(document.jurisdictions),
+        trust_min=document.trust_min,
+        data_class=DataClass[document.data_class],
+        licences=tuple(document.licences),
+        cost_max=document.cost_max,
+        prefer=document.prefer,
+    ).checked()
+
+
+def intent_document(intent: Intent) -> IntentDocument:
+    """Return the document of an intent, every default filled in."""
+    quality = intent.quality
+    return IntentDocument(
+        task=intent.task,
+        place=intent.place,
+        delay_ms=intent.delay_ms,
+        rate_per_second=intent.rate_rps,
+        modality=intent.modality,
+        epsilon=intent.epsilon,
+        delay_scope=intent.delay_scope,
+        burst=intent.burst,
+        duration_s=intent.duration_s,
+        quality=QualityDocument(benchmark=quality.benchmark, score_min=quality.score_min) if quality else None,
+        language=intent.language or None,
+        regions=list(intent.regions),
+        jurisdictions=list(intent.jurisdictions),
+        trust_min=intent.trust_min,
+        data_class=DATA_CLASS_WORDS[intent.data_class],
+        licences=list(intent.licences),
+        cost_max=intent.cost_max,
+        prefer=intent.prefer,
+    )
+
+
+class DomainBudgetDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What one domain may use of the session's delay and risk."""
+
+    domain: Name
+    delay_ms: Annotated[float, Meta(ge=0.0, le=1e9)]
+    epsilon: Probability
+    failure: Annotated[Probability, Meta(description="Of a request being lost or failing in this domain.")]
+
+
+class BoundDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The theorem behind a promise: P(delay > `delayMs`, or lost, or failed) <= `epsilonBound`."""
+
+    delay_ms: Annotated[float, Meta(ge=0.0, le=1e9)]
+    epsilon: Annotated[Probability, Meta(description="What was asked for.")]
+    epsilon_bound: Annotated[Probability, Meta(description="What is proven; at most `epsilon` where admitted.")]
+    rung: Annotated[Sentence, Meta(description="Which bound it is.")]
+    assumptions: Annotated[list[Sentence], Meta(max_length=32)]
+    budget: Annotated[list[DomainBudgetDocument], Meta(max_length=32, description="One per domain, client first.")]
+
+
+class RejectionDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The first constraint that failed, and how."""
+
+    constraint: Word
+    message: Sentence
+
+
+class CandidateDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """One anchor, looked at for one intent."""
+
+    anchor_id: Name
+    aisi: Aisi
+    eligible: bool
+    path: Annotated[list[Name], Meta(max_length=32, description="The domains from the client to the anchor.")]
+    bound: BoundDocument | None = None
+    rejection: RejectionDocument | None = None
+
+
+def bound_document(bound: TailBound, epsilon: float) -> BoundDocument:
+    """Return the document of a bound on which a session with this epsilon rests."""
+    return BoundDocument(
+        delay_ms=bound.delay_ms,
+        epsilon=epsilon,
+        epsilon_bound=bound.epsilon_bound,
+        rung=bound.rung,
+        assumptions=list(bound.assumptions),
+        budget=[
+            DomainBudgetDocument(domain=part.domain, delay_ms=part.delay_ms, epsilon=part.epsilon, failure=part.failure)
+            for part in bound.budget
+        ],
+    )
+
+
+def candidate_document(candidate: Candidate, epsilon: float) -> CandidateDocument:
+    """Return the document of a candidate."""
+    rejection = candidate.rejection
+    return CandidateDocument(
+        anchor_id=candidate.anchor,
+        aisi=candidate.aisi,
+        eligible=rejection is None,
+        path=list(candidate.path),
+        bound=bound_document(candidate.bound, epsilon) if candidate.bound else None,
+        rejection=RejectionDocument(constraint=rejection.constraint, message=rejection.message) if rejection else None,
+    )

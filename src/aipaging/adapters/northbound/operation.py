@@ -1,0 +1,100 @@
+"""One operation of the interface: what answers it, who may ask, and what its description says.
+
+The routes and the OpenAPI document are made of the same table, so neither can say what the other does not do.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+from aipaging.adapters.northbound.credentials import Authenticator, Caller
+from aipaging.core.foundation.errors import RefusedError
+from aipaging.runtime.http.exchange import JSON, Answer, Request
+from aipaging.runtime.http.routing import Route
+
+BASE: Final = "/ai-paging/v0.1"
+"""CAMARA: the name of the interface, then `v0.y` until it is stable."""
+
+Guarded: TypeAlias = Callable[[Request, Caller], Awaitable[Answer]]
+Public: TypeAlias = Callable[[Request], Awaitable[Answer]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """One way in which an operation succeeds, or refuses as its business.
+
+    Attributes:
+        meaning: When.
+        document: Type of the body, or None for none or for bytes.
+        media_type: Of the body.
+        example: Of the body.
+    """
+
+    meaning: str
+    document: type | None = None
+    media_type: str = JSON
+    example: object = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One operation.
+
+    Attributes:
+        method: HTTP method.
+        path: With `{name}`; at the end `{name*}` for all that follows.
+        name: operationId.
+        summary: A line.
+        description: What it promises.
+        tag: What it is about.
+        handler: Answers it; for a public operation without a caller.
+        scope: What a caller needs; None for public operations.
+        request: Type of the body, or None.
+        request_optional: Whether the body may be left out.
+        request_example: Of the body.
+        query: Its query parameters and what they mean.
+        replies: By status.
+        errors: Codes with which it may fail, beside those of every operation.
+        quiet: Whether it is logged only when it fails.
+    """
+
+    method: str
+    path: str
+    name: str
+    summary: str
+    description: str = ""
+    tag: str
+    handler: Guarded | Public
+    scope: str | None
+    request: Any = None
+    request_optional: bool = False
+    request_example: object = None
+    query: Mapping[str, str] = field(default_factory=dict[str, str])
+    replies: Mapping[int, Reply]
+    errors: tuple[str, ...] = ()
+    quiet: bool = False
+
+
+def route_of(operation: Operation, authenticator: Authenticator) -> Route:
+    """Return the route of an operation; one with a scope asks who calls before it does anything else."""
+    handler: Any = operation.handler
+    return Route(
+        method=operation.method,
+        path=operation.path,
+        name=operation.name,
+        handler=handler if operation.scope is None else _guarded(handler, operation.scope, authenticator),
+        quiet=operation.quiet,
+    )
+
+
+def _guarded(handler: Guarded, scope: str, authenticator: Authenticator) -> Public:
+    async def answered(request: Request) -> Answer:
+        caller = authenticator.caller(request.header(b"authorization"))
+        request.notes["client"] = caller.client
+        if scope not in caller.scopes:
+            raise RefusedError(
+                f"client {caller.client} lacks the scope {scope}; ask the operator", code="PERMISSION_DENIED"
+            )
+        return await handler(request, caller)
+
+    return answered

@@ -1,0 +1,60 @@
+"""What the public interface works with: the engine, tokens, evidence, and what the composition root knows."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from aipaging.adapters.northbound.credentials import Authenticator
+from aipaging.adapters.northbound.documents.envelope import envelope_from_document
+from aipaging.adapters.northbound.evidence_desk import EvidenceDesk
+from aipaging.core.envelope.envelope import Envelope
+from aipaging.core.lease.machine import Lease
+from aipaging.core.paging.state import Session
+from aipaging.ports.control import ControlPlane
+
+
+class Tokens(Protocol):
+    """Signs what a session is handed."""
+
+    def aist(self, session: Session) -> str:
+        """Return the session's AIST."""
+        ...
+
+    def receipt(self, session: Session, lease: Lease) -> str:
+        """Return the COMMIT receipt of an epoch."""
+        ...
+
+
+def _connected() -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Northbound:
+    """What the routes need.
+
+    Attributes:
+        control: The engine.
+        authenticator: Who may ask.
+        tokens: Signs AISTs and receipts.
+        evidence: The log, for reading.
+        gateway_url: Where clients send their requests.
+        public_url: Where clients reach this interface, without the path.
+        issuer: Of the tokens.
+        jwks: The public token keys.
+        gateway_connected: Whether the user plane is there.
+        verify_envelope: Bytes in, verified envelope out.
+        software: Name and version.
+    """
+
+    control: ControlPlane
+    authenticator: Authenticator
+    tokens: Tokens
+    evidence: EvidenceDesk
+    gateway_url: str
+    public_url: str
+    issuer: str
+    jwks: Callable[[], Mapping[str, object]]
+    gateway_connected: Callable[[], bool] = _connected
+    verify_envelope: Callable[[bytes], Envelope] = envelope_from_document
+    software: str = "aipaging"

@@ -1,0 +1,36 @@
+"""The port to the engine, as those who ask it use it."""
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from aipaging.core.foundation.time import Now
+from aipaging.core.paging.commands import Command, Reply
+from aipaging.core.paging.state import State
+
+T = TypeVar("T")
+
+
+class ControlPlane(Protocol):
+    """Takes commands and answers questions; every answer is durable before it is given."""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether it may grant time: it leads, and its journal is writable."""
+        ...
+
+    @property
+    def ill(self) -> str:
+        """Why it is not healthy, in a sentence; "" if it is."""
+        ...
+
+    async def submit(self, command: Command) -> Reply:
+        """Carry a command out; returns when it is durable and what it promises is in force.
+
+        Raises:
+            AipagingError: It is not possible; nothing of it remains.
+        """
+        ...
+
+    async def view(self, read: Callable[[State, Now], T]) -> T:
+        """Return what `read` makes of the state, once all that it may have seen is durable."""
+        ...

@@ -1,0 +1,66 @@
+"""JSON in: a checked document, or an error that names the field, what was wrong and what is allowed.
+
+Documents are closed types without recursion, so a body nests as deep as its type and no deeper: the first bracket
+too many is refused where it stands.
+"""
+
+import re
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from aipaging.core.foundation.errors import InvalidInputError
+
+T = TypeVar("T")
+
+SHOWN_CHARS_MAX: Final = 80
+"""How much of a wrong value is repeated: enough to find it, too little to be a reflection of the body."""
+
+_AT: Final = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
+_NAMED: Final = re.compile(r"(?:unknown|required) field `(?P<name>[^`]*)`")
+_RANGE: Final = re.compile(r"Expected `(?:int|float)(?: \| null)?` (?:[<>]=?|that's a multiple)")
+
+
+def decoded(decoder: msgspec.json.Decoder[T], raw: bytes) -> T:
+    """Return the document in `raw`.
+
+    Raises:
+        InvalidInputError: It is not JSON, or does not fit; `OUT_OF_RANGE` where a number is beyond its bounds.
+    """
+    try:
+        return decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        raise _misfit(str(error), raw) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        reason = str(error).removeprefix("JSON is malformed: ")
+        raise InvalidInputError(f"the body is not JSON: {reason[:160]}") from None
+
+
+def _misfit(text: str, raw: bytes) -> InvalidInputError:
+    match = _AT.match(text)
+    what, path = (match["what"], match["path"] or "$") if match else (text, "$")
+    named = _NAMED.search(what)
+    where = path.removeprefix("$").removeprefix(".")
+    if named:
+        name = named["name"][:SHOWN_CHARS_MAX]
+        field = f"{where}.{name}" if where else name
+        message = f"{field} is not a property of this document" if "unknown" in what else f"{field} is missing"
+        return InvalidInputError(message, field=field)
+    code = "OUT_OF_RANGE" if _RANGE.search(what) else "INVALID_ARGUMENT"
+    expected = what[0].lower() + what[1:] if what else "another value is expected"
+    shown = _shown(raw, path)
+    subject = where or "the body"
+    message = f"{subject} is {shown}: {expected}" if shown else f"{subject}: {expected}"
+    return InvalidInputError(message, code=code, field=where or None)
+
+
+def _shown(raw: bytes, path: str) -> str:
+    """Return the value at the path as short JSON, or "" if it cannot be had."""
+    try:
+        value: Any = msgspec.json.decode(raw)
+        for step in re.findall(r"\.([^.\[\]]+)|\[(\d+)\]", path):
+            value = value[step[0]] if step[0] else value[int(step[1])]
+        text = msgspec.json.encode(value).decode()
+    except (msgspec.MsgspecError, RecursionError, LookupError, TypeError, ValueError):
+        return ""
+    return text if len(text) <= SHOWN_CHARS_MAX else f"{text[:SHOWN_CHARS_MAX]}…"
