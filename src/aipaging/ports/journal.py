@@ -99,7 +99,10 @@ class StoredRecord:
 
 
 class EvidenceReader(Protocol):
-    """The public part of a log, read while its writer runs; safe from another thread or process."""
+    """The public part of a log, read while its writer runs, from another process or over a network.
+
+    What it yields is as stored: whoever needs to trust it verifies it. A reader is used from one thread at a time.
+    """
 
     def records(self, first_seq: int, end_seq: int | None = None) -> Iterator[StoredRecord]:
         """Yield the records first_seq..end_seq-1 (by default to the end that there was when asked)."""
@@ -117,6 +120,6 @@ class EvidenceReader(Protocol):
         """Return the stored checkpoints from the smallest on, or only the newest."""
         ...
 
-    def session_records(self, session: SessionId) -> list[tuple[int, bytes]]:
-        """Return (seq, record) of the session's own records (renewals in batches are not among them)."""
+    def verifier_keys(self) -> tuple[str, ...]:
+        """Return the keys that the log names as its own; trust in them must come from elsewhere."""
         ...

@@ -9,6 +9,7 @@ import random
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from aipaging.core.evidence.log import EMPTY_LOG, LogHead, Sealer
@@ -118,7 +119,7 @@ class History:
 
     def take(self, count: int) -> list[Step]:
         """Return the first `count` steps; called once."""
-        return [step for step, _ in zip(self, range(count), strict=False)]
+        return list(islice(self, count))
 
     def _after(self, delay_us: float, action: Callable[[], None]) -> None:
         self._count += 1

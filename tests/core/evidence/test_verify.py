@@ -169,6 +169,6 @@ def test_findings_from_outside_count() -> None:
     verifier.unsigned("nobody signed it", size=3)
     verifier.unsigned("nor this", size=1)
     assert verifier.verdict().first_bad == replace(verifier.verdict().first_bad, seq=2, invariant=Invariant.SIGNATURE)
-    verifier.inconsistent("a tile differs", seq=1)
+    verifier.inconsistent("a tile differs", first=1, end=2)
     verdict = verifier.verdict()
     assert (verdict.signatures_ok, verdict.tree_ok, verdict.first_bad.seq) == (False, False, 1)

@@ -5,6 +5,7 @@
 | `checkpoint` | the newest signed checkpoint |
 | `tile/<L>/<N>[.p/<W>]` | hashes of perfect subtrees of 256**L records, 256 of them, or W of a partial tile |
 | `tile/entries/<N>[.p/<W>]` | records, each after its length in two bytes |
+| `verifier-keys` | the keys that the log names as its own, one a line |
 | `leaves/<root>` | the leaves of the batch record with this root, in the form of an entry bundle |
 
 Reading and writing the files lives in adapters.
@@ -25,6 +26,9 @@ LEVEL_MAX: Final = 7
 
 CHECKPOINT_PATH: Final = "checkpoint"
 """Where the newest signed checkpoint is."""
+
+KEYS_PATH: Final = "verifier-keys"
+"""Where the log names its own keys."""
 
 TileHashes: TypeAlias = Callable[[int, int, int], list[bytes]]
 """`(level, first, count)` -> hashes of perfect subtrees of 256**level records, as many as there are."""

@@ -14,7 +14,7 @@ import msgspec
 from aipaging.core.evidence.chain import ChainCheck
 from aipaging.core.evidence.finding import Finding, Invariant, Verdict
 from aipaging.core.evidence.log import Checkpoint
-from aipaging.core.evidence.merkle import Frontier, tree_root
+from aipaging.core.evidence.merkle import CompletedTile, Frontier, tree_root
 from aipaging.core.evidence.merkle import leaf_hash as hash_leaf
 from aipaging.core.evidence.record import LEAF_TYPES, leaf_fault, record_fault
 from aipaging.core.evidence.replay import Replay
@@ -32,6 +32,9 @@ class Verifier:
 
     Args:
         checkpoints: What the log must agree with, each with the name that findings call it by.
+
+    Attributes:
+        completed: The roots of the tiles that the records filled, to be compared with the stored ones.
     """
 
     def __init__(self, checkpoints: Iterable[tuple[str, Checkpoint]] = ()) -> None:
@@ -42,7 +45,8 @@ class Verifier:
         self._pending: list[bytes] = []
         self._seq = 0
         self._agreed = 0
-        self._differing: tuple[int, int, str] | None = None
+        self._differing: list[tuple[int, int, str]] = []
+        self.completed: list[CompletedTile] = []
         self._misfit: Finding | None = None
         self._altered: list[Finding] = []
         self._signature: Finding | None = None
@@ -78,9 +82,9 @@ class Verifier:
         if self._signature is None:
             self._signature = Finding(seq=max(0, size - 1), type="", what=what, invariant=Invariant.SIGNATURE)
 
-    def inconsistent(self, what: str, *, seq: int) -> None:
-        """Take note of stored hashes that do not fit the records from `seq` on."""
-        self._tree_finding(seq, what)
+    def inconsistent(self, what: str, *, first: int, end: int) -> None:
+        """Take note of a stored hash that does not fit the records first..end-1."""
+        self._differing.append((first, end, what))
 
     def verdict(self) -> Verdict:
         """Return what came of it; called once, after the last record."""
@@ -123,26 +127,27 @@ class Verifier:
         due = bool(self._waiting) and self._waiting[-1][1].size == self._seq
         if not due and len(self._pending) < _PENDING_MAX:
             return
-        self._tree = self._tree.extended(self._pending)
+        self._tree, completed = self._tree.grown(self._pending)
+        self.completed += completed
         self._pending.clear()
         while self._waiting and self._waiting[-1][1].size == self._seq:
             name, checkpoint = self._waiting.pop()
             if checkpoint.root == self._tree.root():
                 self._agreed = self._seq
-            elif self._differing is None and not self._altered:
-                self._differing = (self._agreed, self._seq, name)
+            elif not self._differing:  # every later root differs for the same reason
+                what = f"of records {self._agreed} to {self._seq - 1} one or more are not those that {name} was made of"
+                self._differing.append((self._agreed, self._seq, what))
 
     def _name_the_rewritten(self) -> None:
-        """Turn the first root that differs into a finding."""
-        if self._differing is None:
-            return
-        first, end, name = self._differing
-        self._differing = None
-        what = f"of records {first} to {end - 1} one or more are not those that {name} was made of"
-        # Another check may know exactly which; if not, the first of them is named.
-        exact = (self._chain.finding, self._misfit, self._replay.finding)
-        known = [finding.seq for finding in exact if finding and first <= finding.seq < end]
-        self._tree_finding(min(known, default=first), what)
+        """Turn roots that differ into findings about a record.
+
+        Another check may know exactly which record of the range it is; if not, the first of them is named.
+        """
+        exact = [f for f in (self._chain.finding, self._misfit, self._replay.finding, *self._altered) if f]
+        for first, end, what in self._differing:
+            known = [finding.seq for finding in exact if first <= finding.seq < end]
+            self._tree_finding(min(known, default=first), what)
+        self._differing.clear()
 
 
 def _decoded(record: bytes) -> tuple[Decoded | None, str | None]:

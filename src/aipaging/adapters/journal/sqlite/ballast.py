@@ -11,7 +11,7 @@ MODE: Final = 0o600
 
 
 class Ballast:
-    """A preallocated file that is deleted when the disk is full.
+    """A preallocated file that is deleted when the disk is full; of zero bytes, no file.
 
     Attributes:
         held: Whether the space is kept; while it is not, only restrictive records are taken.
@@ -24,7 +24,8 @@ class Ballast:
 
     def hold(self, *, spare_factor: int = 1) -> bool:
         """Keep the space if the disk has it `spare_factor` times over; tell whether it is kept."""
-        if self.held:
+        if self.held or not self._size_bytes:
+            self.held = True
             return True
         free = os.statvfs(self._path.parent)
         if free.f_bavail * free.f_frsize < spare_factor * self._size_bytes and not self._stored():

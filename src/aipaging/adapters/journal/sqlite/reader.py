@@ -64,8 +64,13 @@ class SqliteEvidenceReader:
         order = "DESC LIMIT 1" if newest else "ASC"
         return [row[0] for row in self._rows(f"SELECT note FROM checkpoints ORDER BY size {order}", ())]  # noqa: S608
 
+    def verifier_keys(self) -> tuple[str, ...]:
+        """See `EvidenceReader.verifier_keys`."""
+        rows = self._rows("SELECT value FROM meta WHERE key = 'verifier_keys'", ())
+        return tuple(str(rows[0][0]).split("\n")) if rows else ()
+
     def session_records(self, session: SessionId) -> list[tuple[int, bytes]]:
-        """See `EvidenceReader.session_records`."""
+        """Return (seq, record) of the session's own records; renewals in batches are not among them."""
         query = (
             "SELECT seq, record FROM entries WHERE session = (SELECT number FROM session_keys WHERE session = ?) "
             "ORDER BY seq"
@@ -75,11 +80,6 @@ class SqliteEvidenceReader:
     def size(self) -> int:
         """Return how many records there are now."""
         return int(self._rows("SELECT coalesce(max(seq) + 1, 0) FROM entries", ())[0][0])
-
-    def verifier_keys(self) -> tuple[str, ...]:
-        """Return the verifier keys that the log names as its own; trust in them must come from elsewhere."""
-        rows = self._rows("SELECT value FROM meta WHERE key = 'verifier_keys'", ())
-        return tuple(str(rows[0][0]).split("\n")) if rows else ()
 
     def _rows(self, query: str, arguments: tuple[object, ...]) -> list[tuple[Any, ...]]:
         try:

@@ -1,0 +1,1 @@
+"""`aipaging evidence`: verifying and reading evidence logs, offline, on files alone."""
