@@ -5,7 +5,7 @@ Exit statuses are an interface: 0 done, 1 a check or a verdict failed, 2 usage o
 """
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from aipaging.core.foundation.errors import (
@@ -80,6 +80,14 @@ class InvalidFileError(InvalidInputError):
         self.problems = tuple(problems)
 
 
+class ExplainedRefusalError(RefusedError):
+    """A refusal with its reasons, which stand beside `error` in the JSON document."""
+
+    def __init__(self, message: str, *, code: str, details: Mapping[str, Any], field: str | None = None) -> None:
+        super().__init__(message, code=code, field=field)
+        self.details = dict(details)
+
+
 def exit_status(error: AipagingError) -> ExitStatus:
     """Return the exit status of an error."""
     if error.who is Who.BUG:
@@ -110,9 +118,8 @@ def error_document(error: AipagingError) -> dict[str, Any]:
     if isinstance(error, InvalidFileError):
         document["errors"] = [error_fields(problem) for problem in error.problems if not problem.warning]
         document["warnings"] = [error_fields(problem) for problem in error.problems if problem.warning]
-    details = getattr(error, "details", None)
-    if isinstance(details, dict):
-        document |= details
+    if isinstance(error, ExplainedRefusalError):
+        document |= error.details
     return document
 
 

@@ -5,9 +5,10 @@ commands whose extra it lacks, and applications do not import one another.
 """
 
 import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Final
+from typing import ClassVar, Final
 
 import click
 
@@ -74,12 +75,14 @@ NAME_WIDTH: Final = max(map(len, COMMANDS))
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command when it is asked for."""
+    """A group that imports a command when it is asked for; commands that are simply there come first."""
+
+    entries: ClassVar[Mapping[str, Mapping[str, Entry]]] = {}
+    """Commands to import, by title and name."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in the order of the help."""
-        _ = ctx
-        return list(COMMANDS)
+        return [*super().list_commands(ctx), *(name for group in self.entries.values() for name in group)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return the command, imported.
@@ -87,16 +90,25 @@ class LazyGroup(click.Group):
         Raises:
             UnavailableError: It, or a package that it needs, is not installed.
         """
-        _ = ctx
-        entry = COMMANDS.get(cmd_name)
-        return None if entry is None else _imported(cmd_name, entry.target)
+        for group in self.entries.values():
+            if cmd_name in group:
+                return _imported(cmd_name, group[cmd_name].target)
+        return super().get_command(ctx, cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the groups from the registry alone."""
-        _ = ctx
-        for title, entries in GROUPS.items():
-            with formatter.section(title):
-                formatter.write_dl([(name.ljust(NAME_WIDTH), entry.summary) for name, entry in entries.items()])
+        """Write the groups from the entries alone."""
+        there = {name: self.commands[name].get_short_help_str(limit=80) for name in super().list_commands(ctx)}
+        for title, entries in self.entries.items():
+            rows = there | {name: entry.summary for name, entry in entries.items()}
+            with formatter.section(title or "Commands"):
+                formatter.write_dl([(name.ljust(NAME_WIDTH), summary) for name, summary in rows.items()])
+            there = {}
+
+
+class AllCommands(LazyGroup):
+    """The group of everything."""
+
+    entries = GROUPS
 
 
 def _imported(name: str, target: str) -> click.Command:
@@ -122,7 +134,7 @@ def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> 
 
 @click.group(
     "aipaging",
-    cls=LazyGroup,
+    cls=AllCommands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="""\b
 Examples:
