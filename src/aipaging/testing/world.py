@@ -205,7 +205,7 @@ class World:
     def advance(self, ms: float, *, beating: tuple[str, ...] = ("a", "b", "t"), settle: bool = True) -> None:
         """Let time pass, waking whenever something is due; the beating anchors are heard of once a second."""
         end_us = self.now.boot_us + int(ms * MS)
-        next_beat_us = self.now.boot_us
+        next_beat_us = int(self.now.boot_us)
         while True:
             due_us = wake_at(self.state)
             to_us = min(end_us, next_beat_us, max(due_us, self.now.boot_us) if due_us is not None else end_us)

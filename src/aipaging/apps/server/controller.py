@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import ssl
 import uuid
+from typing import Final, Literal
 
 from aipaging import __version__
 from aipaging.adapters.anchors.http import HttpAnchorClient
@@ -25,10 +26,11 @@ from aipaging.adapters.northbound.evidence_desk import EvidenceDesk
 from aipaging.adapters.northbound.service import Northbound
 from aipaging.adapters.southbound.app import Southbound, southbound_app
 from aipaging.apps.server.config import ServerConfig, TlsFiles
-from aipaging.apps.server.identities import Identities
+from aipaging.apps.server.identities import Identities, alternatives
 from aipaging.apps.server.listeners import Listener
 from aipaging.apps.server.user_plane import EnvoyUserPlane, MemoryUserPlane, UserPlane
-from aipaging.core.foundation.errors import AipagingError, Who
+from aipaging.core.foundation.errors import AipagingError, RefusedError, Who
+from aipaging.core.foundation.names import AnchorId
 from aipaging.core.foundation.time import WallUs
 from aipaging.core.paging import commands as c
 from aipaging.runtime.clock import SystemClock
@@ -36,6 +38,12 @@ from aipaging.runtime.effects import SteeringEffects
 from aipaging.runtime.engine import Engine
 from aipaging.runtime.peer_identity import peer_identity_protocol
 from aipaging.runtime.tokens import SessionTokens
+
+HEARTBEATS_MISSED: Final = 3
+"""An anchor is LOST when so many heartbeats in a row did not come."""
+
+HEARTBEAT_MS_MIN: Final = 100
+"""Faster than this, heartbeats of a thousand anchors would be a load of their own."""
 
 
 class Controller:
@@ -141,15 +149,28 @@ class Controller:
         app = southbound_app(
             Southbound(
                 control=self.engine,
-                revocations=self._user_plane,
-                look_up=self._user_plane.look_up,
-                authority=self._identities.authority,
+                feed=self._user_plane,
+                renew=self._renewed,
                 jwks=self._identities.keys.jwks,
+                look_up=self._user_plane.look_up,
+                heartbeat_ms=max(self.config.settings.anchor_lost_ms // HEARTBEATS_MISSED, HEARTBEAT_MS_MIN),
             )
         )
         listen, trust_domain = self.config.southbound.listen, self.config.operator.trust_domain
         protocol = peer_identity_protocol(trust_domain)
         return Listener(app, listen.host, listen.port, context=context, protocol=protocol)
+
+    def _renewed(self, csr_pem: bytes, role: str, name: str) -> bytes:
+        """Return a fresh certificate for an identity that proved itself by its present one."""
+        if role not in {"gateway", "anchor"}:
+            raise RefusedError(f"a {role} does not renew here", code="PERMISSION_DENIED")
+        enrolled: Literal["gateway", "anchor"] = "gateway" if role == "gateway" else "anchor"
+        anchor = self.engine.state.catalogue.anchors.get(AnchorId(name))
+        host = anchor.host if anchor is not None else ""
+        dns_names, addresses = alternatives((host,) if host else ())
+        return self._identities.authority.renew_from_csr(
+            csr_pem, enrolled, name, dns_names=dns_names, addresses=addresses
+        )
 
     def _north_listener(self) -> Listener:
         plan = self.config.northbound

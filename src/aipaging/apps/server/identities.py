@@ -91,12 +91,12 @@ class Identities:
     def issue(self, config: ServerConfig) -> None:
         """Write fresh certificates of the controller and of the gateway that it supervises."""
         south = (config.southbound.listen.host, config.southbound.ads_listen.host, *config.southbound.names)
-        dns_names, addresses = _alternatives(south)
+        dns_names, addresses = alternatives(south)
         self.authority.write_identity(
             self.controller, "controller", CONTROLLER_ID, dns_names=dns_names, addresses=addresses
         )
         # The gateway's certificate is also what clients see while the operator gives no certificate of its own.
-        dns_names, addresses = _alternatives((config.gateway.listen.host,))
+        dns_names, addresses = alternatives((config.gateway.listen.host,))
         self.authority.write_identity(
             self.gateway, "gateway", config.gateway.gateway, dns_names=dns_names, addresses=addresses
         )
@@ -121,7 +121,7 @@ class Identities:
                 LOG.info("renewed the certificates of controller and gateway")
 
 
-def _alternatives(hosts: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def alternatives(hosts: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the DNS names and addresses under which hosts are reached; loopback by its name too."""
     addresses = tuple(dict.fromkeys(host for host in hosts if _is_address(host)))
     names = dict.fromkeys(host for host in hosts if not _is_address(host))

@@ -1,6 +1,8 @@
 """The user plane that a controller runs: the driver, what gateways and sidecars ask it, and the Envoy it supervises."""
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from starlette.responses import Response
@@ -16,7 +18,7 @@ from aipaging.apps.server.identities import CONTROLLER_ID, Identities
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.names import AnchorId, GatewayId, SessionId
 from aipaging.core.paging import commands as c
-from aipaging.ports.revocation import Revocations
+from aipaging.ports.revocation import Revocations, RevokedEpoch
 from aipaging.ports.steering import SteeringDriver
 from aipaging.runtime.engine import Engine
 
@@ -42,7 +44,7 @@ class UserPlane(Protocol):
         """Whether a gateway is there."""
         ...
 
-    async def since(self, term: int, sequence: int, wait_s: float) -> Revocations:
+    async def since(self, term: int, sequence: int, *, wait_s: float) -> Revocations:
         """Return what was revoked after a place, waiting for the first entry."""
         ...
 
@@ -59,6 +61,14 @@ class UserPlane(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _NothingRevoked:
+    term: int
+    sequence: int
+    reset: bool
+    entries: Sequence[RevokedEpoch] = ()
+
+
 class MemoryUserPlane:
     """No traffic at all: for trying the controller out where no gateway can run."""
 
@@ -72,12 +82,12 @@ class MemoryUserPlane:
         """Refuse: there is no gateway that could ask."""
         await Response(status_code=503)(scope, receive, send)
 
-    async def since(self, term: int, sequence: int, wait_s: float) -> Revocations:
+    async def since(self, term: int, sequence: int, *, wait_s: float) -> Revocations:
         """Return nothing, after the wait: nothing is steered, so nothing is cut."""
         present = self._engine.state.term
         if term == present:
             await asyncio.sleep(wait_s)
-        return Revocations(term=present, sequence=sequence, entries=(), reset=term != present)
+        return _NothingRevoked(term=present, sequence=sequence, reset=term != present)
 
     async def open(self) -> None:
         """Do nothing."""
@@ -117,11 +127,9 @@ class EnvoyUserPlane:
         """Whether a gateway is there."""
         return bool(self._steering.gateways)
 
-    async def since(self, term: int, sequence: int, wait_s: float) -> Revocations:
+    async def since(self, term: int, sequence: int, *, wait_s: float) -> Revocations:
         """Return what was revoked after a place, waiting for the first entry."""
-        page = await self._steering.revocations_since(term, sequence, wait_ms=int(wait_s * 1000))
-        entries = tuple((entry.session, entry.epoch) for entry in page.entries)
-        return Revocations(term=page.term, sequence=page.sequence, entries=entries, reset=page.reset)
+        return await self._steering.revocations_since(term, sequence, wait_ms=int(wait_s * 1000))
 
     async def open(self) -> None:
         """Let gateways in; an Envoy that outlived the last controller comes back by itself."""
