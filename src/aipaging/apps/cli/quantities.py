@@ -65,8 +65,9 @@ def said_probability(value: float) -> str:
         return "0"
     if value >= 1:
         return "1"
-    exponent = Decimal(value).adjusted() - 1
-    rounded = Decimal(value).quantize(Decimal((0, (1,), exponent)), rounding="ROUND_CEILING")
+    written = Decimal(repr(value))  # 1e-05 itself is a hair above 0.00001, and nobody wants to read that
+    exponent = written.adjusted() - 1
+    rounded = written.quantize(Decimal((0, (1,), exponent)), rounding="ROUND_CEILING")
     return f"{rounded:.1e}" if rounded < Decimal("0.001") else f"{rounded.normalize():f}"
 
 

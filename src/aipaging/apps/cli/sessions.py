@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import click
 
-from aipaging.adapters.terminal.guard import examples, json_option
+from aipaging.adapters.terminal.guard import examples, failed, json_option
 from aipaging.adapters.terminal.output import note, say, table, write_json
 from aipaging.apps.cli.api import Api, api_options, segment
 from aipaging.apps.cli.quantities import Duration, whole_seconds
@@ -116,7 +116,7 @@ def relocate(*, api: Api, as_json: bool, session: str, target: str | None, wait:
         answer = _relocated(api, path)
     _result(answer, as_json=as_json)
     if wait and answer["relocation"]["phase"] == "FAILED":
-        raise SystemExit(1)
+        failed()
 
 
 def _relocated(api: Api, path: str) -> dict[str, Any]:

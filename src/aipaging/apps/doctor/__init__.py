@@ -1,0 +1,1 @@
+"""Finds the likely mistakes on a machine, and says who repairs them and how."""

@@ -1,0 +1,235 @@
+"""Checks of what a controller was given: configuration, data directory, ports, certificates, journal."""
+
+import contextlib
+import datetime as dt
+import fcntl
+import os
+import shutil
+import socket
+import sqlite3
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from aipaging.apps.doctor.finding import Finding, Situation, doubtful, fine, wrong
+
+SPACE_BYTES_MIN: Final = 256 * 2**20
+"""Below it the journal is full within a day of a busy controller."""
+
+SPACE_BYTES_GOOD: Final = 2 * 2**30
+
+EXPIRY_NOTICE: Final = dt.timedelta(days=14)
+"""Long enough to order a certificate."""
+
+_TCP_TABLES: Final = ("/proc/net/tcp", "/proc/net/tcp6")
+_LISTENING: Final = "0A"
+
+
+def configuration(situation: Situation) -> Iterator[Finding]:
+    """Tell what `aipaging config check` found."""
+    if situation.config_file is None:
+        yield doubtful(
+            "no configuration was named: what depends on it was not looked at",
+            fix="aipaging doctor --config aipaging.toml",
+            who="caller",
+        )
+        return
+    for problem in situation.config_problems:
+        place = f"{problem.get('file', situation.config_file)}:{problem.get('line', '?')}"
+        yield wrong(
+            f"{place}: {problem['message']}", fix="correct that line; `aipaging config keys` tells what is allowed"
+        )
+    if situation.config:
+        yield fine(f"{situation.config_file} has no mistakes")
+
+
+def data_directory(situation: Situation) -> Iterator[Finding]:
+    """Look at the directory that keys and journal lie in."""
+    directory = situation.data_dir
+    if directory is None:
+        return
+    if not directory.exists():
+        parent = _existing(directory)
+        if os.access(parent, os.W_OK | os.X_OK):
+            yield fine(f"{directory} will be made by the first start")
+        else:
+            yield wrong(
+                f"{directory} cannot be made: {parent} is not writable", fix=f"make it, or give rights on {parent}"
+            )
+        return
+    yield from _permissions(directory)
+    for key in sorted((*directory.glob("keys/*"), *directory.glob("*/*key.pem"))):
+        if key.is_file() and stat.S_IMODE(key.stat().st_mode) & 0o077:
+            yield wrong(f"others may read {key}", fix=f"chmod 600 {key}, and make a new key if others may have read it")
+
+
+def _permissions(directory: Path) -> Iterator[Finding]:
+    found = directory.stat()
+    mode = stat.S_IMODE(found.st_mode)
+    if found.st_uid != os.geteuid():
+        yield doubtful(
+            f"{directory} belongs to user {found.st_uid}, not to you", fix="run doctor as the controller's user"
+        )
+    if mode & 0o077:
+        yield wrong(f"{directory} has mode {mode:03o}: others get at keys and journal", fix=f"chmod 700 {directory}")
+    elif not os.access(directory, os.W_OK | os.X_OK):
+        yield wrong(f"{directory} is not writable", fix=f"chown it to the controller's user and chmod 700 {directory}")
+    else:
+        yield fine(f"{directory} is its owner's alone")
+
+
+def disk_space(situation: Situation) -> Iterator[Finding]:
+    """Look at the space for the journal."""
+    if not situation.config:
+        return
+    where = _existing(Path(situation.config["journal"]["path"]).parent)
+    free = shutil.disk_usage(where).free
+    reserve = int(situation.config["journal"]["reserve_bytes"])
+    said = f"{free / 2**30:,.1f} GiB are free for the journal at {where}"
+    if free < SPACE_BYTES_MIN + reserve:
+        yield wrong(said, fix="free space: when it is full, nothing is admitted and leases run out")
+    elif free < SPACE_BYTES_GOOD:
+        yield doubtful(said, fix="free space before it is full")
+    else:
+        yield fine(said)
+
+
+def ports(situation: Situation) -> Iterator[Finding]:
+    """Look whether the ports can be listened on, and who has them."""
+    if not situation.config:
+        return
+    ours = _journal_holder(situation)
+    for section, key in (
+        ("northbound", "listen"),
+        ("southbound", "listen"),
+        ("southbound", "ads_listen"),
+        ("gateway", "listen"),
+    ):
+        host, _, port = str(situation.config[section][key]).rpartition(":")
+        where = f"{section}.{key} {host}:{port}"
+        if int(port) == 0 or _free(host.strip("[]"), int(port)):
+            yield fine(f"{where} is free")
+            continue
+        holder, name = _listener(int(port))
+        if ours is not None and (holder == ours or name == "envoy"):
+            yield fine(f"{where} is used by the running controller ({name or 'process'} {holder})")
+        else:
+            who = f"{name} (process {holder})" if holder else "a process of another user"
+            yield wrong(f"{where} is taken by {who}", fix=f"stop it, or choose another address for {section}.{key}")
+
+
+def certificates(situation: Situation) -> Iterator[Finding]:
+    """Look at when certificates end."""
+    if not situation.config:
+        return
+    for section in ("northbound", "gateway"):
+        tls = situation.config[section]["tls"]
+        if tls is None:
+            continue
+        for path in (Path(tls["certificate"]), Path(tls["key"])):
+            if not os.access(path, os.R_OK):
+                yield wrong(
+                    f"{path} of [{section}] cannot be read", fix="put it there, readable to the controller's user"
+                )
+        yield from _expiry(Path(tls["certificate"]), f"the certificate of [{section}]")
+    directory = situation.data_dir
+    if directory is not None and (directory / "ca" / "ca.pem").exists():
+        yield from _expiry(directory / "ca" / "ca.pem", "the certificate of the southbound authority")
+
+
+def _expiry(path: Path, what: str) -> Iterator[Finding]:
+    from cryptography import x509  # noqa: PLC0415 - 50 ms
+
+    try:
+        ends = x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
+    except (OSError, ValueError) as error:
+        yield wrong(f"{what} ({path}) is not a PEM certificate: {error}", fix="put a PEM chain there")
+        return
+    left = ends - dt.datetime.now(dt.UTC)
+    if left < dt.timedelta():
+        yield wrong(f"{what} ({path}) expired on {ends:%Y-%m-%d}", fix="renew it")
+    elif left < EXPIRY_NOTICE:
+        yield doubtful(f"{what} ({path}) expires in {left.days} days", fix="renew it")
+    else:
+        yield fine(f"{what} is valid until {ends:%Y-%m-%d}")
+
+
+def journal(situation: Situation) -> Iterator[Finding]:
+    """Look whether the journal is in use, and whole as a database."""
+    if not situation.config:
+        return
+    path = Path(situation.config["journal"]["path"])
+    if not path.exists():
+        yield fine(f"{path} will be made by the first start")
+        return
+    holder = _journal_holder(situation)
+    if holder is not None:
+        yield fine(f"process {holder} writes {path}: a controller is running")
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+            said = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except sqlite3.Error as error:
+        said = str(error)
+    if said != "ok":
+        yield wrong(
+            f"{path} is damaged: {said}",
+            fix=f"restore a backup; `aipaging evidence verify {path}` tells how far it is good",
+        )
+    else:
+        yield fine(f"{path} is whole as a database (`aipaging evidence verify` proves the rest)")
+
+
+def _journal_holder(situation: Situation) -> int | None:
+    """Return the process that holds the journal's lock."""
+    path = Path(situation.config["journal"]["path"])
+    lock = path.with_name(path.name + ".lock")
+    try:
+        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        text = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+        return int(text) if text.isdigit() else -1
+    else:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _existing(path: Path) -> Path:
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def _free(host: str, port: int) -> bool:
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind(where)
+    except OSError:
+        return False
+    return True
+
+
+def _listener(port: int) -> tuple[int, str]:
+    """Return the process that listens on a port, and its name; (0, "") where that is hidden from us."""
+    inodes = {
+        fields[9]
+        for table in _TCP_TABLES
+        if Path(table).exists()
+        for fields in (line.split() for line in Path(table).read_text().splitlines()[1:])
+        if fields[3] == _LISTENING and int(fields[1].rpartition(":")[2], 16) == port
+    }
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            for descriptor in (process / "fd").iterdir():
+                with contextlib.suppress(OSError):
+                    link = os.readlink(descriptor)  # noqa: PTH115 - "socket:[1]" is no path
+                    if link.startswith("socket:[") and link[8:-1] in inodes:
+                        return int(process.name), (process / "comm").read_text().strip()
+    return 0, ""

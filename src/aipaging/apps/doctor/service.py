@@ -1,0 +1,99 @@
+"""Checks of a running controller: reachable, ready, known to us, with anchors that it hears."""
+
+import ssl
+from collections.abc import Iterator
+from typing import Any, Final
+
+from aipaging.apps.doctor.finding import Finding, Situation, doubtful, fine, wrong
+
+TIMEOUT_S: Final = 5.0
+BASE: Final = "/ai-paging/v0.1"
+_UNKNOWN: Final = 401
+_FORBIDDEN: Final = 403
+_DONE: Final = 200
+
+
+def controller(situation: Situation) -> Iterator[Finding]:
+    """Ask the controller how it is, who we are, and which anchors it hears."""
+    status, health = _asked(situation, "/healthz")
+    if status != _DONE:
+        yield from _unreachable(situation, health)
+        return
+    yield fine(f"a controller answers at {situation.url}")
+    status, ready = _asked(situation, "/readyz")
+    reasons = ready.get("reasons", []) if isinstance(ready, dict) else [ready]
+    if status == _DONE:
+        yield fine("it is ready: its journal is writable and a gateway is connected")
+    for reason in [] if status == _DONE else reasons:
+        yield wrong(f"the controller is not ready: {reason}", fix="look into the controller's log")
+    if not situation.credential:
+        yield doubtful(
+            "no credential was given: nothing was asked in a client's name",
+            fix="aipaging doctor --credential-file FILE",
+            who="caller",
+        )
+        return
+    yield from _credential(situation)
+
+
+def _unreachable(situation: Situation, why: Any) -> Iterator[Finding]:
+    message = f"no controller answers at {situation.url} ({why})"
+    if situation.url_given:
+        yield wrong(message, fix="start it (aipaging serve), or correct --url and --ca")
+    else:
+        yield doubtful(message, fix="start it (aipaging serve), or say where it is with --url")
+
+
+def _credential(situation: Situation) -> Iterator[Finding]:
+    status, answer = _asked(situation, f"{BASE}/services")
+    if status == _UNKNOWN:
+        yield wrong(
+            "the controller does not know the credential",
+            fix="use the secret of a [[client]] of its configuration",
+            who="caller",
+        )
+        return
+    if status != _DONE:
+        yield wrong(f"the controller answered with status {status}: {answer}", fix="look into the controller's log")
+        return
+    count = len(answer.get("services", ()))
+    yield fine(f"the credential works; {count} services are on offer")
+    status, answer = _asked(situation, f"{BASE}/anchors")
+    if status == _FORBIDDEN:
+        yield fine("the credential is a client's: anchors are shown to operators only")
+        return
+    anchors: list[dict[str, Any]] = answer.get("anchors", []) if isinstance(answer, dict) else []
+    if not anchors:
+        yield doubtful("no anchor is registered", fix="aipaging anchors add, or [[anchor]] in the configuration")
+    for anchor in anchors:
+        yield _anchor(anchor)
+
+
+def _anchor(anchor: dict[str, Any]) -> Finding:
+    name, state = anchor["anchorId"], anchor["state"]
+    if state == "READY":
+        return fine(f"anchor {name} is READY")
+    if state == "DRAINING":
+        return doubtful(f"anchor {name} is DRAINING", fix=f"aipaging anchors ready {name}, when it may serve again")
+    what = "was never heard" if state == "UNKNOWN" else "is LOST"
+    return doubtful(
+        f"anchor {name} {what}",
+        fix=f"on its host: does `aipaging anchor` run, with an identity for {name}, before a healthy upstream?",
+    )
+
+
+def _asked(situation: Situation, path: str) -> tuple[int, Any]:
+    """Return status and document; (0, reason) where there was no answer."""
+    import httpx  # noqa: PLC0415 - 60 ms that other commands do not pay
+
+    headers = {"authorization": f"Bearer {situation.credential}"} if situation.credential else {}
+    try:
+        context = ssl.create_default_context(cafile=str(situation.ca) if situation.ca else None)
+        with httpx.Client(verify=context, timeout=TIMEOUT_S, trust_env=False) as client:
+            answer = client.get(f"{situation.url}{path}", headers=headers)
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        return 0, str(error) or type(error).__name__
+    try:
+        return answer.status_code, answer.json()
+    except ValueError:
+        return 0, "what answers there is no controller"

@@ -1,0 +1,184 @@
+"""The doctor finds what was broken on purpose, and says who repairs it."""
+
+import datetime as dt
+import fcntl
+import json
+import os
+import socket
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aipaging.adapters.signing.ca import CertificateAuthority
+from aipaging.adapters.terminal.guard import run
+from aipaging.apps.cli.api import URL_DEFAULT
+from aipaging.apps.cli.registry import aipaging
+from aipaging.apps.doctor import command, installation, machine, service
+from aipaging.apps.doctor.finding import Check, Finding, Situation
+from aipaging.core.foundation.time import WallUs
+
+
+def found(check: Check, situation: Situation) -> dict[str, list[Finding]]:
+    by_level: dict[str, list[Finding]] = {"ok": [], "warning": [], "error": []}
+    for finding in check(situation):
+        by_level[finding.level].append(finding)
+        assert bool(finding.fix) == bool(finding.who) == (finding.level != "ok")
+    return by_level
+
+
+@pytest.fixture
+def situation(tmp_path: Path) -> Situation:
+    return Situation(
+        config_file=tmp_path / "c.toml",
+        config={
+            "operator": {"data_dir": str(tmp_path / "data")},
+            "journal": {"path": str(tmp_path / "data" / "journal.db"), "reserve_bytes": 0},
+            "northbound": {"listen": "127.0.0.1:0", "tls": None},
+            "southbound": {"listen": "127.0.0.1:0", "ads_listen": "127.0.0.1:0"},
+            "gateway": {"listen": "127.0.0.1:0", "tls": None, "driver": "envoy"},
+        },
+    )
+
+
+def test_a_machine_that_runs_the_tests_has_no_error() -> None:
+    for check in (machine.python, machine.kernel, machine.extras, machine.clocks, machine.limits):
+        assert not found(check, Situation())["error"]
+
+
+def test_a_fresh_installation_is_fine(situation: Situation) -> None:
+    for check in (installation.data_directory, installation.disk_space, installation.journal, installation.ports):
+        levels = found(check, situation)
+        assert levels["ok"]
+        assert not levels["error"], levels
+
+
+def test_a_data_directory_open_to_others(situation: Situation) -> None:
+    directory = situation.data_dir
+    assert directory is not None
+    (directory / "keys").mkdir(parents=True)
+    directory.chmod(0o755)
+    (directory / "keys" / "journal.key").write_bytes(b"k")
+    (directory / "keys" / "journal.key").chmod(0o644)
+    messages = [finding.fix for finding in found(installation.data_directory, situation)["error"]]
+    assert any(fix.startswith("chmod 700") for fix in messages)
+    assert any(fix.startswith("chmod 600") for fix in messages)
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def test_a_taken_port_names_who_has_it(situation: Situation, taken: int) -> None:
+    situation.config["gateway"]["listen"] = f"127.0.0.1:{taken}"
+    [error] = found(installation.ports, situation)["error"]
+    assert f"(process {os.getpid()})" in error.message
+    assert "gateway.listen" in error.fix
+
+
+def test_a_running_controller_may_have_its_ports(situation: Situation, taken: int) -> None:
+    situation.config["gateway"]["listen"] = f"127.0.0.1:{taken}"
+    lock = Path(situation.config["journal"]["path"] + ".lock")
+    lock.parent.mkdir(mode=0o700)
+    lock.write_text(f"{os.getpid()}\n")
+    with lock.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert not found(installation.ports, situation)["error"]
+
+
+def test_a_damaged_journal(situation: Situation) -> None:
+    path = Path(situation.config["journal"]["path"])
+    path.parent.mkdir()
+    path.write_bytes(b"not a database, by any means" * 100)
+    [error] = found(installation.journal, situation)["error"]
+    assert "evidence verify" in error.fix
+    path.unlink()
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE t (a)")
+    connection.close()
+    assert not found(installation.journal, situation)["error"]
+
+
+def test_certificates_that_end(situation: Situation, tmp_path: Path) -> None:
+    def authority(name: str, made: dt.timedelta) -> Path:
+        moment = WallUs(int((dt.datetime.now(dt.UTC) - made).timestamp() * 1_000_000))
+        CertificateAuthority.open(tmp_path / name, "trust.example", clock=lambda: moment)
+        return tmp_path / name
+
+    year = dt.timedelta(days=365)
+    for name, made, level in (
+        ("fresh", 0 * year, "ok"),
+        ("old", 10 * year - dt.timedelta(days=7), "warning"),
+        ("over", 11 * year, "error"),
+    ):
+        folder = authority(name, made)
+        situation.config["gateway"]["tls"] = {"certificate": str(folder / "ca.pem"), "key": str(folder / "ca-key.pem")}
+        levels = found(installation.certificates, situation)
+        assert [each for each in levels if levels[each]] == [level]
+    situation.config["gateway"]["tls"] = {"certificate": str(tmp_path / "none"), "key": str(tmp_path / "none")}
+    assert found(installation.certificates, situation)["error"]
+
+
+def test_a_full_disk(situation: Situation, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installation.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1_000_000}))
+    assert found(installation.disk_space, situation)["error"]
+
+
+LOST = {"anchorId": "a", "state": "LOST"}
+ANSWERS: list[tuple[dict[str, tuple[int, Any]], str, str]] = [
+    ({"/healthz": (0, "refused")}, "warning", "no controller answers"),
+    ({"/readyz": (503, {"reasons": ["no gateway is connected"]})}, "error", "no gateway is connected"),
+    ({"/ai-paging/v0.1/services": (401, {})}, "error", "does not know the credential"),
+    ({"/ai-paging/v0.1/anchors": (200, {"anchors": []})}, "warning", "no anchor is registered"),
+    (
+        {"/ai-paging/v0.1/anchors": (200, {"anchors": [{"anchorId": "a", "state": "LOST"}]})},
+        "warning",
+        "anchor a is LOST",
+    ),
+    ({"/ai-paging/v0.1/anchors": (403, {})}, "ok", "operators only"),
+    ({}, "ok", "anchor a is READY"),
+]
+
+
+@pytest.mark.parametrize(("answers", "level", "words"), ANSWERS)
+def test_what_a_controller_says(
+    monkeypatch: pytest.MonkeyPatch, answers: dict[str, tuple[int, Any]], level: str, words: str
+) -> None:
+    usual = {
+        "/healthz": (200, {"status": "UP"}),
+        "/readyz": (200, {"status": "READY", "reasons": []}),
+        "/ai-paging/v0.1/services": (200, {"services": []}),
+        "/ai-paging/v0.1/anchors": (200, {"anchors": [{"anchorId": "a", "state": "READY"}]}),
+    }
+    monkeypatch.setattr(service, "_asked", lambda _, path: (usual | answers)[path])
+    levels = found(service.controller, Situation(url="http://127.0.0.1:1", credential="secret"))
+    assert any(words in finding.message for finding in levels[level]), levels
+
+
+def test_the_command_reports_a_broken_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text('[operator]\nname = "me"\ndata_dir = "d"\n[lease]\nlease_ms = 0\n')
+    status = run(aipaging, ["doctor", "--config", str(file), "--url", "http://127.0.0.1:9", "--quiet", "--json"])
+    document = json.loads(capsys.readouterr().out)
+    assert status == 1
+    assert document["ok"] is False
+    errors = {finding["check"]: finding["message"] for finding in document["findings"] if finding["level"] == "error"}
+    assert f"{file}:5: lease.lease_ms: 0 is not allowed" in errors["configuration"]
+    assert "no controller answers" in errors["controller"]
+    assert all(finding["level"] != "ok" for finding in document["findings"])
+
+
+def test_a_check_that_breaks_is_a_finding_itself() -> None:
+    [finding] = command.examined(lambda _: 1 / 0, Situation())  # type: ignore[arg-type, return-value]
+    assert finding.level == "error"
+    assert "ZeroDivisionError" in finding.message
+
+
+def test_the_default_url_is_that_of_the_other_commands() -> None:
+    assert command.URL_DEFAULT == URL_DEFAULT
