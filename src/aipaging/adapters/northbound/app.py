@@ -16,6 +16,12 @@ from aipaging.runtime.http.routing import HttpApp
 def northbound_app(service: Northbound) -> HttpApp:
     """Return the public interface as an ASGI application."""
     metrics = Metrics()
+    routes = [route_of(operation, service.authenticator) for operation in operations_of(service, metrics)]
+    return HttpApp(routes, observe=metrics.observe)
+
+
+def operations_of(service: Northbound, metrics: Metrics) -> list[Operation]:
+    """Return the whole table of operations, the description of the interface among them."""
     operations: list[Operation] = []
     described: list[bytes] = []
 
@@ -32,4 +38,4 @@ def northbound_app(service: Northbound) -> HttpApp:
         DiscoveryRoutes(service, metrics, description),
     ):
         operations += routes.operations()
-    return HttpApp([route_of(operation, service.authenticator) for operation in operations], observe=metrics.observe)
+    return operations

@@ -61,7 +61,7 @@ _Place = Annotated[int, Meta(ge=0, le=_INTEGER_MAX)]
 class LeaseQuestion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long may this epoch go on here?"""
 
-    session: Annotated[str, Meta(max_length=36, pattern="^[0-9a-f-]{36}$")]
+    session: Annotated[str, Meta(max_length=36, pattern="^[0-9a-f-]{36}$(?!\\n)")]
     term: _Place
     n: _Place
 

@@ -7,9 +7,10 @@ so by its prefix. An error that is a bug of ours is logged, and tells the caller
 import logging
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 
 from aipaging.core.foundation.errors import (
     AipagingError,
@@ -71,11 +72,11 @@ RETRY_AFTER_S: Final = b"1"
 class Fault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The body of every error."""
 
-    status: int
-    code: str
-    message: str
-    who: str
-    field: str | None = None
+    status: Annotated[int, Meta(ge=400, le=599)]
+    code: Annotated[str, Meta(max_length=96, pattern="^[A-Z0-9_.]+$", description="Stable: programs branch on it.")]
+    message: Annotated[str, Meta(max_length=2048, description="What was wrong and what is allowed.")]
+    who: Annotated[str, Meta(max_length=16, description="Who must act: caller, operator, partner, or bug.")]
+    field: Annotated[str, Meta(max_length=256, description="What it is about, such as `intent.delayMs`.")] | None = None
 
 
 def status_of(error: AipagingError) -> int:

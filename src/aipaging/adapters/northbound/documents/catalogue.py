@@ -9,6 +9,7 @@ from aipaging.adapters.northbound.documents.words import (
     ANSWER_ITEMS_MAX,
     DATA_CLASS_WORDS,
     DOMAIN_KIND_WORDS,
+    END,
     RATE_RPS_MAX,
     Aisi,
     Count,
@@ -82,7 +83,7 @@ class AnchorRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", f
     anchor_id: Name
     domain: Name
     aisi: Aisi
-    host: Annotated[str, Meta(min_length=1, max_length=253, pattern="^[A-Za-z0-9._:-]+$")]
+    host: Annotated[str, Meta(min_length=1, max_length=253, pattern="^[A-Za-z0-9._:-]+" + END)]
     port: Port
     capacity_per_second: Annotated[
         float, Meta(ge=0.001, le=RATE_RPS_MAX, description="Requests per second that may be reserved at it.")

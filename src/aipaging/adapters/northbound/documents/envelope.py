@@ -12,6 +12,7 @@ from msgspec import Meta
 from aipaging.adapters.northbound.documents.words import (
     ANSWER_ITEMS_MAX,
     DEPENDENCE_WORDS,
+    END,
     RATE_RPS_MAX,
     Burst,
     Count,
@@ -62,7 +63,7 @@ class EnvelopeDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel"
         str,
         Meta(
             max_length=256,
-            pattern="^(aisi://[a-z0-9.-]{1,64}/[a-z0-9.-]{1,64}/[a-z0-9.-]{1,64})?$",
+            pattern="^(aisi://[a-z0-9.-]{1,64}/[a-z0-9.-]{1,64}/[a-z0-9.-]{1,64})?" + END,
             description="The AISI that it is about; empty for all traffic of the domain.",
         ),
     ] = ""
@@ -72,7 +73,7 @@ class EnvelopeDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel"
         RatePerSecond, Meta(description="What may be reserved in total under it; 0 is unlimited.")
     ] = 0.0
     dependence: DependenceWord = "ANY"
-    common_cause: Annotated[str, Meta(max_length=64, pattern="^[a-z0-9.-]*$")] = ""
+    common_cause: Annotated[str, Meta(max_length=64, pattern="^[a-z0-9.-]*" + END)] = ""
 
 
 class AcceptedEnvelope(EnvelopeDocument, frozen=True, kw_only=True, rename="camel"):

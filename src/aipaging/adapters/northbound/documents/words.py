@@ -14,10 +14,13 @@ from aipaging.core.anchor.intent import DataClass
 from aipaging.core.envelope.envelope import Dependence
 from aipaging.core.foundation.time import SECOND
 
-NAME_PATTERN: Final = "^[a-z0-9]([a-z0-9.-]{0,62}[a-z0-9])?$"
-SESSION_PATTERN: Final = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
-SERVICE_PATTERN: Final = "^aisi://[a-z0-9.-]{1,64}/[a-z0-9.-]{1,64}/[a-z0-9.-]{1,64}$"
-PRINTABLE_PATTERN: Final = "^[ -~]*$"
+END: Final = "$(?!\\n)"
+"""The end and nothing after it: in Python's expressions `$` alone lets a line feed pass."""
+
+NAME_PATTERN: Final = "^[a-z0-9]([a-z0-9.-]{0,62}[a-z0-9])?" + END
+SESSION_PATTERN: Final = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}" + END
+SERVICE_PATTERN: Final = "^aisi://[a-z0-9.-]{1,64}/[a-z0-9.-]{1,64}/[a-z0-9.-]{1,64}" + END
+PRINTABLE_PATTERN: Final = "^[ -~]*" + END
 """ASCII that shows: what is put in records, headers and terminals without escaping."""
 
 ANSWER_ITEMS_MAX: Final = 1_000
@@ -46,16 +49,17 @@ Aisi: TypeAlias = Annotated[
         description="AI service identity, `aisi://<operator>/<service>/<variant>`: never an address.",
     ),
 ]
-Word: TypeAlias = Annotated[str, Meta(min_length=1, max_length=64, pattern="^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
+Word: TypeAlias = Annotated[str, Meta(min_length=1, max_length=64, pattern="^[A-Za-z0-9][A-Za-z0-9._+-]*" + END)]
 Text: TypeAlias = Annotated[str, Meta(max_length=512, pattern=PRINTABLE_PATTERN)]
 Sentence: TypeAlias = Annotated[str, Meta(max_length=1024)]
 Language: TypeAlias = Annotated[
-    str, Meta(max_length=35, pattern="^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$", description="ISO 639 code, such as `en`.")
+    str,
+    Meta(max_length=35, pattern="^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*" + END, description="ISO 639 code, such as `en`."),
 ]
 Words: TypeAlias = Annotated[list[Word], Meta(max_length=32)]
 Url: TypeAlias = Annotated[str, Meta(max_length=2048)]
 Token: TypeAlias = Annotated[str, Meta(max_length=4096)]
-Digest: TypeAlias = Annotated[str, Meta(max_length=64, pattern="^[0-9a-f]{64}$", description="Hex SHA-256.")]
+Digest: TypeAlias = Annotated[str, Meta(max_length=64, pattern="^[0-9a-f]{64}" + END, description="Hex SHA-256.")]
 Instant: TypeAlias = Annotated[dt.datetime, Meta(tz=True, extra_json_schema={"maxLength": 40})]
 
 Probability: TypeAlias = Annotated[float, Meta(ge=0.0, le=1.0)]
