@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from aipaging.core.anchor.catalogue import AnchorState
+from aipaging.core.evidence.verify import Verifier
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.errors import AipagingError
 from aipaging.core.foundation.names import AnchorId
@@ -186,6 +187,15 @@ class EngineWalk(RuleBasedStateMachine):
         for path in phases.values():
             assert path == sorted(path, key=order.index)
             assert not {RelocationPhase.FAILED, RelocationPhase.SWITCHED} <= set(path)
+
+    def teardown(self) -> None:
+        """The auditor, who shares no code with the engine, reads the evidence of the whole walk."""
+        verifier = Verifier()
+        for entry in self.world.entries:
+            verifier.feed(entry.record, stored_hash=entry.leaf_hash, leaves=entry.leaves)
+        verdict = verifier.verdict()
+        assert verdict.first_bad is None, verdict.first_bad
+        assert verdict.invariants_ok
 
 
 TestEngineWalk = EngineWalk.TestCase

@@ -118,12 +118,14 @@ def _release(work: _Wake, session_id: SessionId, epoch: Epoch) -> None:
     if lease is not None and lease.live:
         return  # a term began and granted the reservation anew: its end puts the entry back
     reservation = work.state.ledger.reservations.get((session_id, epoch))
-    if reservation is None:
-        return
+    once = f"{session_id} {epoch}"
+    if reservation is None or once in work.touched:
+        return  # two entries for one reservation may be due together: the end of its lease, and the start of a term
     if reservation.hold_us > work.now.boot_us:
         work.later(reservation.hold_us, Due.RELEASE, session_id, epoch)
         return
     event = ReservationReleased(session=session_id, anchor=reservation.anchor, epoch=epoch, boot_us=work.now.boot_us)
+    work.touched.add(once)
     work.decision.events.append(event)
 
 
