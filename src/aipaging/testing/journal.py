@@ -88,7 +88,8 @@ def keeps_what_it_acknowledged(rig: JournalRig) -> None:
     leaves: tuple[Fields, ...] = ({"session": SESSION, "epoch_term": 1, "epoch_n": 1, "renewal": 1, "lease_ms": 5_000},)
     first, sealer = sealed(journal.open(), moved(payload=b"here", salt=salt), moved(OTHER, payload=b""))
     journal.append(first, unsigned(sealer))
-    second = sealer.seal([Draft(type="LEASES_RENEWED", fields={}, leaves=leaves), moved()], term=1, now=_NOW)
+    batch = Draft(type="LEASES_RENEWED", fields={}, leaves=leaves, payload=b"about nobody in particular")
+    second = sealer.seal([batch, moved()], term=1, now=_NOW)
     journal.append(second, None)
     note = journal.checkpoint()
     rig.crash(journal)
@@ -173,8 +174,9 @@ def refuses_altered_records(rig: JournalRig) -> None:
 def erases_a_session(rig: JournalRig) -> None:
     """Erasure takes the session's payloads and every snapshot, leaves the records, and lasts."""
     journal = rig.journal()
+    everybody = Draft(type="SERVICE_REMOVED", fields={"aisi": "aisi://a/b/c"}, payload=b"everybody's")
     entries, sealer = sealed(
-        journal.open(), moved(payload=b"mine", salt=b"s" * 16), moved(OTHER, payload=b"theirs"), moved()
+        journal.open(), moved(payload=b"mine", salt=b"s" * 16), moved(OTHER, payload=b"theirs"), everybody
     )
     journal.append(entries, None)
     journal.save(3, sealer.head.tree.root().hex(), b"state of both")
@@ -192,7 +194,7 @@ def erases_a_session(rig: JournalRig) -> None:
 
 def _assert_erased(journal: StoredJournal, entries: Sequence[SealedEntry]) -> None:
     stored = list(journal.read(0))
-    assert [entry.payload for entry in stored] == [None, b"theirs", None]
+    assert [entry.payload for entry in stored] == [None, b"theirs", b"everybody's"]
     assert [entry.salt for entry in stored] == [None, None, None]
     assert [entry.record for entry in stored] == [entry.record for entry in entries]
     assert journal.newest() is None

@@ -25,6 +25,9 @@ NONCE_BYTES: Final = 12
 CACHED_SESSIONS_MAX: Final = 16_384
 """Sessions whose ciphers stay in memory, about a kilobyte each; others are unwrapped again, at 20 us."""
 
+NO_SESSION: Final = ""
+"""Whose key encrypts the payloads of records that are about no session: it is never erased."""
+
 _KEY_CHECK: Final = b"aipaging journal"
 
 

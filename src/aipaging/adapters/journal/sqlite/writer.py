@@ -27,7 +27,7 @@ from aipaging.adapters.journal.sqlite.schema import (
     stored_version,
     writer_connection,
 )
-from aipaging.adapters.journal.sqlite.vault import Vault
+from aipaging.adapters.journal.sqlite.vault import NO_SESSION, Vault
 from aipaging.core.evidence.log import LogHead, noted_checkpoint, resumed
 from aipaging.core.evidence.merkle import Frontier, frontier, leaf_hash
 from aipaging.core.evidence.record import FIRST_PREV, SealedEntry
@@ -134,7 +134,7 @@ class SqliteJournal:
             for seq, hashed, record, stored, session, root, leaves in rows:
                 payload, salt = None, None
                 if stored is not None:
-                    payload, salt = self._decrypted(vault, session, seq, stored)
+                    payload, salt = self._decrypted(vault, session or NO_SESSION, seq, stored)
                 yield SealedEntry(
                     seq=seq,
                     record=record,
@@ -263,11 +263,10 @@ class SqliteJournal:
         rows: list[tuple[int, int | None, bytes, bytes, bytes | None]] = []
         batches: list[tuple[int, bytes, bytes]] = []
         for entry in entries:
-            number, stored = None, None
-            if entry.session is not None:
-                number = vault.number(entry.session)
-                if entry.payload is not None:
-                    stored = vault.encrypted(entry.session, entry.seq, entry.payload, entry.salt)
+            number = None if entry.session is None else vault.number(entry.session)
+            stored = None
+            if entry.payload is not None:
+                stored = vault.encrypted(entry.session or NO_SESSION, entry.seq, entry.payload, entry.salt)
             rows.append((entry.seq, number, entry.leaf_hash, entry.record, stored))
             if entry.leaves:
                 batches.append((entry.seq, entry.root, bundle(entry.leaves)))
