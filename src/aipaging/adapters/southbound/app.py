@@ -6,7 +6,7 @@ speaks of itself only: the anchor of a lease question is the asker, and a heartb
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -54,6 +54,9 @@ CSR_BYTES_MAX: Final = 16_384
 
 _AFTER_DIGITS_MAX: Final = 19
 _INTEGER_MAX: Final = 2**53 - 1
+
+EnrolledRole: TypeAlias = Literal["anchor", "gateway"]
+"""Who may renew its identity over the wire; a controller never does."""
 
 _Place = Annotated[int, Meta(ge=0, le=_INTEGER_MAX)]
 
@@ -119,7 +122,7 @@ class Southbound:
 
     control: ControlPlane
     feed: RevocationFeed
-    renew: Callable[[bytes, str, str], bytes]
+    renew: Callable[[bytes, EnrolledRole, str], bytes]
     jwks: Callable[[], Mapping[str, object]]
     look_up: AsgiApp
     heartbeat_ms: int = HEARTBEAT_MS
@@ -181,7 +184,8 @@ class SouthboundRoutes:
     async def renew(self, request: Request) -> Answer:
         """Renew the identity that the peer was authenticated with."""
         role, name = _identity(request, "anchor", "gateway")
-        chain = self._service.renew(await request.body(bytes_max=CSR_BYTES_MAX), role, name)
+        csr = await request.body(bytes_max=CSR_BYTES_MAX)
+        chain = self._service.renew(csr, "anchor" if role == "anchor" else "gateway", name)
         return Answer(body=chain, media_type="application/x-pem-file")
 
     async def keys(self, request: Request) -> Answer:

@@ -34,7 +34,7 @@ class Route:
 
     Attributes:
         method: GET, POST, PUT or DELETE; GET answers HEAD as well.
-        path: With `{name}` for one part and, at the end, `{name*}` for all that follow.
+        path: With `{name}` for one part, or one `{name*}` at the end for all that follow.
         name: operationId: what logs and metrics call it.
         handler: Answers.
         quiet: Whether it is logged only when it fails: probes and scrapes.
@@ -77,7 +77,7 @@ class HttpApp:
         self._observe = observe
         self._exact: dict[str, _ByMethod] = {}
         self._patterns: dict[int, list[tuple[tuple[str, ...], _ByMethod]]] = {}
-        self._tails: list[tuple[str, str, _ByMethod]] = []
+        self._tails: dict[str, tuple[str, _ByMethod]] = {}
         for route in routes:
             self._add(route)
 
@@ -86,8 +86,8 @@ class HttpApp:
             self._exact.setdefault(route.path, {})[route.method] = route
             return
         head, _, tail = route.path.partition("{")
-        if tail.endswith("*}"):
-            self._tails.append((head, tail[:-2], {route.method: route}))
+        if tail.endswith("*}") and "{" not in tail:
+            self._tails.setdefault(head, (tail[:-2], {}))[1][route.method] = route
             return
         parts = tuple(route.path.split("/"))
         patterns = self._patterns.setdefault(len(parts), [])
@@ -159,7 +159,7 @@ class HttpApp:
             if parameters is not None:
                 request.parameters = parameters
                 return found
-        for head, name, found in self._tails:
+        for head, (name, found) in self._tails.items():
             if path.startswith(head) and len(path) > len(head):
                 request.parameters = {name: path[len(head) :]}
                 return found
