@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --qui
 DEMO_READY := .venv/.demo-ready
 DEV_READY := .venv/.dev-ready
 
-.PHONY: help demo test check format bench soak lock clean distclean
+.PHONY: help demo test check format bench soak lock reference clean distclean
 .DELETE_ON_ERROR:
 
 help:
@@ -22,6 +22,7 @@ help:
 	@echo 'make bench      every benchmark (ARGS="user-plane --json" for one)'
 	@echo 'make soak       the long campaigns'
 	@echo 'make lock       resolve the dependencies anew into requirements/*.lock'
+	@echo 'make reference  write docs/reference/ anew from the code'
 	@echo 'make clean      remove what builds and tests left; distclean: .venv too'
 
 demo: $(DEMO_READY)
@@ -81,6 +82,11 @@ lock:
 	  --output-file requirements/demo.lock >&2
 	@$(UV_COMPILE) --upgrade --no-deps requirements/model.in --output-file requirements/model.lock >&2
 	@! grep -nE '://|^--' requirements/*.lock
+
+# The pages that are made from the code; tests compare them.
+reference: $(DEV_READY)
+	@$(BIN)/aipaging config keys > docs/reference/configuration.md
+	@$(BIN)/python -m aipaging.apps.cli.reference > docs/reference/command-line.md
 
 clean:
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage

@@ -15,6 +15,7 @@ import pytest
 
 from aipaging.adapters.terminal.guard import run
 from aipaging.apps.cli.api import URL_DEFAULT
+from aipaging.apps.cli.reference import reference
 from aipaging.apps.cli.registry import COMMANDS, aipaging
 from aipaging.apps.server.config_schema import NORTHBOUND_LISTEN
 from aipaging.core.foundation.errors import UnavailableError
@@ -137,27 +138,32 @@ def test_help_is_fast_and_imports_no_application() -> None:
     assert all(f"\n  {name} " in done.stdout for name in COMMANDS)
 
 
-def commands() -> Iterator[tuple[str, click.Command]]:
-    context = click.Context(aipaging)
+def installed() -> Iterator[tuple[str, click.Command]]:
     for name in COMMANDS:
-        command: click.Command | None = None
         with contextlib.suppress(UnavailableError):  # not in this build
-            command = aipaging.get_command(context, name)
-        if command is None:
-            continue
-        yield name, command
-        if isinstance(command, click.Group):
-            for inner in command.list_commands(context):
-                found = command.get_command(context, inner)
-                assert found is not None
-                yield f"{name} {inner}", found
+            command = aipaging.get_command(click.Context(aipaging), name)
+            assert command is not None
+            yield name, command
 
 
-def test_every_command_has_examples_and_json() -> None:
-    for name, command in commands():
-        assert "Examples:" in (command.epilog or ""), name
-        assert command.help, name
-        if not isinstance(command, click.Group):
+def leaves(name: str, command: click.Command) -> Iterator[tuple[str, click.Command, str]]:
+    """Yield what can be run, each with the help that its reader has seen by then."""
+    if not isinstance(command, click.Group):
+        yield name, command, command.epilog or ""
+        return
+    for inner in command.list_commands(click.Context(command)):
+        found = command.get_command(click.Context(command), inner)
+        assert found is not None
+        for each, leaf, seen in leaves(f"{name} {inner}", found):
+            yield each, leaf, (command.epilog or "") + seen
+
+
+def test_every_command_has_help_examples_and_json() -> None:
+    assert len(dict(installed())) > 8
+    for top, group in installed():
+        for name, command, seen in leaves(top, group):
+            assert "Examples:" in seen, name
+            assert command.help, name
             assert any("--json" in option.opts for option in command.params), name
 
 
@@ -352,3 +358,8 @@ def test_a_reader_that_has_gone_is_no_trace() -> None:
     command = f"{sys.executable} -m aipaging.apps.cli config keys | head -1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.stderr == ""
+
+
+def test_the_reference_is_up_to_date() -> None:
+    page = Path(__file__).parents[2] / "docs" / "reference" / "command-line.md"
+    assert page.read_text() == reference(), "run: make reference"

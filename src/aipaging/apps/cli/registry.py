@@ -140,7 +140,7 @@ def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> 
 Examples:
   aipaging demo                                   see everything work
   aipaging config example > aipaging.toml         begin a configuration
-  aipaging serve --config aipaging.toml           run the controller
+  aipaging serve aipaging.toml                    run the controller
   aipaging page --task embeddings --delay 250ms --place access-eu --credential-file client.toml
 Every command takes --json. Exit status: 0 done, 1 a check failed, 2 invalid input, 3 refused, 4 not available.
 """,
