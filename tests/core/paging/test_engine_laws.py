@@ -137,15 +137,21 @@ class EngineWalk(RuleBasedStateMachine):
     @invariant()
     def capacity_is_never_sold_twice(self) -> None:
         granted: dict[tuple[str, Epoch], tuple[str, int]] = {}
+        over: set[tuple[str, Epoch]] = set()
         for event in self.world.events:
             match event:
                 case e.CommitGranted():
                     granted[event.session, event.epoch] = (event.anchor, event.rate_mrps)
+                case e.CommitRevoked() | e.CommitExpired():
+                    over.add((event.session, event.epoch))
                 case e.LeasesRegranted():
                     for regrant in event.regrants:
-                        old = max(epoch for session, epoch in granted if session == regrant.session
-                                  and granted[session, epoch][0] == regrant.anchor)  # fmt: skip
-                        granted[regrant.session, regrant.epoch] = granted.pop((regrant.session, old))
+                        old = next(
+                            (session, epoch)
+                            for (session, epoch), (anchor, _) in granted.items()
+                            if (session, anchor) == (regrant.session, regrant.anchor) and (session, epoch) not in over
+                        )
+                        granted[regrant.session, regrant.epoch] = granted.pop(old)
                 case e.ReservationReleased():
                     del granted[event.session, event.epoch]
                 case _:

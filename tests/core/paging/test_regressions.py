@@ -3,6 +3,7 @@
 from aipaging.core.lease.machine import LeaseTerms
 from aipaging.core.paging import commands as c
 from aipaging.core.paging.events import ReservationReleased
+from aipaging.core.paging.relocation_machine import RelocationCause, RelocationPhase
 from aipaging.core.paging.session_machine import StatusInfo
 from aipaging.core.paging.settings import Settings
 from aipaging.testing.world import World
@@ -22,3 +23,16 @@ def test_a_reservation_with_two_entries_on_the_agenda_is_released_once() -> None
     world.sleep(10_000)
     world.advance(10)
     assert sum(isinstance(event, ReservationReleased) for event in world.events) == 1
+
+
+def test_an_answer_that_comes_after_the_target_expired_fails_the_relocation() -> None:
+    """A controller that slept gets the sidecar's answer when the target's COMMIT is already over."""
+    world = World.started(SETTINGS)
+    session = world.paged().session
+    world.do(c.Relocate(session=session, cause=RelocationCause.OPERATOR))
+    world.sleep(1_500)
+    world.do(c.TargetPrepared(session=session, number=1))
+    relocation = world.state.sessions[session].relocation
+    assert relocation is not None
+    assert relocation.phase is RelocationPhase.FAILED
+    assert world.state.sessions[session].available

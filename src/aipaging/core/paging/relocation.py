@@ -116,6 +116,8 @@ def target_prepared(state: State, command: TargetPrepared, now: Now) -> Decision
     session = _current(state, command.session, command.number, RelocationPhase.DECIDED)
     if session is None or session.relocation is None or session.target is None:
         return Decision()
+    if session.target.deadline_us <= now.boot_us:
+        return failed(state, session, "the target's COMMIT expired before it was ready", now)
     relocation_machine.advance(session.relocation.phase, RelocationVerb.PREPARE)
     switch = SwitchSteering(session=session.session, number=command.number, epoch=session.target.epoch)
     return Decision(events=[advanced(session, RelocationPhase.TARGET_PREPARED, now)], effects=[switch])
@@ -126,6 +128,8 @@ def switch_confirmed(state: State, command: SwitchConfirmed, now: Now) -> Decisi
     session = _current(state, command.session, command.number, RelocationPhase.TARGET_PREPARED)
     if session is None or session.relocation is None or session.target is None or session.lease is None:
         return Decision()
+    if session.target.deadline_us <= now.boot_us:
+        return failed(state, session, "the target's COMMIT expired before the switch was confirmed", now)
     relocation_machine.advance(session.relocation.phase, RelocationVerb.SWITCH)
     decision = Decision(events=[advanced(session, RelocationPhase.SWITCHED, now)])
     source = session.lease
