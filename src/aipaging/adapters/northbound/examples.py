@@ -65,7 +65,7 @@ SESSION: Final[Example] = {
     "clientId": "acme-app",
     "aisi": AISI,
     "anchorId": "edge-one-a",
-    "gatewayUrl": "https://gateway.operator.example:8443/v1",
+    "gatewayUrl": "https://gateway.operator.example:8443",
     "commit": {
         "epoch": {"term": 3, "n": 1},
         "leaseMs": 10000,
@@ -170,7 +170,7 @@ JWK: Final[Example] = {"kty": "EC", "crv": "P-256", "x": "...", "y": "...", "kid
 DISCOVERY: Final[Example] = {
     "issuer": "https://control.operator.example",
     "apiBaseUrl": "https://control.operator.example/ai-paging/v0.1",
-    "gatewayUrl": "https://gateway.operator.example:8443/v1",
+    "gatewayUrl": "https://gateway.operator.example:8443",
     "jwksUri": "https://control.operator.example/.well-known/jwks.json",
     "openapiUrl": "https://control.operator.example/openapi.json",
     "evidenceBaseUrl": "https://control.operator.example/ai-paging/v0.1/evidence",
