@@ -15,7 +15,7 @@ import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import httptools
 import httpx
@@ -111,8 +111,7 @@ class _AnchorProtocol(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
 
     def data_received(self, data: bytes) -> None:
         self.parser.feed_data(data)
@@ -377,6 +376,10 @@ class EnvoyRig:
         )
         await self.controller.start(self.verifier)
 
+    async def stop_gateway(self) -> None:
+        """End whatever Envoy runs in the rig's directory, also one that a later supervisor started."""
+        await self.supervisor.stop()
+
     async def place(self) -> None:
         """Announce the anchors."""
         await self.driver.place_anchors(
@@ -449,7 +452,7 @@ async def envoy_rig(
             authority=authority,
         )
         stack.push_async_callback(rig.kill_controller)
-        stack.push_async_callback(supervisor.stop)
+        stack.push_async_callback(rig.stop_gateway)
         await supervisor.start()
         await rig.place()
         await rig.driver.reconcile(1, [])

@@ -178,6 +178,10 @@ class AdsServer:
             self._advance(ROUTE)
         return self._revision[ROUTE]
 
+    def revision(self, kind: str) -> int:
+        """Return the present revision of a type."""
+        return self._revision[kind]
+
     def open(self) -> None:
         """Declare the published state complete: gateways are answered from now on."""
         self._opened.set()

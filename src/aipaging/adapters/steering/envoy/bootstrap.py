@@ -47,6 +47,9 @@ STREAMS_PER_CONNECTION_MAX: Final = 128
 LOOK_UPS_PENDING_MAX: Final = 1024
 """Look-ups under way or waiting: beyond it a miss answers 503 at once instead of piling up on the controller."""
 
+XDS_RETRY: Final = {"base_interval": "0.1s", "max_interval": "2s"}
+"""A restarted controller has its gateways back within seconds; Envoy's own limit is half a minute."""
+
 HEADER_KB_MAX: Final = 32
 """An AIST has under 1 KB; nginx and most servers behind take 32 KB at most."""
 
@@ -145,7 +148,7 @@ def bootstrap(gateway: Gateway) -> Document:
         "api_type": "DELTA_GRPC",
         "transport_api_version": "V3",
         "set_node_on_first_message_only": True,
-        "grpc_services": [{"envoy_grpc": {"cluster_name": "xds"}}],
+        "grpc_services": [{"envoy_grpc": {"cluster_name": "xds", "retry_policy": {"retry_back_off": XDS_RETRY}}}],
     }
     return {
         "node": {"id": gateway.gateway, "cluster": "aipaging", "metadata": {"secrets": secrets}},

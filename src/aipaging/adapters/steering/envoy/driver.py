@@ -81,15 +81,14 @@ class EnvoySteering:
         """Steer these sessions; see the port."""
         now_us = self._clock().boot_us
         self._table.check(grants, now_us)
+        known = any(self._table.knows(grant.session) for grant in grants)
         replaced = [old for grant in grants if (old := self._table.put(grant)) is not None]
-        await self._fence(
-            [
-                Fence(session=old.session, epoch=old.epoch, keep_until_us=BootUs(old.deadline_us + FENCE_KEPT_US))
-                for old in replaced
-                if _may_be_held(old, now_us)
-            ],
-            now_us,
-        )
+        fences = [
+            Fence(session=old.session, epoch=old.epoch, keep_until_us=BootUs(old.deadline_us + FENCE_KEPT_US))
+            for old in replaced
+            if _may_be_held(old, now_us)
+        ]
+        await self._fence(fences, now_us, known=known)
 
     async def renew(self, renewals: Sequence[SteeringRenewal]) -> None:
         """Move deadlines; gateways learn of them when they refresh."""
@@ -100,8 +99,10 @@ class EnvoySteering:
         """Stop steering these epochs; see the port."""
         now_us = self._clock().boot_us
         self._feed.add(fences)
+        known = any(self._table.knows(fence.session) for fence in fences)
         removed = [(fence, self._table.remove(fence, now_us)) for fence in fences]
-        await self._fence([fence for fence, old in removed if old is not None and _may_be_held(old, now_us)], now_us)
+        held = [fence for fence, old in removed if old is not None and _may_be_held(old, now_us)]
+        await self._fence(held, now_us, known=known)
 
     async def reconcile(self, term: int, grants: Sequence[SteeringGrant]) -> None:
         """Begin a term; see the port. Gateways are served from the first call on."""
@@ -117,9 +118,15 @@ class EnvoySteering:
         wait_s = min(max(wait_ms, 0), WAIT_MS_MAX) * MS / SECOND
         return await self._feed.since(term, sequence, wait_s=wait_s)
 
-    async def _fence(self, fences: Sequence[Fence], now_us: BootUs) -> None:
+    async def _fence(self, fences: Sequence[Fence], now_us: BootUs, *, known: bool) -> None:
+        """Push fences, and wait for the gateways where a session was `known` before.
+
+        Also without a new fence: an earlier one of the same session may still be on its way to a slow gateway.
+        """
         if fences and self._list.add(fences, now_us):
-            await self._confirm(ROUTE, self._xds.publish_revoked(self._list.encoded()))
+            self._xds.publish_revoked(self._list.encoded())
+        if fences or known:
+            await self._confirm(ROUTE, self._xds.revision(ROUTE))
 
     async def _confirm(self, kind: str, revision: int) -> None:
         await self._xds.confirmed(kind, revision, timeout_s=CONFIRM_TIMEOUT_S)

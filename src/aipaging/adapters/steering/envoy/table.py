@@ -57,6 +57,10 @@ class SteeringTable:
         """Return the session's steering, whether or not its deadline has passed."""
         return self._sessions.get(session)
 
+    def knows(self, session: SessionId) -> bool:
+        """Whether an epoch of the session is held, or is fenced and might still be held by a gateway."""
+        return session in self._sessions or session in self._fences
+
     def begin(self, term: int, grants: Iterable[SteeringGrant]) -> None:
         """Forget everything; hold exactly these grants.
 

@@ -1,0 +1,210 @@
+"""The gateway with leases against plain Envoy: same binary, same upstream, same host, one worker, in turns.
+
+Both Envoys run on one core; the load generator and the upstream share the other ones, so that what is compared is
+the gateway. Beside the wall-clock numbers stands the CPU time per request, which a busy machine disturbs least.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from aipaging.adapters.steering.envoy.bootstrap import bootstrap
+from aipaging.adapters.steering.envoy.resources import endpoint_cluster, http_upstream
+from aipaging.adapters.steering.envoy.supervisor import envoy_binary
+from aipaging.apps.bench.interleaved import Goal, against, alone
+from aipaging.apps.bench.load import LoadPlan, LoadReport, run_load
+from aipaging.apps.bench.result import BenchResult
+from aipaging.core.foundation.epoch import Epoch
+from aipaging.core.foundation.names import AnchorId
+from aipaging.core.steering.grant import AnchorEndpoint
+from aipaging.testing.envoy_rig import HOST, EnvoyRig, envoy_rig, free_port
+
+PEER: Final = "envoy 1.40"
+RUNS: Final = 7
+RUNS_QUICK: Final = 3
+SECONDS: Final = 2.0
+SECONDS_QUICK: Final = 1.0
+CONNECTIONS: Final = (1, 16)
+LEASE_MS: Final = 3_600_000
+"""As long as a benchmark may take: what is measured is a hit in the cache, the look-ups have their own benchmark."""
+
+ANCHOR: Final = AnchorId("bench")
+SHAPES: Final = {"json": ("POST", "/v1/embeddings"), "sse": ("GET", "/stream")}
+
+RATIO: Final = Goal(text=">= 0.85", least=0.85, of_ratio=True)
+ADDED: Final = Goal(text="<= 50", most=50.0)
+STATED: Final = Goal(text="stated")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Side:
+    """One of the two gateways."""
+
+    port: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sample:
+    report: LoadReport
+    cpu_us: float
+
+
+def run(*, quick: bool, seed: int) -> list[BenchResult]:
+    """Measure; the seed changes nothing, since every request is the same."""
+    del seed
+    return asyncio.run(_run(RUNS_QUICK if quick else RUNS, SECONDS_QUICK if quick else SECONDS))
+
+
+async def _run(runs: int, seconds: float) -> list[BenchResult]:
+    samples: dict[tuple[str, int], list[tuple[_Sample, _Sample]]] = defaultdict(list)
+    async with _both() as (ours, theirs, token):
+        for _ in range(runs):
+            for shape, (method, path) in SHAPES.items():
+                request = _request(method, path, token)
+                for connections in CONNECTIONS:
+                    plain = await _measure(theirs, request, connections=connections, seconds=seconds)
+                    leased = await _measure(ours, request, connections=connections, seconds=seconds)
+                    samples[shape, connections].append((leased, plain))
+    return _results(samples)
+
+
+def _results(samples: dict[tuple[str, int], list[tuple[_Sample, _Sample]]]) -> list[BenchResult]:
+    results: list[BenchResult] = []
+    for (shape, connections), pairs in samples.items():
+        name = f"{shape}_c{connections}"
+        failures = sum(ours.report.failures + theirs.report.failures for ours, theirs in pairs)
+        rates = [(ours.report.requests_per_s, theirs.report.requests_per_s) for ours, theirs in pairs]
+        costs = [(ours.cpu_us, theirs.cpu_us) for ours, theirs in pairs]
+        results.append(against(f"requests_per_s_{name}", "requests/s", rates, peer=PEER, goal=RATIO))
+        results.append(against(f"cpu_us_per_request_{name}", "us", costs, peer=PEER, goal=STATED))
+        if connections == 1:
+            added = [ours.report.p50_us - theirs.report.p50_us for ours, theirs in pairs]
+            results.append(alone(f"added_p50_us_{name}", "us", added, ADDED))
+        results.append(alone(f"failures_{name}", "requests", [failures], Goal(text="0", most=0)))
+    return results
+
+
+def _request(method: str, path: str, token: str) -> bytes:
+    body = b'{"input":"hello"}' if method == "POST" else b""
+    head = (
+        f"{method} {path} HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {token}\r\nuser-agent: bench\r\n"
+        f"accept: */*\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+async def _measure(side: _Side, request: bytes, *, connections: int, seconds: float) -> _Sample:
+    before = _cpu_us(side.pid)
+    report = await run_load(
+        LoadPlan(
+            host=HOST, port=side.port, request=request, connections=connections, seconds=seconds, cpu=_other_core()
+        )
+    )
+    return _Sample(report=report, cpu_us=(_cpu_us(side.pid) - before) / max(1, report.requests))
+
+
+@contextlib.asynccontextmanager
+async def _both() -> AsyncGenerator[tuple[_Side, _Side, str]]:
+    """Start the upstream and both gateways; give both sides and the token that opens ours."""
+    with tempfile.TemporaryDirectory(prefix="aipaging-bench-") as name, _upstream() as upstream_port:
+        directory = Path(name)
+        async with envoy_rig(directory) as rig:
+            await rig.driver.place_anchors(
+                [AnchorEndpoint(anchor=ANCHOR, host=HOST, port=upstream_port, tls=False, in_flight_max=1024)]
+            )
+            session = rig.session()
+            await rig.driver.install([rig.grant(session, ANCHOR, Epoch(1, 1), LEASE_MS)])
+            health = await rig.supervisor.health()
+            if health.pid is None:
+                raise RuntimeError("the gateway did not start")
+            _pin(health.pid)
+            with _plain(rig, directory, upstream_port) as theirs:
+                await _answers(theirs.port)
+                yield _Side(port=rig.gateway.listener.port, pid=health.pid), theirs, rig.tokens[session]
+
+
+@contextlib.contextmanager
+def _upstream() -> Generator[int]:
+    command = [sys.executable, "-m", "aipaging.apps.bench.upstream", str(_other_core())]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None  # noqa: S101
+            yield int(process.stdout.readline())
+        finally:
+            process.terminate()
+
+
+@contextlib.contextmanager
+def _plain(rig: EnvoyRig, directory: Path, upstream_port: int) -> Generator[_Side]:
+    """Run the same Envoy with the same listener, a fixed route and nothing of ours."""
+    port = free_port()
+    path = directory / "plain.json"
+    path.write_text(json.dumps(plain_configuration(rig, port, upstream_port)), encoding="utf-8")
+    command = [str(envoy_binary()), "-c", str(path), "--concurrency", "1", "--disable-hot-restart", "-l", "error"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            _pin(process.pid)
+            yield _Side(port=port, pid=process.pid)
+        finally:
+            process.terminate()
+
+
+def plain_configuration(rig: EnvoyRig, port: int, upstream_port: int) -> dict[str, Any]:
+    """Return our own bootstrap with everything that leases need taken out of it."""
+    document = bootstrap(rig.gateway)
+    listener = document["static_resources"]["listeners"][0]
+    listener["address"]["socket_address"]["port_value"] = port
+    connection_manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    del connection_manager["rds"], connection_manager["early_header_mutation_extensions"]
+    connection_manager["http_filters"] = connection_manager["http_filters"][-1:]
+    route = {"match": {"prefix": "/"}, "route": {"cluster": "upstream", "timeout": "0s"}}
+    connection_manager["route_config"] = {
+        "name": "plain",
+        "virtual_hosts": [{"name": "every-host", "domains": ["*"], "routes": [route]}],
+    }
+    cluster = endpoint_cluster("upstream", HOST, upstream_port)
+    cluster["typed_extension_protocol_options"] = http_upstream(http2=False)
+    return {
+        "static_resources": {"listeners": [listener], "clusters": [cluster]},
+        "overload_manager": document["overload_manager"],
+    }
+
+
+async def _answers(port: int) -> None:
+    """Return when something listens on the port."""
+    async with asyncio.timeout(15):
+        while True:
+            with contextlib.suppress(OSError):
+                _, writer = await asyncio.open_connection(HOST, port)
+                writer.close()
+                return
+            await asyncio.sleep(0.02)
+
+
+def _pin(pid: int) -> None:
+    """Put a gateway on the first core, with all its threads."""
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), {_cores()[0]})
+
+
+def _cores() -> list[int]:
+    return sorted(os.sched_getaffinity(0))
+
+
+def _other_core() -> int:
+    return _cores()[-1]
+
+
+def _cpu_us(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * 1e6 / os.sysconf("SC_CLK_TCK")
