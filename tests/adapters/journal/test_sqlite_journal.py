@@ -141,7 +141,7 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(disk)], capture_output=True, text=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(disk)], capture_output=True, text=True, check=False
     )
     if mounted.returncode:
         pytest.skip(f"mounting a small tmpfs needs privileges: {mounted.stderr.strip()}")
@@ -153,7 +153,7 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
 
 def fill_and_recover(disk: Path) -> None:
     def journal() -> SqliteJournal:
-        return SqliteJournal(disk / "journal.sqlite", KEY, ballast_bytes=8 << 20)
+        return SqliteJournal(disk / "journal.sqlite", KEY, ballast_bytes=12 << 20)
 
     opened = journal()
     head = opened.open()

@@ -187,21 +187,60 @@ LEAF_TYPES: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
 )
 """Batch type -> the fields of each leaf."""
 
-_KINDS_BY_TYPE: Final = {record_type: tuple({**COMMON, **kinds}.items()) for record_type, kinds in RECORD_TYPES.items()}
+
+class _Shape:
+    """The fields of a type, sorted by kind, so that the usual answer (it fits) costs a fraction of a call a field."""
+
+    __slots__ = ("_counts", "_fields", "_kinds", "_names", "_of", "_others")
+
+    def __init__(self, of: str, kinds: Mapping[str, Kind]) -> None:
+        self._of = of
+        self._kinds = kinds
+        self._fields = frozenset(kinds)
+        self._counts = tuple(field for field, kind in kinds.items() if kind is count)
+        self._names = tuple(field for field, kind in kinds.items() if kind is name)
+        self._others = tuple((field, kind) for field, kind in kinds.items() if kind not in {count, name})
+
+    def fault(self, values: Mapping[str, object]) -> str | None:
+        """Return in a sentence what is wrong, or None."""
+        return None if self._fits(values) else self._why(values)
+
+    def _fits(self, values: Mapping[str, object]) -> bool:
+        if len(values) != len(self._fields) or not self._fields.issuperset(values):
+            return False
+        for field in self._counts:
+            value = values[field]
+            if type(value) is not int or not 0 <= value <= INTEGER_MAX:
+                return False
+        for field in self._names:
+            value = values[field]
+            if type(value) is not str or not value:
+                return False
+        return all(kind(values[field]) for field, kind in self._others)
+
+    def _why(self, values: Mapping[str, object]) -> str:
+        for field, kind in self._kinds.items():
+            if field not in values:
+                return f"{self._of} lacks the field {field!r}"
+            if not kind(values[field]):
+                return f"{self._of} has {field} = {str(values[field])[:80]!r}, which that field may not hold"
+        return f"{self._of} has the unknown field {min(set(values) - self._fields)!r}"
+
+
+_RECORD_SHAPES: Final = {of: _Shape(of, {**COMMON, **kinds}) for of, kinds in RECORD_TYPES.items()}
+_LEAF_SHAPES: Final = {of: _Shape(f"a leaf of {of}", kinds) for of, kinds in LEAF_TYPES.items()}
 
 
 def record_fault(record: Mapping[str, object]) -> str | None:
     """Return in a sentence what is wrong with a whole record (common fields included), or None."""
     record_type = record.get("type")
-    kinds = _KINDS_BY_TYPE.get(record_type) if isinstance(record_type, str) else None
-    if kinds is None:
-        return f"the record type {record_type!r} is not known"
-    return _fault(record, kinds, str(record_type))
+    shape = _RECORD_SHAPES.get(record_type) if isinstance(record_type, str) else None
+    return f"the record type {record_type!r} is not known" if shape is None else shape.fault(record)
 
 
 def leaf_fault(record_type: str, leaf: Mapping[str, object]) -> str | None:
     """Return in a sentence what is wrong with a leaf of a batch record, or None."""
-    return _fault(leaf, tuple(LEAF_TYPES[record_type].items()), f"a leaf of {record_type}")
+    return _LEAF_SHAPES[record_type].fault(leaf)
 
 
 def canonical_record(record: Fields) -> bytes:
@@ -220,16 +259,3 @@ def canonical_record(record: Fields) -> bytes:
 def malformed(what: str) -> AipagingError:
     """Return the error for a record or leaf that does not fit its type."""
     return AipagingError(what, code="RECORD_MALFORMED", who=Who.BUG)
-
-
-def _fault(values: Mapping[str, object], kinds: tuple[tuple[str, Kind], ...], of: str) -> str | None:
-    for field, kind in kinds:
-        value = values.get(field)
-        if value is None:
-            return f"{of} lacks the field {field!r}"
-        if not kind(value):
-            return f"{of} has {field} = {str(value)[:80]!r}, which that field may not hold"
-    if len(values) != len(kinds):
-        unknown = min(set(values) - {field for field, _ in kinds})
-        return f"{of} has the unknown field {unknown!r}"
-    return None

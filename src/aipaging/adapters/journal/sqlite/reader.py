@@ -72,10 +72,11 @@ class SqliteEvidenceReader:
     def session_records(self, session: SessionId) -> list[tuple[int, bytes]]:
         """Return (seq, record) of the session's own records; renewals in batches are not among them."""
         query = (
-            "SELECT seq, record FROM entries WHERE session = (SELECT number FROM session_keys WHERE session = ?) "
-            "ORDER BY seq"
+            "WITH RECURSIVE segment (part) AS (SELECT 0 UNION ALL SELECT part + 1 FROM segment WHERE part < ? >> 11) "
+            "SELECT seq, record FROM segment CROSS JOIN entries ON seq >> 11 = part AND entries.session = "
+            "(SELECT number FROM session_keys WHERE session = ?) ORDER BY seq"
         )
-        return [(row[0], row[1]) for row in self._rows(query, (session,))]
+        return [(row[0], row[1]) for row in self._rows(query, (self.size(), session))]
 
     def size(self) -> int:
         """Return how many records there are now."""

@@ -1,7 +1,9 @@
 """Tables of the journal file, and connections to it.
 
-`entries.session` is a number given in the order of arrival, not the session's UUID: an index on random keys would
-dirty one page per record, and every dirty page is written and synced with the batch.
+Every page that a batch touches is written and synced with it, so what is written stays close together: an entry names
+its session by a number given in the order of arrival, and the index of a session's entries is cut into segments of
+2,048 records. Only the newest segment is ever written to; a plain index would touch a page per record (measured: 3.5
+kB written for each record, against 2.5 kB). A session is looked up in every segment since its first record.
 """
 
 import sqlite3
@@ -19,19 +21,22 @@ READ_ROWS: Final = 1_000
 BUSY_SECONDS: Final = 5.0
 """How long a connection waits for another's lock before it gives up."""
 
+WAL_PAGES: Final = 2_000
+"""Pages after which SQLite moves the write-ahead log into the file: 8 MB, a quarter of the ballast."""
+
 _TABLES: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 INSERT INTO meta VALUES ('schema_version', 1);
 CREATE TABLE entries (
     seq INTEGER PRIMARY KEY, session INTEGER, leaf_hash BLOB NOT NULL, record BLOB NOT NULL, payload BLOB
 );
-CREATE INDEX entries_by_session ON entries (session) WHERE session IS NOT NULL;
+CREATE INDEX entries_by_session ON entries (seq >> 11, session) WHERE session IS NOT NULL;
 CREATE TABLE leaves (seq INTEGER PRIMARY KEY, root BLOB NOT NULL, bundle BLOB NOT NULL);
 CREATE INDEX leaves_by_root ON leaves (root);
 CREATE TABLE subtrees (level INTEGER, place INTEGER, hash BLOB NOT NULL, PRIMARY KEY (level, place)) WITHOUT ROWID;
 CREATE TABLE checkpoints (size INTEGER PRIMARY KEY, note TEXT NOT NULL);
 CREATE TABLE session_keys (
-    number INTEGER PRIMARY KEY, session TEXT NOT NULL UNIQUE, secret BLOB, erased INTEGER NOT NULL DEFAULT 0
+    number INTEGER PRIMARY KEY, session TEXT NOT NULL UNIQUE, secret BLOB
 );
 CREATE TABLE snapshots (seq INTEGER PRIMARY KEY, root TEXT NOT NULL, blob BLOB NOT NULL);
 """
@@ -42,7 +47,7 @@ def writer_connection(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     # FULL syncs the write-ahead log at every commit: an acknowledged batch survives a power cut.
     # secure_delete overwrites what is deleted: an erased session's key must not linger in free pages.
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "foreign_keys=ON"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", f"wal_autocheckpoint={WAL_PAGES}"):
         connection.execute(f"PRAGMA {pragma}")
     if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:
         connection.executescript(f"BEGIN IMMEDIATE;{_TABLES}COMMIT;")

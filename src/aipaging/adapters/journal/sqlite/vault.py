@@ -35,7 +35,6 @@ class _Cached(NamedTuple):
     number: int
     cipher: AESGCM | None
     salt: bytes
-    erased: bool
 
 
 class Vault:
@@ -54,7 +53,7 @@ class Vault:
         """
         row = self._connection.execute("SELECT value FROM meta WHERE key='key_check'").fetchone()
         if row is None:
-            mark = self._seal(self._wrapping, _KEY_CHECK, b"key_check")
+            mark = _sealed(self._wrapping, _KEY_CHECK, b"key_check")
             self._connection.execute("INSERT INTO meta VALUES ('key_check', ?)", (mark,))
             return
         try:
@@ -66,23 +65,22 @@ class Vault:
                 code="JOURNAL_KEY",
             ) from None
 
-    def number(self, session: str) -> int:
-        """Return the session's number in this file, giving it one if it is new."""
-        return self._of(session).number
+    def number(self, session: str, salt: bytes | None) -> int:
+        """Return the session's number in this file, giving it one, and a key, if it is new."""
+        return self._of(session, salt).number
 
     def encrypted(self, session: str, seq: int, payload: bytes, salt: bytes | None) -> bytes:
-        """Return `payload` encrypted under the session's key, which is made if need be, bound to its place.
+        """Return `payload` encrypted under the session's key, bound to its place.
 
         Raises:
             AipagingError: The session was erased (SESSION_ERASED).
         """
-        known = self._of(session)
-        if known.erased:
+        known = self._of(session, salt)
+        if known.cipher is None:
             raise session_erased(session)
-        cipher = known.cipher
-        if cipher is None or (salt is not None and salt != known.salt):
-            cipher = self._keep(session, known, salt)
-        return self._seal(cipher, payload, seq.to_bytes(8, "big"))
+        if salt is not None and salt != known.salt:
+            self._keep_salt(session, known, salt)
+        return _sealed(known.cipher, payload, seq.to_bytes(8, "big"))
 
     def decrypted(self, session: str, seq: int, stored: bytes) -> tuple[bytes, bytes] | None:
         """Return (payload, salt), or None when the session was erased.
@@ -97,7 +95,7 @@ class Vault:
 
     def encrypted_snapshot(self, blob: bytes, place: str) -> bytes:
         """Return a snapshot encrypted under the wrapping key, bound to the tree head that it is of."""
-        return self._seal(self._wrapping, blob, place.encode())
+        return _sealed(self._wrapping, blob, place.encode())
 
     def decrypted_snapshot(self, stored: bytes, place: str) -> bytes:
         """Return a snapshot decrypted.
@@ -111,34 +109,32 @@ class Vault:
         """Drop what is cached: a rolled back transaction may have made it, or an erasure ended it."""
         self._cached.clear()
 
-    def _of(self, session: str) -> _Cached:
+    def _of(self, session: str, salt: bytes | None = None) -> _Cached:
         known = self._cached.get(session)
         if known is not None:
             self._cached.move_to_end(session)
             return known
-        query = "SELECT number, secret, erased FROM session_keys WHERE session = ?"
+        query = "SELECT number, secret FROM session_keys WHERE session = ?"
         row = self._connection.execute(query, (session,)).fetchone()
         if row is None:
-            self._connection.execute("INSERT INTO session_keys (session) VALUES (?)", (session,))
-            row = self._connection.execute(query, (session,)).fetchone()
-        number, secret, erased = row
-        cipher, salt = None, b""
-        if secret is not None:
-            opened = _opened(self._wrapping, secret, session.encode())
-            cipher, salt = AESGCM(opened[:KEY_BYTES]), opened[KEY_BYTES:]
-        return self._cache(session, _Cached(number, cipher, salt, bool(erased)))
+            secret = os.urandom(KEY_BYTES) + (salt or b"")
+            wrapped = _sealed(self._wrapping, secret, session.encode())
+            insert = "INSERT INTO session_keys (session, secret) VALUES (?, ?) RETURNING number"
+            (number,) = self._connection.execute(insert, (session, wrapped)).fetchone()
+        else:
+            number, wrapped = row
+            secret = b"" if wrapped is None else _opened(self._wrapping, wrapped, session.encode())
+        cipher = AESGCM(secret[:KEY_BYTES]) if secret else None  # no secret is left of an erased session
+        return self._cache(session, _Cached(number, cipher, secret[KEY_BYTES:]))
 
-    def _keep(self, session: str, known: _Cached, salt: bytes | None) -> AESGCM:
-        """Store a new key with the salt, or the known key with a new salt."""
+    def _keep_salt(self, session: str, known: _Cached, salt: bytes) -> None:
+        """Store a salt that came after the key."""
         query = "SELECT secret FROM session_keys WHERE number = ?"
-        (secret,) = self._connection.execute(query, (known.number,)).fetchone()
-        aad = session.encode()
-        key = os.urandom(KEY_BYTES) if secret is None else _opened(self._wrapping, secret, aad)[:KEY_BYTES]
-        wrapped = self._seal(self._wrapping, key + (salt or b""), aad)
+        (wrapped,) = self._connection.execute(query, (known.number,)).fetchone()
+        key = _opened(self._wrapping, wrapped, session.encode())[:KEY_BYTES]
+        wrapped = _sealed(self._wrapping, key + salt, session.encode())
         self._connection.execute("UPDATE session_keys SET secret = ? WHERE number = ?", (wrapped, known.number))
-        cipher = AESGCM(key)
-        self._cache(session, known._replace(cipher=cipher, salt=salt or b""))
-        return cipher
+        self._cache(session, known._replace(salt=salt))
 
     def _cache(self, session: str, known: _Cached) -> _Cached:
         self._cached[session] = known
@@ -146,9 +142,10 @@ class Vault:
             self._cached.popitem(last=False)
         return known
 
-    def _seal(self, cipher: AESGCM, plain: bytes, aad: bytes) -> bytes:
-        nonce = os.urandom(NONCE_BYTES)
-        return nonce + cipher.encrypt(nonce, plain, aad)
+
+def _sealed(cipher: AESGCM, plain: bytes, aad: bytes) -> bytes:
+    nonce = os.urandom(NONCE_BYTES)
+    return nonce + cipher.encrypt(nonce, plain, aad)
 
 
 def _opened(cipher: AESGCM, stored: bytes, aad: bytes) -> bytes:

@@ -8,6 +8,7 @@ After a failed append the transaction is rolled back and the head is read from t
 a sync failed (the kernel may then have dropped the pages), the journal stays shut until it is opened anew.
 """
 
+import contextlib
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -118,8 +119,7 @@ class SqliteJournal:
                 raise self._append_error(error) from error
             if not restrictive or not self._ballast.held:
                 raise journal_full(str(self._path), restrictive=restrictive) from error
-            self._ballast.release()
-            self._limit_pages(connection, self._pages_with_ballast(connection))
+            self._make_room(connection)
             self.append(entries, checkpoint, restrictive=True)  # once: the ballast is no longer held
 
     def read(self, first_seq: int) -> Iterator[SealedEntry]:
@@ -194,7 +194,7 @@ class SqliteJournal:
         """
         connection, vault = self._opened()
         with _Transaction(self, connection):
-            connection.execute("UPDATE session_keys SET secret = NULL, erased = 1 WHERE session = ?", (session,))
+            connection.execute("UPDATE session_keys SET secret = NULL WHERE session = ?", (session,))
             connection.execute("DELETE FROM snapshots")
         vault.forget()
         busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -263,7 +263,7 @@ class SqliteJournal:
         rows: list[tuple[int, int | None, bytes, bytes, bytes | None]] = []
         batches: list[tuple[int, bytes, bytes]] = []
         for entry in entries:
-            number = None if entry.session is None else vault.number(entry.session)
+            number = None if entry.session is None else vault.number(entry.session, entry.salt)
             stored = None
             if entry.payload is not None:
                 stored = vault.encrypted(entry.session or NO_SESSION, entry.seq, entry.payload, entry.salt)
@@ -316,6 +316,13 @@ class SqliteJournal:
         free = os.statvfs(self._path.parent)
         short = free.f_bavail * free.f_frsize < _SHORT_BYTES
         return short and code in {sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_CANTOPEN}
+
+    def _make_room(self, connection: sqlite3.Connection) -> None:
+        """Give the ballast to the journal, and the write-ahead log's space too."""
+        self._ballast.release()
+        self._limit_pages(connection, self._pages_with_ballast(connection))
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _pages_with_ballast(self, connection: sqlite3.Connection) -> int | None:
         if self._pages_max is None:
