@@ -30,7 +30,13 @@ EMBED: Final[dict[str, Any]] = {
 }
 """Embed English text, p99.9 under 250 ms, 40 requests/s, from Paris."""
 
-STREAM: Final[dict[str, Any]] = {**EMBED, "task": "chat", "language": "", "delayScope": "FIRST_TOKEN", "durationS": 4}
+STREAM: Final[dict[str, Any]] = {
+    **{key: value for key, value in EMBED.items() if key != "language"},
+    "task": "chat",
+    "delayScope": "FIRST_TOKEN",
+    "durationS": 4,
+}
+"""A stream of tokens in a session of 4 s."""
 
 ERROR_MAX: Final = 1e-5
 """Single precision on a network of six layers stays well below; int8 or another model would be far above."""

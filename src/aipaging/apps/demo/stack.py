@@ -119,7 +119,7 @@ class Stack:
     @property
     def authority(self) -> Path:
         """The certificate that the gateway's own leads to."""
-        return self.data_dir / "identities" / "gateway" / "ca.pem"
+        return self.data_dir / "ca" / "ca.pem"
 
     @property
     def journal(self) -> Path:

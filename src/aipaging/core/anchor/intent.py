@@ -112,8 +112,11 @@ class Intent:
 
     @property
     def rate_mrps(self) -> int:
-        """The rate in thousandths of a request per second, rounded up: what is reserved."""
-        return math.ceil(self.rate_rps * 1000)
+        """The rate in thousandths of a request per second, rounded up: what is reserved.
+
+        Less than a millionth of a thousandth is the binary fraction's, not the client's: 0.07 is 70, not 71.
+        """
+        return math.ceil(self.rate_rps * 1000 - 1e-6)
 
     def checked(self) -> "Intent":
         """Return the intent itself.

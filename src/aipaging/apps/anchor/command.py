@@ -1,0 +1,88 @@
+"""The command `aipaging anchor`."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Final
+
+import click
+
+EXAMPLES: Final = """\b
+Examples:
+  aipaging anchor --id paris-1 --upstream http://127.0.0.1:8000 \\
+    --controller https://controller.example:8444 --identity /etc/aipaging/paris-1 --listen 0.0.0.0:9443
+  aipaging anchor --id ollama-1 --upstream http://127.0.0.1:11434 --upstream-health-path / ...
+  aipaging anchor --id hosted-1 --upstream https://api.example/v1 --upstream-authorization-file key.txt ...
+"""
+
+
+@click.command("anchor", epilog=EXAMPLES)
+@click.option("--id", "anchor_id", required=True, help="The anchor's id, as it was enrolled.")
+@click.option("--upstream", required=True, help="Base URL of the model server: anything that speaks HTTP.")
+@click.option("--controller", required=True, help="https://host:port of the controller's southbound listener.")
+@click.option(
+    "--identity",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder with cert.pem, key.pem and ca.pem, from `aipaging anchors enrol`.",
+)
+@click.option("--listen", default="127.0.0.1:9443", show_default=True, help="Address; port 0 takes a free one.")
+@click.option("--plaintext", is_flag=True, help="Listen without TLS: on loopback only.")
+@click.option("--concurrency", default=16, show_default=True, help="Requests at the model server at the same time.")
+@click.option("--queue", "waiting_max", default=256, show_default=True, help="Requests that may wait for a slot.")
+@click.option(
+    "--upstream-authorization-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File whose one line is sent upstream as `authorization`, such as 'Bearer KEY'.",
+)
+@click.option(
+    "--upstream-health-path", default="/health", show_default=True, help="What to GET to see that the upstream answers."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON line on stdout when ready.")
+def anchor(  # noqa: PLR0913 - one parameter per option
+    *,
+    anchor_id: str,
+    upstream: str,
+    controller: str,
+    identity: Path,
+    listen: str,
+    plaintext: bool,
+    concurrency: int,
+    waiting_max: int,
+    upstream_authorization_file: Path | None,
+    upstream_health_path: str,
+    as_json: bool,
+) -> None:
+    """Run the sidecar of an anchor: the enforcement point before a model server.
+
+    It lets pass what has a valid COMMIT for this anchor, fences old epochs, cuts answers in flight when their lease
+    ends, queues fairly by reservation, and tells the controller how it is. SIGTERM drains: the controller moves the
+    sessions away, what is under way runs to the end of its lease.
+    """
+    from aipaging.apps.anchor.program import Options, checked, run  # noqa: PLC0415 - --help stays fast
+
+    options = Options(
+        anchor_id=anchor_id,
+        upstream=upstream,
+        controller=controller,
+        identity=identity,
+        listen=listen,
+        plaintext=plaintext,
+        concurrency=concurrency,
+        waiting_max=waiting_max,
+        authorization_file=upstream_authorization_file,
+        health_path=upstream_health_path,
+    )
+    program = checked(options)
+
+    def ready(port: int) -> None:
+        if as_json:
+            sys.stdout.write(
+                json.dumps({"listening": f"{program.scheme}://{program.host}:{port}", "anchor": anchor_id})
+            )
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+        else:
+            click.echo(f"anchor {anchor_id} on {program.host}:{port}; Ctrl-C drains", err=True)
+
+    run(program, ready)

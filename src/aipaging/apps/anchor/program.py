@@ -1,0 +1,115 @@
+"""Puts a sidecar together from checked options, and runs it until a signal ends it."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from aipaging.adapters.sidecar.clocks import HostClocks
+from aipaging.adapters.sidecar.controller import ControllerClient
+from aipaging.adapters.sidecar.instruments import Instruments
+from aipaging.adapters.sidecar.log import Log
+from aipaging.adapters.sidecar.settings import SidecarSettings, parse_listen, parse_upstream, queue_limits
+from aipaging.adapters.sidecar.sidecar import Sidecar
+from aipaging.adapters.signing.files import read_private
+from aipaging.adapters.signing.tokens import JwtVerifier
+from aipaging.apps.anchor.identity import FolderIdentity
+from aipaging.core.foundation.errors import InvalidInputError
+from aipaging.core.foundation.names import AnchorId, checked_name
+from aipaging.ports.signing import TokenVerifier
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The command line, not yet checked."""
+
+    anchor_id: str
+    upstream: str
+    controller: str
+    identity: Path
+    listen: str
+    plaintext: bool
+    concurrency: int
+    waiting_max: int
+    authorization_file: Path | None
+    health_path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A sidecar that may start."""
+
+    settings: SidecarSettings
+    controller: str
+    identity: FolderIdentity
+
+    @property
+    def host(self) -> str:
+        """Where it listens."""
+        return self.settings.listen_host
+
+    @property
+    def scheme(self) -> str:
+        """How it is spoken to."""
+        return "http" if self.settings.plaintext else "https"
+
+
+def checked(options: Options) -> Program:
+    """Return the program, everything checked before anything starts.
+
+    Raises:
+        InvalidInputError: An option is not possible; the error names it.
+        AipagingError: A key file is readable by others.
+    """
+    anchor = AnchorId(checked_name(options.anchor_id, field="id"))
+    if not options.controller.startswith("https://"):
+        raise InvalidInputError(
+            f"controller is {options.controller[:80]!r}: expected https://host:port", field="controller"
+        )
+    authorization = None
+    if options.authorization_file is not None:
+        authorization = read_private(options.authorization_file).decode("utf-8", "replace").strip()
+    host, port = parse_listen(options.listen)
+    settings = SidecarSettings(
+        anchor=anchor,
+        upstream=parse_upstream(options.upstream, authorization=authorization, health_path=options.health_path),
+        listen_host=host,
+        listen_port=port,
+        plaintext=options.plaintext,
+        queue=queue_limits(concurrency=options.concurrency, waiting_max=options.waiting_max),
+    )
+    identity = FolderIdentity(options.identity, anchor=anchor, clocks=HostClocks())
+    return Program(settings=settings, controller=options.controller, identity=identity)
+
+
+def run(program: Program, ready: Callable[[int], None]) -> None:
+    """Run until SIGINT or SIGTERM, then drain."""
+    uvloop.run(_run(program, ready))
+
+
+async def _run(program: Program, ready: Callable[[int], None]) -> None:
+    clocks = HostClocks()
+    instruments = Instruments(clocks=clocks, log=Log(clocks, anchor=program.settings.anchor))
+
+    def verifier(jwks: Mapping[str, Any]) -> TokenVerifier:
+        return JwtVerifier({"keys": jwks["keys"]}, f"https://{program.identity.trust_domain}", clocks.wall_us)
+
+    client = ControllerClient(program.controller, program.settings.anchor, program.identity)
+    sidecar = Sidecar(program.settings, client, verifier, identity=program.identity, instruments=instruments)
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ended.set)
+    await sidecar.start()
+    ready(sidecar.port)
+    sidecar.failed.add_done_callback(lambda _: ended.set())
+    await ended.wait()
+    if not sidecar.failed.done():
+        await sidecar.drain()
+    await sidecar.close()
+    if sidecar.failed.done():
+        await sidecar.failed
