@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 from aipaging.core.calculus.arrivals import CompoundPoisson, SlottedWork
 from aipaging.core.calculus.bound import RungClass, TailBound, certain
 from aipaging.core.calculus.deterministic import RateLatency, TokenBucket, convolve, horizontal_deviation
-from aipaging.core.calculus.errors import UnstableError
+from aipaging.core.calculus.errors import UnstableError, overloaded
 from aipaging.core.calculus.onoff import FluidOnOff, SlottedOnOff
 from aipaging.core.calculus.priority import low_priority_tail
 from aipaging.core.calculus.queue_exact import exponential_slots
@@ -114,7 +114,9 @@ def _solve(case: str, row: Row, rung_class: RungClass) -> Answer:
                 raise InvalidInputError("delay must be finite and >= 0", field="delay")
             return Answer(delay=delay, bound=solver(params, delay, rung_class))
     if case.startswith("C14_SNCMeister_sample"):
-        raise InvalidInputError("this family is a speed record of a peer's run; its row describes no system", field="case")
+        raise InvalidInputError(
+            "this family is a speed record of a peer's run; its row describes no system", field="case"
+        )
     raise InvalidInputError(f"unknown case family {case!r}", field="case")
 
 
@@ -177,7 +179,9 @@ def _tandem(params: Params, delay: float, rung_class: RungClass) -> TailBound:
     capacities = [c * slot for c in _per_hop(params["C"], hops)]
     cross = [1.0 / x for x in _per_hop(params["lam_x"], hops)]
     slots = whole_slots(delay / slot)
-    return exponential_cross_bound(1.0 / float(params["lam_foi"]), cross, capacities, delay=slots, rung_class=rung_class)
+    return exponential_cross_bound(
+        1.0 / float(params["lam_foi"]), cross, capacities, delay=slots, rung_class=rung_class
+    )
 
 
 def _rate_latency(params: Params, delay: float, rung_class: RungClass) -> TailBound:
@@ -185,7 +189,7 @@ def _rate_latency(params: Params, delay: float, rung_class: RungClass) -> TailBo
     slot, whole = _slot(params), convolve(servers)
     arrival = SlottedWork(works=(ExponentialWork(mean=1.0 / _exponential_rate(params)),))
     slots = slot * whole_slots(delay / slot)
-    if whole.rate * slot <= arrival.mean_rate:
+    if overloaded(arrival.mean_rate, whole.rate * slot):
         raise UnstableError
     if slots < whole.latency * (1.0 - 1e-12):
         return certain(1.0, "trivial", ())
@@ -295,7 +299,7 @@ def _deterministic(params: Params, probability: float) -> tuple[float, str]:
 
 def _mm1_quantile(params: Params, probability: float) -> tuple[float, str]:
     arrival, service = float(params["lam"]), float(params["mu"])
-    if arrival >= service:
+    if overloaded(arrival, service):
         raise UnstableError
     if not 0.0 < probability < 1.0:
         raise InvalidInputError("probability must lie strictly between 0 and 1", field="probability")

@@ -3,45 +3,103 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 
+from aipaging.adapters.terminal.guard import examples, json_option
+from aipaging.adapters.terminal.output import say, write_json
 from aipaging.apps.calculus.cases import answer_rows
+from aipaging.apps.calculus.question import answer as answer_question
+from aipaging.apps.calculus.question import kinds as all_kinds
 from aipaging.core.calculus.bound import RungClass
+from aipaging.core.foundation.errors import InvalidInputError
 
-EXIT_INVALID: Final = 2
-EXIT_REFUSED: Final = 3
+class_option = click.option(
+    "--class",
+    "rung_class",
+    type=click.Choice([member.value for member in RungClass]),
+    default=RungClass.SHARP.value,
+    show_default=True,
+    help="fast: closed forms, for admission; sharp: up to a fraction of a second.",
+)
 
 
-def fail(message: str, *, code: str = "INVALID_ARGUMENT", status: int = EXIT_INVALID, **where: str) -> None:
-    """Print a typed error as JSON and leave with its exit status."""
-    click.echo(json.dumps({"error": {"code": code, "message": message, "who": "caller", **where}}))
-    sys.exit(status)
-
-
-@click.group()
+@click.group(
+    epilog=examples(
+        "aipaging calculus bound question.json",
+        "aipaging calculus bound - --json < question.json",
+        "aipaging calculus kinds",
+        "aipaging calculus cases cases.json --class fast --json",
+    )
+)
 def calculus() -> None:
     """Bounds on delay: case files, single questions, the kinds they may use."""
 
 
 @calculus.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="One JSON line per row.")
-@click.option("--class", "rung_class", type=click.Choice(["fast", "sharp"]), default="sharp", show_default=True)
-def cases(file: Path, *, as_json: bool, rung_class: str) -> None:
-    """Answer every row of a reference-case FILE, in order."""
-    try:
-        document: Any = json.loads(file.read_text())
-        rows = document["rows"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        fail(f"not a case file: {error}", file=str(file))
-        return
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@class_option
+@json_option
+def cases(file: Path, *, rung_class: str, as_json: bool) -> None:
+    """Answer every row of a reference-case FILE, in order.
+
+    A row of an unknown family is an error of that row only.
+    """
+    rows = _document(file).get("rows")
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise InvalidInputError('a case file is {"rows": [{...}, ...]}', field="rows")
     for answer in answer_rows(rows, RungClass(rung_class)):
         if as_json:
-            click.echo(json.dumps(answer, allow_nan=False))
+            write_json(answer)
         else:
-            click.echo(_line(answer))
+            say(_line(answer))
+
+
+@calculus.command()
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@class_option
+@json_option
+def bound(file: Path, *, rung_class: str, as_json: bool) -> None:
+    """Answer one question in FILE (- for standard input): a delay, or a probability."""
+    document = _document(file)
+    found = answer_question(document, RungClass(rung_class))
+    if as_json:
+        write_json(found)
+        return
+    delay = "any" if found["delay"] is None else f"{found['delay']:.6g} {document.get('time_unit', '')}".strip()
+    say(f"P(delay > {delay}) <= {found['epsilon']:.4e}   [{found['rung']}]")
+    say("assuming " + (", ".join(found["assumptions"]) or "nothing"))
+
+
+@calculus.command()
+@json_option
+def kinds(*, as_json: bool) -> None:
+    """List the kinds of arrival, work and service that a question may use."""
+    tables = all_kinds()
+    if as_json:
+        write_json(tables)
+        return
+    for part in ("arrival", "work", "service"):
+        say(f"{part}:")
+        for name, kind in tables[part].items():
+            say(f"  {name:22s} {', '.join(kind['fields'])}: {kind['help']}")
+
+
+def _document(file: Path) -> dict[str, Any]:
+    """Return the JSON object in a file, or on standard input.
+
+    Raises:
+        InvalidInputError: There is none.
+    """
+    try:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text()
+        document: Any = json.loads(text)
+    except (OSError, ValueError) as error:
+        raise InvalidInputError(f"{file} holds no JSON document: {error}", field="file") from error
+    if not isinstance(document, dict):
+        raise InvalidInputError(f"{file} does not hold a JSON object", field="file")
+    return document
 
 
 def _line(answer: dict[str, Any]) -> str:

@@ -24,6 +24,15 @@ class NotAttestedError(RefusedError):
         super().__init__(message, code="ASSUMPTION_NOT_ATTESTED")
 
 
+LOAD_MARGIN = 1e-12
+"""A load this close to 1 is an overload: in another unit rounding would have put it on the other side."""
+
+
+def overloaded(demand: float, capacity: float) -> bool:
+    """Return whether the mean demand reaches the capacity, to within rounding."""
+    return demand >= capacity * (1.0 - LOAD_MARGIN)
+
+
 def require_positive(**values: float) -> None:
     """Refuse numbers that are not finite and positive, by name."""
     for name, value in values.items():

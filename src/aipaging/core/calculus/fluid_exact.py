@@ -9,7 +9,7 @@ import math
 from decimal import Decimal, localcontext
 from typing import Final
 
-from aipaging.core.calculus.errors import UnstableError
+from aipaging.core.calculus.errors import UnstableError, overloaded
 from aipaging.core.calculus.onoff import FluidOnOff
 from aipaging.core.calculus.rounding import round_up, whole_below
 
@@ -23,7 +23,7 @@ def fluid_exact_tail(flows: FluidOnOff, capacity: float, backlog: float) -> floa
     Raises:
         UnstableError: The mean rate reaches the capacity.
     """
-    if flows.mean_rate >= capacity:
+    if overloaded(flows.mean_rate, capacity):
         raise UnstableError
     if flows.peak_rate <= capacity:
         return 0.0
@@ -41,10 +41,10 @@ def fluid_exact_tail(flows: FluidOnOff, capacity: float, backlog: float) -> floa
             # A state of zero drift makes the system singular: take the capacity a hair lower, the safe side.
             c = Decimal(servers) * (1 - Decimal("1e-18"))
             servers -= 1
-        return _sum_expansion(_negative_eigenvalues(n, ratio, c, n - servers), n, ratio, c, level)
+        return _sum_expansion(_negative_eigenvalues(n, ratio, c, n - servers), n, ratio=ratio, c=c, level=level)
 
 
-def _sum_expansion(values: list[Decimal], n: int, ratio: Decimal, c: Decimal, level: Decimal) -> float:
+def _sum_expansion(values: list[Decimal], n: int, *, ratio: Decimal, c: Decimal, level: Decimal) -> float:
     base = (ratio / (1 + ratio)) ** n
     total, largest = Decimal(0), Decimal(0)
     for j, z in enumerate(values):

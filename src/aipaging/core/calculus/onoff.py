@@ -8,7 +8,7 @@ moment-generating-function union throws away ([Ciucu2015], [Poloczek2014]). Stat
 import math
 from dataclasses import dataclass
 
-from aipaging.core.calculus.errors import UnstableError, require_positive
+from aipaging.core.calculus.errors import UnstableError, overloaded, require_positive
 from aipaging.core.calculus.rounding import largest_root, whole_below
 from aipaging.core.foundation.errors import InvalidInputError
 
@@ -36,7 +36,7 @@ class FluidOnOff:
         return self.count * self.peak
 
     def rho(self, theta: float) -> float:
-        """Return rho(theta): E exp(theta A(t)) <= exp(theta rho t) for the stationary flows."""
+        """Return the rate rho with E exp(theta A(t)) <= exp(theta rho t), the flows being stationary."""
         up, down = self.off_to_on, self.on_to_off
         drift = theta * self.peak - up - down
         # (drift + sqrt(drift^2 + 4 up theta P)) / 2, without cancellation while drift < 0.
@@ -84,7 +84,7 @@ class SlottedOnOff:
         return shift + math.log(0.5 * (trace + math.sqrt(max(0.0, trace * trace - 4.0 * (p + q - 1.0) * small))))
 
     def rho(self, theta: float) -> float:
-        """Return rho(theta) of all flows."""
+        """Return the growth of all flows per slot, divided by theta."""
         return self.count * self.log_eigenvalue(theta) / theta
 
     def log_on_weight(self, theta: float, log_eigenvalue: float) -> float:
@@ -100,7 +100,7 @@ def fluid_decay(flows: FluidOnOff, capacity: float) -> float:
     Raises:
         UnstableError: The mean rate reaches the capacity.
     """
-    if flows.mean_rate >= capacity:
+    if overloaded(flows.mean_rate, capacity):
         raise UnstableError
     c = capacity / flows.count
     return flows.on_to_off / (flows.peak - c) - flows.off_to_on / c
@@ -129,7 +129,7 @@ def slotted_decay(flows: SlottedOnOff, capacity: float) -> float:
     Raises:
         UnstableError: The mean rate reaches the capacity.
     """
-    if flows.mean_rate >= capacity:
+    if overloaded(flows.mean_rate, capacity):
         raise UnstableError
     c = capacity / flows.count
     unit = SlottedOnOff(count=1, stay_off=flows.stay_off, stay_on=flows.stay_on, peak=1.0)

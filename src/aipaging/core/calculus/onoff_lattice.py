@@ -26,8 +26,10 @@ Floats: TypeAlias = NDArray[np.float64]
 DENOMINATOR_MAX: Final = 24
 """Cells per peak. A capacity that is no multiple of a cell is rounded down to one, the safe side."""
 
-ITERATIONS_MAX: Final = 1500
 CELLS_MAX: Final = 6000
+EFFORT_MAX: Final = 1.2e9
+"""Iterations times matrix entries times cells: a few hundred milliseconds. Stopping early is valid."""
+
 RELATIVE: Final = 1e-9
 SETTLED: Final = 1e-6
 
@@ -52,7 +54,7 @@ class BacklogLattice:
 
     def tail(self, backlog: float) -> float:
         """Return the bound on P(q > backlog)."""
-        j = min(int(math.floor(backlog / self.cell + 1e-9)), self.scaled.shape[1] - 1)
+        j = min(math.floor(backlog / self.cell + 1e-9), self.scaled.shape[1] - 1)
         return exp_up(math.log(float(self.scaled[:, j].sum())) - self.tilt * j, RELATIVE)
 
 
@@ -80,15 +82,15 @@ def backlog_lattice(flows: SlottedOnOff, capacity: float, backlog: float) -> Bac
     peak, serve = ratio.denominator, ratio.numerator
     cell = flows.peak / peak
     cells = math.ceil(backlog / cell)
-    last = cells + cells // 3 + 30 * serve
+    last = cells + cells // 4 + 12 * serve
     if last > CELLS_MAX or serve * flows.peak / peak <= flows.mean_rate:
         return None
     theta = min(theta, slotted_decay(flows, serve * cell))
-    settled = _iterate(flows, theta * cell, (peak, serve), last, min(cells, last))
+    settled = _iterate(flows, theta * cell, cells=(peak, serve), last=last, target=min(cells, last))
     return BacklogLattice(scaled=settled, tilt=theta * cell, cell=cell, capacity_cells=serve, peak_cells=peak)
 
 
-def _iterate(flows: SlottedOnOff, tilt: float, cells: tuple[int, int], last: int, target: int) -> Floats:
+def _iterate(flows: SlottedOnOff, tilt: float, *, cells: tuple[int, int], last: int, target: int) -> Floats:
     """Apply T to the martingale envelope until the tail at `target` has settled."""
     peak, serve = cells
     n = flows.count
@@ -104,14 +106,14 @@ def _iterate(flows: SlottedOnOff, tilt: float, cells: tuple[int, int], last: int
     # Where the ceiling is that high the envelope is lower anyway.
     growth = np.exp(np.minimum(tilt * np.arange(last + 1), 600.0))
     ceiling = weight[:, None] * growth
-    current = np.minimum(envelope[:, None], ceiling)
+    current: Floats = np.minimum(envelope[:, None], ceiling)
     shifts = [serve - k * peak for k in range(n + 1)]
     factors = np.exp(-tilt * np.array(shifts, dtype=np.float64))
     beyond = matrix.T @ envelope
     before = math.inf
     climb = _tilted_drift(flows, theta, capacity) * peak / flows.peak
     steps_min = 20 + int(1.5 * target / max(climb, 1e-3))
-    for step in range(ITERATIONS_MAX):
+    for step in range(int(EFFORT_MAX / ((n + 3) ** 2 * last))):
         mixed = matrix.T @ current
         following = ceiling.copy()
         for k, shift in enumerate(shifts):
@@ -182,7 +184,8 @@ def _survival(lattice: BacklogLattice, cross: SlottedOnOff, delay: int) -> Float
                 moved[k, -shift:] = current[k, : width + shift] if -shift < width else 0.0
         current = matrix @ moved
         current[:, 0] = 0.0
-    return np.minimum(current, 1.0)
+    capped: Floats = np.minimum(current, 1.0)
+    return capped
 
 
 def _hypergeometric(total: int, chosen: int) -> Floats:

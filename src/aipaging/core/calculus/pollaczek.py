@@ -17,7 +17,7 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from aipaging.core.calculus.errors import NoMomentGeneratingFunctionError, UnstableError, require_positive
+from aipaging.core.calculus.errors import NoMomentGeneratingFunctionError, UnstableError, overloaded, require_positive
 from aipaging.core.calculus.rounding import exp_up, largest_root
 from aipaging.core.calculus.work import CappedWork, Work
 
@@ -92,7 +92,7 @@ def lundberg_decay(work: Work, *, arrival_rate: float, capacity: float = 1.0) ->
     """
     require_positive(arrival_rate=arrival_rate, capacity=capacity)
     load = arrival_rate * work.mean / capacity
-    if load >= 1.0:
+    if overloaded(load, 1.0):
         raise UnstableError
     if math.isinf(work.largest):
         if math.isinf(work.theta_max):
@@ -117,7 +117,7 @@ def workload_law(work: CappedWork, *, arrival_rate: float, capacity: float = 1.0
     """
     require_positive(arrival_rate=arrival_rate, capacity=capacity)
     load = arrival_rate * work.mean / capacity
-    if load >= 1.0:
+    if overloaded(load, 1.0):
         raise UnstableError
     cap = work.largest / capacity
     decay_low, decay_high = _decay_between(work, load, cap)
@@ -144,7 +144,8 @@ def workload_law(work: CappedWork, *, arrival_rate: float, capacity: float = 1.0
 def _heights(work: CappedWork, cells: int) -> Floats:
     """Return the probabilities of the cells of a ladder height: increments of E min(S, x) / E S."""
     means = work.truncated_mean(np.linspace(0.0, work.largest, cells + 1))
-    return np.maximum(np.diff(means), 0.0) / means[-1]
+    heights: Floats = np.maximum(np.diff(means), 0.0) / means[-1]
+    return heights
 
 
 def _decay_between(work: CappedWork, load: float, cap: float) -> tuple[float, float]:

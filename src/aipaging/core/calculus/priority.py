@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from aipaging.core.calculus.bound import RungClass, TailBound, bound_of_log, certain, least
-from aipaging.core.calculus.errors import UnstableError
+from aipaging.core.calculus.errors import UnstableError, overloaded
 from aipaging.core.calculus.onoff import SlottedOnOff, log_least_weight, slotted_decay
 from aipaging.core.calculus.onoff_lattice import backlog_lattice, priority_tail
 from aipaging.core.foundation.errors import InvalidInputError
@@ -31,10 +31,8 @@ def low_priority_tail(
     """
     if (own.stay_off, own.stay_on, own.peak) != (cross.stay_off, cross.stay_on, cross.peak):
         raise InvalidInputError("the flows of both classes must be alike", field="cross")
-    both = SlottedOnOff(
-        count=own.count + cross.count, stay_off=own.stay_off, stay_on=own.stay_on, peak=own.peak
-    )
-    if both.mean_rate >= capacity:
+    both = SlottedOnOff(count=own.count + cross.count, stay_off=own.stay_off, stay_on=own.stay_on, peak=own.peak)
+    if overloaded(both.mean_rate, capacity):
         raise UnstableError
     if both.peak_rate <= capacity:
         return certain(0.0, "deterministic-cap", ("peak-rate",))
@@ -79,7 +77,9 @@ def _log_bound(both: SlottedOnOff, cross: SlottedOnOff, question: tuple[float, i
     if cross.peak_rate <= capacity:
         return value
     # The cross traffic may exceed C d by itself: then nothing is claimed of the backlog.
-    alone = min(_log_cross_alone(cross, capacity * delay, delay, theta * factor) for factor in (0.5, 1.0, 1.5, 2.0, 3.0))
+    alone = min(
+        _log_cross_alone(cross, capacity * delay, delay, theta * factor) for factor in (0.5, 1.0, 1.5, 2.0, 3.0)
+    )
     return float(np.logaddexp(value, alone))
 
 

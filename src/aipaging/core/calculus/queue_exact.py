@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from typing import Final
 
-from aipaging.core.calculus.errors import UnstableError, require_non_negative, require_positive
+from aipaging.core.calculus.errors import UnstableError, overloaded, require_non_negative, require_positive
 from aipaging.core.calculus.rounding import exp_up, largest_root, round_up
 
 CROMMELIN_TERMS_MAX: Final = 400
@@ -54,11 +54,12 @@ def exponential_slots(mean: float, capacity: float) -> Ladder:
         UnstableError: mean >= capacity.
     """
     require_positive(mean=mean, capacity=capacity)
-    if mean >= capacity:
+    if overloaded(mean, capacity):
         raise UnstableError
     load = capacity / mean
     root = largest_root(lambda u: -math.log1p(-u) - u * load, 1.0)
-    return Ladder(rates=(root / mean,), weights=(1.0 - root,), phases=(1.0 / mean,))
+    # 1 - root, without cancellation at light load, is exp(-root * load) at the root.
+    return Ladder(rates=(root / mean,), weights=(math.exp(-root * load),), phases=(1.0 / mean,))
 
 
 def exponential_slots_onoff_service(mean: float, capacity: float, availability: float) -> Ladder:
@@ -73,7 +74,7 @@ def exponential_slots_onoff_service(mean: float, capacity: float, availability: 
         UnstableError: mean >= capacity * p.
     """
     require_positive(mean=mean, capacity=capacity, availability=availability)
-    if mean >= capacity * availability:
+    if overloaded(mean, capacity * availability):
         raise UnstableError
     load = capacity / mean
 
@@ -81,7 +82,8 @@ def exponential_slots_onoff_service(mean: float, capacity: float, availability: 
         return -math.log1p(-u) + math.log1p(availability * math.expm1(-u * load))
 
     root = largest_root(exponent, 1.0)
-    return Ladder(rates=(root / mean,), weights=(1.0 - root,), phases=(1.0 / mean,))
+    weight = 1.0 + availability * math.expm1(-root * load)
+    return Ladder(rates=(root / mean,), weights=(weight,), phases=(1.0 / mean,))
 
 
 def two_exponentials_per_slot(means: Sequence[float], capacity: float) -> Ladder:
@@ -95,14 +97,15 @@ def two_exponentials_per_slot(means: Sequence[float], capacity: float) -> Ladder
         UnstableError: The mean work of a slot reaches the capacity.
     """
     require_positive(mean_first=means[0], mean_second=means[1], capacity=capacity)
-    if means[0] + means[1] >= capacity:
+    if overloaded(means[0] + means[1], capacity):
         raise UnstableError
     unit = max(means)
     a, b, load = means[0] / unit, means[1] / unit, capacity / unit
     low = largest_root(lambda u: -math.log1p(-u * a) - math.log1p(-u * b) - u * load, 1.0)
     high = _root_beyond(a, b, load)
-    w_low = high / (high - low) * (1.0 - low * a) * (1.0 - low * b)
-    w_high = low / (low - high) * (1.0 - high * a) * (1.0 - high * b)
+    # prod (1 - theta_i / l_j) is exp(-theta_i C) at a root: no cancellation at light load.
+    w_low = high / (high - low) * math.exp(-low * load)
+    w_high = low / (low - high) * math.exp(-high * load)
     return Ladder(rates=(low / unit, high / unit), weights=(w_low, w_high), phases=(1.0 / means[0], 1.0 / means[1]))
 
 
@@ -131,7 +134,7 @@ def poisson_exponential_tail(*, arrival_rate: float, mean: float, capacity: floa
     require_positive(arrival_rate=arrival_rate, mean=mean, capacity=capacity)
     require_non_negative(delay=delay)
     load = arrival_rate * mean / capacity
-    if load >= 1.0:
+    if overloaded(load, 1.0):
         raise UnstableError
     return exp_up(math.log(load) - (capacity / mean) * (1.0 - load) * delay)
 
@@ -147,7 +150,7 @@ def poisson_constant_tail(*, arrival_rate: float, size: float, capacity: float, 
     require_positive(arrival_rate=arrival_rate, size=size, capacity=capacity)
     require_non_negative(delay=delay)
     load = arrival_rate * size / capacity
-    if load >= 1.0:
+    if overloaded(load, 1.0):
         raise UnstableError
     services = delay * capacity / size
     if services > CROMMELIN_TERMS_MAX:

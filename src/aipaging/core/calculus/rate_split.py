@@ -8,7 +8,7 @@ independence. 16 to 30 times tighter than Hoelder's inequality on the reference 
 from collections.abc import Callable
 from typing import Final
 
-from aipaging.core.calculus.errors import UnstableError
+from aipaging.core.calculus.errors import UnstableError, overloaded
 from aipaging.core.calculus.queue_exact import Ladder
 from aipaging.core.calculus.risk_budget import DelayContract, epsilon_any_dependence
 
@@ -34,7 +34,7 @@ def rate_split_tail(
         UnstableError: The mean rates reach the capacity.
     """
     spare = capacity - means[0] - means[1]
-    if spare <= 0.0:
+    if overloaded(means[0] + means[1], capacity):
         raise UnstableError
 
     def bound(fraction: float) -> float:

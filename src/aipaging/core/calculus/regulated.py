@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aipaging.core.calculus.errors import UnstableError, require_non_negative, require_positive
+from aipaging.core.calculus.errors import UnstableError, overloaded, require_non_negative, require_positive
 from aipaging.core.calculus.rounding import exp_up, round_up
 
 _TERMS_MAX = 200_000
@@ -48,10 +48,10 @@ def deterministic_delay(flows: LeakyBuckets, capacity: float) -> float:
     """Return the delay that the regulators alone exclude: n sigma / C.
 
     Raises:
-        UnstableError: The sustained rates exceed the capacity.
+        UnstableError: The sustained rates reach the capacity.
     """
     require_positive(capacity=capacity)
-    if flows.count * flows.rate > capacity:
+    if overloaded(flows.count * flows.rate, capacity):
         raise UnstableError
     return flows.count * flows.burst / capacity
 
@@ -71,8 +71,6 @@ def leaky_bucket_tail(flows: LeakyBuckets, capacity: float, delay: float) -> flo
         return 0.0
     n, sigma, rho = flows.count, flows.burst, flows.rate
     gap = capacity - n * rho
-    if gap <= 0.0:
-        raise UnstableError
     terms = math.ceil((n * sigma - capacity * delay) / gap)
     if terms > _TERMS_MAX:
         return 1.0
@@ -103,7 +101,7 @@ def exponentially_bounded_tail(flow: ExponentiallyBounded, capacity: float, dela
     Raises:
         UnstableError: The rate reaches the capacity.
     """
-    if flow.rate >= capacity:
+    if overloaded(flow.rate, capacity):
         raise UnstableError
     require_non_negative(delay=delay)
     gap = flow.decay * (capacity - flow.rate)

@@ -93,9 +93,7 @@ def cheapest_reservation(domains: Sequence[RatedDomain], delay: float, epsilon: 
             break
     logs = [_log(d, e) for d, e in zip(domains, shares, strict=True)]
     excess = [log / (d.decay_per_rate * r) if log else 0.0 for d, r, log in zip(domains, rates, logs, strict=True)]
-    movable = math.fsum(
-        d.price * r for d, r in zip(domains, rates, strict=True) if d.rate_min < r < d.rate_max
-    )
+    movable = math.fsum(d.price * r for d, r in zip(domains, rates, strict=True) if d.rate_min < r < d.rate_max)
     spent = math.fsum(x for d, r, x in zip(domains, rates, excess, strict=True) if d.rate_min < r < d.rate_max)
     delay_price = movable / spent if spent > 0.0 else 0.0
     weight = math.fsum(1.0 / (d.decay_per_rate * r) for d, r, log in zip(domains, rates, logs, strict=True) if log)

@@ -11,7 +11,7 @@ from typing import Final
 from aipaging.core.calculus.arrivals import Arrival, CompoundPoisson, SlottedWork, mean_rate
 from aipaging.core.calculus.bound import RungClass, TailBound, bound_of, bound_of_log, certain, least
 from aipaging.core.calculus.deterministic import TokenBucket
-from aipaging.core.calculus.errors import UnstableError, require_positive
+from aipaging.core.calculus.errors import UnstableError, overloaded, require_positive
 from aipaging.core.calculus.fluid_exact import fluid_exact_tail
 from aipaging.core.calculus.onoff import FluidOnOff, SlottedOnOff, fluid_martingale, slotted_martingale
 from aipaging.core.calculus.onoff_lattice import backlog_lattice
@@ -53,7 +53,7 @@ def backlog_tail(arrival: Arrival, capacity: float, backlog: float, rung_class: 
         UnstableError: The mean arrival rate reaches the capacity.
     """
     require_positive(capacity=capacity)
-    if mean_rate(arrival) >= capacity and not isinstance(arrival, TokenBucket | LeakyBuckets):
+    if overloaded(mean_rate(arrival), capacity) and not isinstance(arrival, TokenBucket):
         raise UnstableError
     if backlog < 0.0:
         return certain(1.0, "trivial", ())
@@ -61,21 +61,27 @@ def backlog_tail(arrival: Arrival, capacity: float, backlog: float, rung_class: 
     match arrival:
         case CompoundPoisson():
             return _jobs(arrival, capacity, backlog, sharp=sharp)
-        case SlottedWork():
-            return _slots(arrival, capacity, backlog)
         case FluidOnOff():
             return _fluid(arrival, capacity, backlog, sharp=sharp)
         case SlottedOnOff():
             return _onoff(arrival, capacity, backlog, sharp=sharp)
-        case LeakyBuckets():
-            return _buckets(arrival, capacity, backlog)
-        case ExponentiallyBounded():
-            value = exponentially_bounded_tail(arrival, capacity, backlog / capacity)
-            return TailBound(probability=value, rung="ebb-union", assumptions=("exponentially-bounded-burstiness",))
-        case TokenBucket():
-            if arrival.rate > capacity:
-                raise UnstableError
-            return certain(0.0 if backlog >= arrival.burst else 1.0, "deterministic-cap", (REGULATED,))
+        case SlottedWork():
+            return _slots(arrival, capacity, backlog)
+        case _:
+            return _regulated(arrival, capacity, backlog)
+
+
+def _regulated(
+    arrival: LeakyBuckets | ExponentiallyBounded | TokenBucket, capacity: float, backlog: float
+) -> TailBound:
+    if isinstance(arrival, LeakyBuckets):
+        return _buckets(arrival, capacity, backlog)
+    if isinstance(arrival, ExponentiallyBounded):
+        value = exponentially_bounded_tail(arrival, capacity, backlog / capacity)
+        return TailBound(probability=value, rung="ebb-union", assumptions=("exponentially-bounded-burstiness",))
+    if arrival.rate > capacity:
+        raise UnstableError
+    return certain(0.0 if backlog >= arrival.burst else 1.0, "deterministic-cap", (REGULATED,))
 
 
 def _jobs(arrival: CompoundPoisson, capacity: float, backlog: float, *, sharp: bool) -> TailBound:
@@ -175,8 +181,6 @@ def _buckets(arrival: LeakyBuckets, capacity: float, backlog: float) -> TailBoun
     delay = backlog / capacity
     if delay >= deterministic_delay(arrival, capacity) * (1.0 - 1e-13):
         return certain(0.0, "deterministic-cap", (REGULATED,))
-    if mean_rate(arrival) >= capacity:
-        return certain(1.0, "deterministic-cap", (REGULATED,))
     value = leaky_bucket_tail(arrival, capacity, delay)
     assumptions = (REGULATED, INDEPENDENT_FLOWS, STATIONARY)
     return bound_of(value, "regulated-union", assumptions) if math.isfinite(value) else certain(1.0, "trivial", ())

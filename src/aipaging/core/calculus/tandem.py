@@ -78,7 +78,6 @@ def stable_end(tandem: SlottedTandem) -> float:
     Raises:
         UnstableError: There is none.
     """
-
     distinct = tuple(dict.fromkeys(tandem.log_services))
 
     def excess(theta: Floats) -> Floats:

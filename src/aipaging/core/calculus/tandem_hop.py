@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from aipaging.core.calculus.bound import RungClass, TailBound, bound_of_log, least
-from aipaging.core.calculus.errors import UnstableError
+from aipaging.core.calculus.errors import UnstableError, overloaded
 from aipaging.core.calculus.hypoexponential import hypoexponential_tail
 from aipaging.core.calculus.tandem import (
     LogMoment,
@@ -53,7 +53,7 @@ def exponential_cross_bound(
     Raises:
         UnstableError: Some domain is overloaded.
     """
-    if any(mean + x >= c for x, c in zip(cross_means, capacities, strict=True)):
+    if any(overloaded(mean + x, c) for x, c in zip(cross_means, capacities, strict=True)):
         raise UnstableError
     moments: dict[tuple[float, float], LogMoment] = {}
     for x, c in zip(cross_means, capacities, strict=True):
@@ -66,10 +66,8 @@ def exponential_cross_bound(
     )
     rungs = [series_bound(tandem, delay)]
     worst, least_capacity = max(cross_means), min(capacities)
-    if rung_class is RungClass.SHARP and mean + worst < least_capacity:
-        local = ExponentialCrossTandem(
-            mean=mean, cross_mean=worst, capacity=least_capacity, hops=len(capacities)
-        )
+    if rung_class is RungClass.SHARP and not overloaded(mean + worst, least_capacity):
+        local = ExponentialCrossTandem(mean=mean, cross_mean=worst, capacity=least_capacity, hops=len(capacities))
         rungs.insert(0, _local(cross_tail(local, delay)))
     return least(rungs)
 
@@ -88,7 +86,7 @@ def exponential_onoff_bound(
     Raises:
         UnstableError: Some domain is overloaded.
     """
-    if any(mean >= c * p for c, p in services):
+    if any(overloaded(mean, c * p) for c, p in services):
         raise UnstableError
     moments = {(c, p): log_onoff(c, p) for c, p in services}
     tandem = SlottedTandem(
@@ -98,7 +96,7 @@ def exponential_onoff_bound(
     )
     rungs = [series_bound(tandem, delay)]
     capacity, availability = min(c for c, _ in services), min(p for _, p in services)
-    if (rung_class is RungClass.SHARP or len(services) == 1) and mean < capacity * availability:
+    if (rung_class is RungClass.SHARP or len(services) == 1) and not overloaded(mean, capacity * availability):
         local = ExponentialOnOffTandem(mean=mean, capacity=capacity, availability=availability, hops=len(services))
         rungs.insert(0, _local(onoff_tail(local, delay)))
     return least(rungs)
@@ -117,7 +115,7 @@ def exponential_servers_tail(arrival_rate: float, service_rates: Sequence[float]
     Raises:
         UnstableError: The arrival rate reaches some service rate.
     """
-    if any(arrival_rate >= mu for mu in service_rates):
+    if any(overloaded(arrival_rate, mu) for mu in service_rates):
         raise UnstableError
     value = hypoexponential_tail([mu - arrival_rate for mu in service_rates], delay)
     assumptions = ("poisson-arrivals", "exponential-service-independent-per-domain", "fifo", "stationary")

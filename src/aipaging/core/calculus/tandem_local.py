@@ -24,9 +24,12 @@ from aipaging.core.calculus.rounding import round_up
 
 Floats: TypeAlias = NDArray[np.float64]
 
-TERMS_MAX: Final = 1600
+TERMS_MAX: Final = 600
 REST: Final = 1e-9
 """The rest of the series is made this small against a Chernoff bound of the whole, where TERMS_MAX allows."""
+
+EFFORT_MAX: Final = 3e8
+"""Multiplications: beyond it the rung is left out, where work is very unequal or the load close to 1."""
 
 RELATIVE: Final = 1e-9
 _UNDERFLOW: Final = 1e-290
@@ -53,7 +56,7 @@ class ExponentialCrossTandem:
 
 
 def onoff_tail(tandem: ExponentialOnOffTandem, delay: int) -> float:
-    """Return the exact-local bound on P(W > delay).
+    """Return the exact-local bound on P(W > delay), or 1 where it would take too long.
 
     Raises:
         UnstableError: The arrivals reach the mean service.
@@ -68,7 +71,10 @@ def onoff_tail(tandem: ExponentialOnOffTandem, delay: int) -> float:
     weight = ladder.weights[0]
     units = terms + 8 + math.ceil(60.0 / -math.log(weight))
     slots = np.arange(terms + delay + 1)
-    below = _poisson_below(units, slots * (tandem.capacity / tandem.mean))
+    if 64.0 * units * len(slots) > EFFORT_MAX:
+        return 1.0
+    load = np.asarray(slots * (tandem.capacity / tandem.mean), dtype=np.float64)
+    below = _poisson_below(units, load)
     # V[k] = sum_m (1 - K) K^m T[k + m]: the backlog is a geometric number of units; at the top T <= 1.
     value = np.ones(len(slots))
     values = np.empty((terms + 1, len(slots)))
@@ -89,6 +95,8 @@ def onoff_tail(tandem: ExponentialOnOffTandem, delay: int) -> float:
 def cross_tail(tandem: ExponentialCrossTandem, delay: int) -> float:
     """Return the exact-local bound on P(W > delay), whatever the scheduling between flow and cross traffic.
 
+    1 where it would take too long.
+
     Raises:
         UnstableError: The arrivals reach the capacity.
     """
@@ -99,6 +107,10 @@ def cross_tail(tandem: ExponentialCrossTandem, delay: int) -> float:
 
     terms, rest = _cut(ladder, log_qr, tandem.hops, delay)
     unit = min(tandem.mean, tandem.cross_mean)
+    mean_load = tandem.capacity * (0.5 * terms + delay) / unit
+    backlog_length = 60.0 / (ladder.rates[0] * unit)
+    if (terms + 1) * mean_load * min(mean_load, backlog_length) > EFFORT_MAX:
+        return 1.0
     backlog_units = _backlog_units(ladder, unit)
     exceed = np.empty(terms + 1)
     for k in range(terms + 1):
@@ -132,9 +144,7 @@ def _union_over_cuts(exceed: Floats, hops: int, delay: int, rest: float) -> floa
     return round_up(total + rest, RELATIVE)
 
 
-def _cut(
-    ladder: Ladder, log_qr: Callable[[Floats], tuple[Floats, Floats]], hops: int, delay: int
-) -> tuple[int, float]:
+def _cut(ladder: Ladder, log_qr: Callable[[Floats], tuple[Floats, Floats]], hops: int, delay: int) -> tuple[int, float]:
     """Return after how many terms the series is cut, and a Chernoff bound on the rest.
 
     E exp(theta q_1) q^k r^(k+d) >= p_k, and the number of cuts times x^m, x = q r, sums to an incomplete beta.
@@ -175,7 +185,7 @@ def _poisson_below(units: int, load: Floats) -> Floats:
 
 def _backlog_units(ladder: Ladder, unit: float) -> Floats:
     """Return the law of the number of Exp(unit) units in the backlog: a mixture of geometric laws."""
-    first = 1.0 - ladder.rates[0] * unit
+    first = max(1.0 - ladder.rates[0] * unit, 1e-16)
     n = np.arange(math.ceil(60.0 / -math.log(first)) + 4)
     law = np.zeros(len(n) + 1)
     law[0] = max(0.0, 1.0 - math.fsum(ladder.weights))

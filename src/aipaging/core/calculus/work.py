@@ -116,7 +116,8 @@ class TruncatedLogNormalWork:
         with np.errstate(divide="ignore"):
             z = np.log(y / self.median) / self.sigma
         whole = self.median * math.exp(0.5 * self.sigma * self.sigma)
-        return whole * ndtr(z - self.sigma) + y * ndtr(-z)
+        mean: Floats = whole * ndtr(z - self.sigma) + y * ndtr(-z)
+        return mean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +159,8 @@ class TruncatedParetoWork:
         power = 1.0 - self.alpha
         # integral of (minimum/u)**alpha from the minimum to y; expm1 keeps alpha near 1 exact.
         above = log_ratio if power == 0.0 else np.expm1(power * log_ratio) / power
-        return np.minimum(y, self.minimum) + self.minimum * above
+        mean: Floats = np.minimum(y, self.minimum) + self.minimum * above
+        return mean
 
 
 Work: TypeAlias = ConstantWork | ExponentialWork | TruncatedLogNormalWork | TruncatedParetoWork
