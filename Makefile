@@ -34,7 +34,7 @@ test: $(DEV_READY)
 check: $(DEV_READY)
 	@echo '== format' >&2; $(BIN)/ruff format --check .
 	@echo '== lint' >&2; $(BIN)/ruff check .
-	@echo '== layers' >&2; $(BIN)/lint-imports --no-timing
+	@echo '== layers' >&2; $(BIN)/lint-imports --no-logo
 	@echo '== mypy' >&2; $(BIN)/mypy
 	@echo '== pyright' >&2; PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
 

@@ -18,6 +18,9 @@ from aipaging.runtime.peer_identity import identity_of_peercert
 PREPARE_S_MAX: Final = 5.0
 """A sidecar that takes longer to say that it is ready is not; the engine's own limit is usually shorter."""
 
+READY: Final = 204
+"""The status with which a sidecar says that it is ready: there is nothing more to say."""
+
 CONNECTIONS_MAX: Final = 64
 """Idle connections kept to sidecars: a mass relocation asks many at once, and then none for hours."""
 
@@ -53,7 +56,7 @@ class HttpAnchorClient:
             raise _not_ready(anchor, f"it could not be asked ({type(error).__name__})") from error
         if anchor.tls and not self._is_itself(response, anchor):
             raise _not_ready(anchor, "another identity answered at its address")
-        if response.status_code != httpx.codes.NO_CONTENT:
+        if response.status_code != READY:
             raise _not_ready(anchor, f"it answered {response.status_code}")
 
     async def close(self) -> None:
