@@ -21,6 +21,7 @@ CHUNK_LINE_BYTES_MAX: Final = 256
 TRAILER_BYTES_MAX: Final = 8 * 1024
 """As nginx's and Envoy's order of magnitude for all trailers together."""
 
+_CRLF: Final = b"\r\n"
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
 # 15 digits stay below 2**60; more would only serve to overflow a peer.
@@ -116,7 +117,8 @@ class ChunkedFramer:
                 position = self._over_chunk(piece, position, end)
                 if self._in_chunk:
                     return piece
-            after = self._over_size_line(piece, position, end)
+            step = self._over_chunk_end if self._needs_crlf else self._over_size_line
+            after = step(piece, position, end)
             if after < 0:
                 break
             position = after
@@ -133,16 +135,18 @@ class ChunkedFramer:
         self._needs_crlf = not self._in_chunk
         return position + step
 
-    def _over_size_line(self, piece: bytes, position: int, end: int) -> int:
-        """Return the position behind the next size line (and the CRLF before it), or -1 where it is not whole."""
-        start = position
-        if self._needs_crlf:
-            if end - position < 2:
-                return -1
-            if piece[position : position + 2] != b"\r\n":
-                raise FramingError("a chunk does not end in CRLF", code="FRAMING")
-            start += 2
-        line_end = piece.find(b"\r\n", start, start + CHUNK_LINE_BYTES_MAX)
+    def _over_chunk_end(self, piece: bytes, start: int, end: int) -> int:
+        """Return the position behind the CRLF that ends a chunk, or -1 where it is not whole."""
+        if end - start < len(_CRLF):
+            return -1
+        if piece[start : start + len(_CRLF)] != _CRLF:
+            raise FramingError("a chunk does not end in CRLF", code="FRAMING")
+        self._needs_crlf = False
+        return start + len(_CRLF)
+
+    def _over_size_line(self, piece: bytes, start: int, end: int) -> int:
+        """Return the position behind the next size line, or -1 where it is not whole."""
+        line_end = piece.find(_CRLF, start, start + CHUNK_LINE_BYTES_MAX)
         if line_end < 0:
             if end - start >= CHUNK_LINE_BYTES_MAX:
                 raise FramingError("a chunk size line is too long", code="FRAMING")
@@ -150,9 +154,8 @@ class ChunkedFramer:
         size = self._size(piece[start:line_end])
         if not size:
             return self._over_trailer(piece, start, line_end)
-        self._needs_crlf = False
         self._in_chunk = size
-        return line_end + 2
+        return line_end + len(_CRLF)
 
     @staticmethod
     def _size(line: bytes) -> int:
@@ -168,7 +171,6 @@ class ChunkedFramer:
                 raise FramingError("the trailers are too long", code="FRAMING")
             return -1
         self.done = True
-        self._needs_crlf = False
         self.terminator = piece[start : trailer_end + 4]
         self.rest = piece[trailer_end + 4 :]
         return trailer_end + 4

@@ -44,6 +44,7 @@ class UpstreamProbe:
         self._client = httpx.AsyncClient(
             base_url=f"{'https' if upstream.tls else 'http'}://{upstream.authority.decode()}",
             timeout=HEALTH_S_MAX,
+            limits=httpx.Limits(max_keepalive_connections=0),  # that it takes connections is part of the question
             trust_env=False,
             transport=transport,
         )
