@@ -40,6 +40,10 @@ local function boot_ms()
   return tonumber(timespec.tv_sec) * 1000 + tonumber(timespec.tv_nsec) * 1e-6
 end
 
+-- Requests leave garbage (a coroutine, a few wrappers); collecting it less often than Lua's default saves 2 % of Envoy's
+-- time, and a full cache of 64 MB may grow to three times that in between.
+collectgarbage("setpause", 300)
+
 -- The cache: two generations. What is used moves to the young one; when that is full the old one is forgotten.
 local young, old, young_count = {}, {}, 0
 
