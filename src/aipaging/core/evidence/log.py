@@ -6,13 +6,13 @@ head before it. Checkpoints are the text of C2SP `tlog-checkpoint`; signing it i
 
 import base64
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Final
 
 import msgspec
 
-from aipaging.core.evidence.merkle import EMPTY_TREE, HASH_BYTES, Frontier, tree_root
+from aipaging.core.evidence.merkle import EMPTY_TREE, HASH_BYTES, TILE_HEIGHT, Frontier, tree_root
 from aipaging.core.evidence.merkle import leaf_hash as hash_leaf
 from aipaging.core.evidence.record import (
     FIRST_PREV,
@@ -22,11 +22,10 @@ from aipaging.core.evidence.record import (
     Draft,
     Fields,
     SealedEntry,
+    canonical_leaf,
     canonical_record,
-    leaf_fault,
     malformed,
 )
-from aipaging.core.foundation.canonical import canonical_json
 from aipaging.core.foundation.errors import UnverifiedError, Who
 from aipaging.core.foundation.names import SessionId
 from aipaging.core.foundation.time import Now
@@ -142,7 +141,10 @@ class Sealer:
                 )
             )
             seq, prev = seq + 1, sha256(record).hexdigest()
-        tree = self.head.tree.extended([entry.leaf_hash for entry in entries])
+        tree, completed = self.head.tree.grown([entry.leaf_hash for entry in entries])
+        for level, index, root_hash in completed:
+            place = (index + 1 << TILE_HEIGHT * level) - 1 - self.head.seq
+            entries[place] = replace(entries[place], tiles=(*entries[place].tiles, (level, index, root_hash)))
         self.head = LogHead(seq=seq, prev=prev, tree=tree)
         return entries
 
@@ -196,10 +198,7 @@ def _sealed_leaves(draft: Draft) -> tuple[tuple[bytes, ...], bytes]:
         return (), b""
     if not 1 <= len(draft.leaves) <= LEAVES_MAX:
         raise malformed(f"{draft.type} has {len(draft.leaves)} leaves, 1 to {LEAVES_MAX} are allowed")
-    for leaf in draft.leaves:
-        if fault := leaf_fault(draft.type, leaf):
-            raise malformed(fault)
-    leaves = tuple(canonical_json(leaf) for leaf in draft.leaves)
+    leaves = tuple(canonical_leaf(draft.type, leaf) for leaf in draft.leaves)
     return leaves, tree_root(hash_leaf(leaf) for leaf in leaves)
 
 

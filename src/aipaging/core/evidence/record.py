@@ -8,12 +8,15 @@ Tokens, prompts and places never appear; `commitment` binds a record to them thr
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
-from aipaging.core.foundation.canonical import INTEGER_MAX, canonical_json
+import msgspec
+
+from aipaging.core.evidence.merkle import CompletedTile
+from aipaging.core.foundation.canonical import INTEGER_MAX
 from aipaging.core.foundation.errors import AipagingError, Who
 from aipaging.core.foundation.names import SessionId
 
@@ -28,6 +31,8 @@ LEAVES_MAX: Final = 4_096
 
 FIRST_PREV: Final = "0" * 64
 """`prev` of the first record."""
+
+_ENCODER: Final = msgspec.json.Encoder(order="sorted")
 
 Fields: TypeAlias = Mapping[str, str | int]
 
@@ -69,6 +74,7 @@ class SealedEntry:
         payload: Private bytes; None when there were none, or when they were erased.
         session: Whose record it is.
         salt: The session's commitment salt, where it was given and not erased.
+        tiles: The tiles of the tree that this record completes: one record in 256 has any.
     """
 
     seq: int
@@ -79,6 +85,7 @@ class SealedEntry:
     payload: bytes | None = None
     session: SessionId | None = None
     salt: bytes | None = None
+    tiles: tuple[CompletedTile, ...] = field(default=(), compare=False)
 
 
 def commitment(salt: bytes, value: bytes) -> str:
@@ -197,9 +204,9 @@ class _Shape:
         self._of = of
         self._kinds = kinds
         self._fields = frozenset(kinds)
-        self._counts = tuple(field for field, kind in kinds.items() if kind is count)
-        self._names = tuple(field for field, kind in kinds.items() if kind is name)
-        self._others = tuple((field, kind) for field, kind in kinds.items() if kind not in {count, name})
+        self._counts = tuple(key for key, kind in kinds.items() if kind is count)
+        self._names = tuple(key for key, kind in kinds.items() if kind is name)
+        self._others = tuple((key, kind) for key, kind in kinds.items() if kind not in {count, name})
 
     def fault(self, values: Mapping[str, object]) -> str | None:
         """Return in a sentence what is wrong, or None."""
@@ -208,22 +215,25 @@ class _Shape:
     def _fits(self, values: Mapping[str, object]) -> bool:
         if len(values) != len(self._fields) or not self._fields.issuperset(values):
             return False
-        for field in self._counts:
-            value = values[field]
+        for key in self._counts:
+            value = values[key]
             if type(value) is not int or not 0 <= value <= INTEGER_MAX:
                 return False
-        for field in self._names:
-            value = values[field]
+        for key in self._names:
+            value = values[key]
             if type(value) is not str or not value:
                 return False
-        return all(kind(values[field]) for field, kind in self._others)
+        for key, kind in self._others:  # noqa: SIM110 - a generator here costs as much as the checks
+            if not kind(values[key]):
+                return False
+        return True
 
     def _why(self, values: Mapping[str, object]) -> str:
-        for field, kind in self._kinds.items():
-            if field not in values:
-                return f"{self._of} lacks the field {field!r}"
-            if not kind(values[field]):
-                return f"{self._of} has {field} = {str(values[field])[:80]!r}, which that field may not hold"
+        for key, kind in self._kinds.items():
+            if key not in values:
+                return f"{self._of} lacks the field {key!r}"
+            if not kind(values[key]):
+                return f"{self._of} has {key} = {str(values[key])[:80]!r}, which that field may not hold"
         return f"{self._of} has the unknown field {min(set(values) - self._fields)!r}"
 
 
@@ -249,10 +259,34 @@ def canonical_record(record: Fields) -> bytes:
     Raises:
         AipagingError: The record does not fit its type; records are built by us, so this is a bug of ours.
     """
-    fault = record_fault(record)
-    encoded = b"" if fault else canonical_json(record)
-    if fault or len(encoded) > RECORD_BYTES_MAX:
-        raise malformed(fault or f"the record has {len(encoded)} bytes, {RECORD_BYTES_MAX} are allowed")
+    if fault := record_fault(record):
+        raise malformed(fault)
+    encoded = encoded_ascii(record)
+    if len(encoded) > RECORD_BYTES_MAX:
+        raise malformed(f"the record has {len(encoded)} bytes, {RECORD_BYTES_MAX} are allowed")
+    return encoded
+
+
+def canonical_leaf(record_type: str, leaf: Fields) -> bytes:
+    """Return the canonical bytes of a leaf of a batch record, checked against its type.
+
+    Raises:
+        AipagingError: The leaf does not fit.
+    """
+    if fault := leaf_fault(record_type, leaf):
+        raise malformed(fault)
+    return encoded_ascii(leaf)
+
+
+def encoded_ascii(fields: Fields) -> bytes:
+    """Return what `canonical_json` returns for fields whose kinds were checked: only ASCII is left to check.
+
+    Raises:
+        AipagingError: A string is not ASCII.
+    """
+    encoded = _ENCODER.encode(fields)
+    if not encoded.isascii():
+        raise malformed("a field is not ASCII")
     return encoded
 
 

@@ -72,7 +72,7 @@ class SqliteJournal:
         self._ballast = Ballast(path.with_name(path.name + ".ballast"), ballast_bytes)
         self._connection: sqlite3.Connection | None = None
         self._vault: Vault | None = None
-        self._tree = Frontier()
+        self._size = 0
         self._broken = ""
 
     def open(self) -> LogHead:
@@ -98,13 +98,13 @@ class SqliteJournal:
         except BaseException:
             self.close()
             raise
-        self._tree, self._broken = head.tree, ""
+        self._size, self._broken = head.seq, ""
         return head
 
     def append(self, entries: Sequence[SealedEntry], checkpoint: str | None, *, restrictive: bool = False) -> None:
         """See `Journal.append`."""
         connection, vault = self._opened()
-        for place, entry in enumerate(entries, self._tree.size):
+        for place, entry in enumerate(entries, self._size):
             if entry.seq != place:
                 raise journal_gap(entry.seq, place)
         if not restrictive and not self._ballast.held:
@@ -112,7 +112,8 @@ class SqliteJournal:
                 raise journal_full(str(self._path))
             self._limit_pages(connection, self._pages_max)
         try:
-            self._tree = self._written(connection, vault, entries, checkpoint)
+            self._write(connection, vault, entries, checkpoint)
+            self._size += len(entries)
         except BaseException as error:
             self._undo(connection, vault, error)
             if not self._is_full(error):
@@ -251,14 +252,14 @@ class SqliteJournal:
 
         return frontier(size, subtree_hashes(hashes))
 
-    def _written(
+    def _write(
         self,
         connection: sqlite3.Connection,
         vault: Vault,
         entries: Sequence[SealedEntry],
         checkpoint: str | None,
-    ) -> Frontier:
-        """Store a batch in one transaction and return the tree with it."""
+    ) -> None:
+        """Store a batch in one transaction."""
         connection.execute("BEGIN IMMEDIATE")
         rows: list[tuple[int, int | None, bytes, bytes, bytes | None]] = []
         batches: list[tuple[int, bytes, bytes]] = []
@@ -270,7 +271,7 @@ class SqliteJournal:
             rows.append((entry.seq, number, entry.leaf_hash, entry.record, stored))
             if entry.leaves:
                 batches.append((entry.seq, entry.root, bundle(entry.leaves)))
-        tree, completed = self._tree.grown([entry.leaf_hash for entry in entries])
+        completed = [tile for entry in entries for tile in entry.tiles]
         connection.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?)", rows)
         connection.executemany("INSERT INTO leaves VALUES (?, ?, ?)", batches)
         connection.executemany("INSERT INTO subtrees VALUES (?, ?, ?)", completed)
@@ -278,7 +279,6 @@ class SqliteJournal:
             size = noted_checkpoint(checkpoint).size
             connection.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?)", (size, checkpoint))
         connection.execute("COMMIT")
-        return tree
 
     def _undo(self, connection: sqlite3.Connection, vault: Vault, error: BaseException) -> None:
         """Roll back, and make sure that the file holds what it held before."""
@@ -290,8 +290,8 @@ class SqliteJournal:
         except sqlite3.Error as undo_error:
             self._broken = f"{error}; then {undo_error}"
             return
-        if count != self._tree.size:
-            self._broken = f"{error}; the file has {count} records, {self._tree.size} were acknowledged"
+        if count != self._size:
+            self._broken = f"{error}; the file has {count} records, {self._size} were acknowledged"
         elif isinstance(error, sqlite3.Error) and not self._is_full(error):
             self._broken = str(error)
 
