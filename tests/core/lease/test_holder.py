@@ -72,7 +72,7 @@ def test_a_higher_epoch_on_this_anchor_is_adopted() -> None:
 
 def test_the_source_of_a_relocation_keeps_admitting_the_old_epoch_until_its_deadline() -> None:
     holder = granted(E1)
-    holder.ask_about_all()
+    holder.ask_about_all(BootUs(0))
     holder.questions(1)
     holder.answered(answer(E1, 500, HolderState.DRAINING, current=E2), BootUs(100_000))
     assert holder.sight(S, E1, BootUs(599_999)) is Verdict.ADMIT
@@ -82,7 +82,7 @@ def test_the_source_of_a_relocation_keeps_admitting_the_old_epoch_until_its_dead
 
 def test_an_ended_epoch_does_not_revive_by_a_late_answer() -> None:
     holder = granted(E1)
-    holder.ask_about_all()
+    holder.ask_about_all(BootUs(0))
     holder.questions(1)
     assert holder.revoked(S, E1)
     holder.answered(answer(E1, 10_000), BootUs(1))

@@ -195,7 +195,7 @@ class LeaseGate:
 
     def ask_about_all(self) -> None:
         """Ask about every lease that is held."""
-        self.holder.ask_about_all()
+        self.holder.ask_about_all(self._clocks.boot_us())
         self._ask_soon()
 
     @property

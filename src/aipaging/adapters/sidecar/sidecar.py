@@ -94,6 +94,7 @@ class Sidecar:
         self._log = instruments.log
         self._boot = secrets.token_hex(8)
         self._draining = False
+        self._closed = False
         self._keys: Mapping[str, Any] = {}
         self._followed = (0, 0)
         self._misses = 0
@@ -195,7 +196,10 @@ class Sidecar:
                 side.transport.close()
 
     async def close(self) -> None:
-        """Close everything now."""
+        """Close everything now; a second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
         self.path.closing = True
         if self._server is not None:
             self._server.close()

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import tomllib
 from pathlib import Path
 from typing import Final
 
@@ -13,10 +14,50 @@ Examples:
     --controller https://controller.example:8444 --identity /etc/aipaging/paris-1 --listen 0.0.0.0:9443
   aipaging anchor --id ollama-1 --upstream http://127.0.0.1:11434 --upstream-health-path / ...
   aipaging anchor --id hosted-1 --upstream https://api.example/v1 --upstream-authorization-file key.txt ...
+  aipaging anchor --config anchor.toml            options from a file: id = "paris-1", upstream = "http://...", ...
+Exit status: 0 drained, 2 invalid input, 4 the address cannot be listened on.
 """
 
 
+def _options_from_file(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+    """Take defaults from a TOML file whose keys are the names of the options; the command line wins."""
+    if value is None:
+        return None
+    try:
+        said = tomllib.loads(value.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise click.BadParameter(f"{value}: {error.strerror}", ctx=ctx, param=param) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"{value}: {error}", ctx=ctx, param=param) from None
+    names = {
+        option.removeprefix("--"): known.name
+        for known in ctx.command.params
+        for option in known.opts
+        if known.name not in {"config", "as_json", "help"}
+    }
+    defaults: dict[str, object] = {}
+    for key, setting in said.items():
+        name = names.get(key)
+        if name is None:
+            raise click.BadParameter(
+                f"{value}: there is no {key!r}; known are {', '.join(names)}", ctx=ctx, param=param
+            )
+        if not isinstance(setting, str | int | bool):
+            raise click.BadParameter(f"{value}: {key} must be a text, a number or a truth", ctx=ctx, param=param)
+        defaults[name] = setting
+    ctx.default_map = {**(ctx.default_map or {}), **defaults}
+    return value
+
+
 @click.command("anchor", epilog=EXAMPLES)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    is_eager=True,
+    expose_value=False,
+    callback=_options_from_file,
+    help="TOML file with these options; what is given here as well wins.",
+)
 @click.option("--id", "anchor_id", required=True, help="The anchor's id, as it was enrolled.")
 @click.option("--upstream", required=True, help="Base URL of the model server: anything that speaks HTTP.")
 @click.option("--controller", required=True, help="https://host:port of the controller's southbound listener.")

@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,7 @@ def checked(options: Options) -> Program:
 
 
 def run(program: Program, ready: Callable[[int], None]) -> None:
-    """Run until SIGINT or SIGTERM, then drain."""
+    """Run until SIGINT or SIGTERM, then drain; a second signal ends at once."""
     uvloop.run(_run(program, ready))
 
 
@@ -100,16 +100,29 @@ async def _run(program: Program, ready: Callable[[int], None]) -> None:
 
     client = ControllerClient(program.controller, program.settings.anchor, program.identity)
     sidecar = Sidecar(program.settings, client, verifier, identity=program.identity, instruments=instruments)
-    ended = asyncio.Event()
+    signalled = [asyncio.Event(), asyncio.Event()]
+
+    def on_signal() -> None:
+        signalled[signalled[0].is_set()].set()
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, ended.set)
-    await sidecar.start()
-    ready(sidecar.port)
-    sidecar.failed.add_done_callback(lambda _: ended.set())
-    await ended.wait()
-    if not sidecar.failed.done():
-        await sidecar.drain()
-    await sidecar.close()
-    if sidecar.failed.done():
-        await sidecar.failed
+        loop.add_signal_handler(number, on_signal)
+    try:
+        await sidecar.start()
+        ready(sidecar.port)
+        await _first(signalled[0].wait(), sidecar.failed)
+        await _first(sidecar.drain(), signalled[1].wait())
+    finally:
+        await sidecar.close()
+
+
+async def _first(*awaited: Awaitable[object]) -> None:
+    """Return when the first is done, or raise its error; those that are ours to stop are stopped."""
+    tasks = [asyncio.ensure_future(one) for one in awaited]
+    done, rest = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in rest:
+        if isinstance(task, asyncio.Task):
+            task.cancel()
+    for task in done:
+        task.result()

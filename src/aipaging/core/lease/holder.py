@@ -248,10 +248,10 @@ class LeaseHolder:
         self._end(held, epoch)
         return True
 
-    def ask_about_all(self) -> None:
-        """Have every remembered lease asked about: the list of revocations was lost, or the anchor drains."""
+    def ask_about_all(self, now_us: BootUs) -> None:
+        """Have every lease asked about that still lasts: the list of revocations was lost, or the anchor drains."""
         for session, held in self._held.items():
-            if not held.asking and held.state is not HolderState.ENDED:
+            if not held.asking and now_us < held.deadline_us:
                 self._wanted[session] = None
 
     def observe_clocks(self, boot_us: BootUs, monotonic_us: int) -> bool:
