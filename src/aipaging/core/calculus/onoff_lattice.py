@@ -30,6 +30,9 @@ CELLS_MAX: Final = 6000
 EFFORT_MAX: Final = 1.2e9
 """Iterations times matrix entries times cells: a few hundred milliseconds. Stopping early is valid."""
 
+MULTIPLICATIONS_PER_BLOCK: Final = 250_000
+"""OpenBLAS starts threads above 2**18."""
+
 RELATIVE: Final = 1e-9
 SETTLED: Final = 1e-6
 
@@ -110,11 +113,12 @@ def _iterate(flows: SlottedOnOff, tilt: float, *, cells: tuple[int, int], last: 
     shifts = [serve - k * peak for k in range(n + 1)]
     factors = np.exp(-tilt * np.array(shifts, dtype=np.float64))
     beyond = matrix.T @ envelope
+    mixed = np.empty_like(current)
     before = math.inf
     climb = _tilted_drift(flows, theta, capacity) * peak / flows.peak
     steps_min = 20 + int(1.5 * target / max(climb, 1e-3))
     for step in range(int(EFFORT_MAX / ((n + 3) ** 2 * last))):
-        mixed = matrix.T @ current
+        _mix(matrix.T, current, mixed)
         following = ceiling.copy()
         for k, shift in enumerate(shifts):
             _shift_row(following[k], mixed[k], shift, beyond[k])
@@ -126,6 +130,16 @@ def _iterate(flows: SlottedOnOff, tilt: float, *, cells: tuple[int, int], last: 
                 break
             before = now
     return current
+
+
+def _mix(matrix: Floats, source: Floats, out: Floats) -> None:
+    """Write matrix @ source to `out`, in blocks that the linear algebra library does in one thread.
+
+    With more threads than free processors it spins for longer than the product takes.
+    """
+    width = max(8, MULTIPLICATIONS_PER_BLOCK // matrix.size)
+    for first in range(0, source.shape[1], width):
+        np.matmul(matrix, source[:, first : first + width], out=out[:, first : first + width])
 
 
 def _tilted_drift(flows: SlottedOnOff, theta: float, capacity: float) -> float:

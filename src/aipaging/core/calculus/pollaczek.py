@@ -154,7 +154,7 @@ def _decay_between(work: CappedWork, load: float, cap: float) -> tuple[float, fl
     steps = np.arange(1, ROOT_CELLS + 1) / ROOT_CELLS
 
     def excess(u: float, shift: float) -> float:
-        return math.log(load * float(np.dot(heights, np.exp(u * (steps - 1.0))))) + u * (1.0 - shift)
+        return math.log(load * float((heights * np.exp(u * (steps - 1.0))).sum())) + u * (1.0 - shift)
 
     low = largest_root_of_log(lambda u: excess(u, 0.0))[0]
     high = largest_root_of_log(lambda u: excess(u, 1.0 / ROOT_CELLS))[1]
@@ -166,7 +166,7 @@ def _tilt(heights: Floats, load: float, size: int) -> float:
     steps = np.arange(1, len(heights) + 1)
 
     def excess(u: float) -> float:
-        return math.log(load * float(np.dot(heights, np.exp(u * (steps - len(heights)))))) + u * len(heights)
+        return math.log(load * float((heights * np.exp(u * (steps - len(heights)))).sum())) + u * len(heights)
 
     low, _ = largest_root_of_log(lambda u: excess(u / len(heights)))
     return low / len(heights) - _WRAP / size

@@ -57,6 +57,8 @@ def largest_root(exponent: Callable[[float], float], upper: float) -> float:
             from 1 by powers of two, so the caller should make theta dimensionless.
     """
     high = _positive_end(exponent, upper)
+    if exponent(high) <= 0.0:
+        return high * (1.0 - 1e-14)
     low = high / 2.0
     while exponent(low) > 0.0:
         high = low
@@ -71,8 +73,8 @@ def _positive_end(exponent: Callable[[float], float], upper: float) -> float:
         gap = 0.5
         while exponent(upper * (1.0 - gap)) <= 0.0:
             gap /= 4.0
-            if gap < 1e-15:
-                return upper
+            if gap < 1e-15:  # the root is the end of the domain, to rounding
+                break
         return upper * (1.0 - gap)
     high = 1.0
     while exponent(high) <= 0.0:

@@ -180,7 +180,7 @@ def log_mgf_of_capped(work: CappedWork, theta: float) -> float:
     edges = np.linspace(0.0, work.largest, _CELLS + 1)
     weight = np.diff(work.truncated_mean(edges))
     exponent = theta * (edges[1:] - work.largest)
-    scaled = float(np.dot(weight, np.exp(exponent))) * theta
+    scaled = float((weight * np.exp(exponent)).sum()) * theta
     return theta * work.largest + math.log(math.exp(-theta * work.largest) + scaled)
 
 
