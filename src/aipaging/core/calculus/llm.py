@@ -4,7 +4,7 @@ With at most B requests in a batch and iteration time tau(B) = tau0 + tau1 B (ca
 admitted request gets at least one token per tau(B). A tenant with b reserved slots therefore has the strict
 service curve rate b / tau, latency tau + (b - 1) N_max tau / b: while fewer than b requests of the tenant are
 present, each still decodes at 1 / tau only, and what the idle slots would have given is lost, at most
-(b - 1) N_max tokens of it. (b / tau with latency tau is *not* a service curve.) Proof: llm.md.
+(b - 1) N_max tokens of it. (b / tau with latency tau is *not* a service curve.) Proof: deterministic.md.
 """
 
 from dataclasses import dataclass

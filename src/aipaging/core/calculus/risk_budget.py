@@ -3,7 +3,7 @@
 Each domain signs a delay contract P(D_i > T_i + x) <= M_i exp(-eta_i x) for x >= 0. Nothing is known of how
 the delays depend on each other, so the split rests on the union bound: an end-to-end delay above the sum of
 the parts means that some domain exceeded its part. The least sum over all splits is a convex problem with a
-closed form on the set of domains whose excess is positive (water-filling; [Embrechts2006], first-order form).
+closed form on the set of domains whose excess is positive (water-filling; [EmbrechtsPuccetti2006], first-order form).
 
 Every excess is >= 0. Without that clause a domain with M_i < 1 would get a negative excess, for which its
 contract says nothing, and the sum would lie below what an admissible law attains.
