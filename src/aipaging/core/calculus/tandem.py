@@ -85,21 +85,25 @@ def stable_end(tandem: SlottedTandem) -> float:
         total: Floats = tandem.log_arrival(theta) + largest
         return total
 
-    # Section by 33 points at a time: a vectorised call costs hardly more than a scalar one.
-    probes = tandem.theta_max * np.array([1e-9, 1e-6, 1e-3, 0.1])
+    # Section by 256 points at a time: a vectorised call costs hardly more than a scalar one. Any theta below
+    # the end is valid, so three rounds (6e-8 of it) are enough.
+    probes = tandem.theta_max * _PROBES
     good = np.flatnonzero(excess(probes) < 0.0)
     if not len(good):
         raise UnstableError
     low, high = float(probes[good[-1]]), tandem.theta_max
-    for _ in range(10):
-        points = np.linspace(low, high, 33)
-        inside = int(np.argmax(excess(points[1:]) > 0.0))
-        if excess(points[-1:])[0] <= 0.0:
-            return float(points[-1])
-        low, high = float(points[inside]), float(points[inside + 1])
-        if high - low <= 1e-14 * high:
-            break
+    for _ in range(3):
+        points = low + (high - low) * _SECTIONS
+        outside = excess(points) > 0.0
+        first = int(np.argmax(outside))
+        if not outside[first]:
+            return high
+        low, high = float(points[first - 1]) if first else low, float(points[first])
     return low
+
+
+_PROBES: Final = np.array([1e-9, 1e-6, 1e-3, 0.1])
+_SECTIONS: Final = np.arange(1, 257) / 256.0
 
 
 def _both_series(tandem: SlottedTandem, theta: Floats, delay: int) -> Floats:
@@ -192,14 +196,24 @@ def log_onoff(rate: float, availability: float) -> LogMoment:
 
 def log_leftover(service: LogMoment, cross: Sequence[LogMoment]) -> LogMoment:
     """Return ln E exp(-theta (s - sum of cross)): what cross traffic of higher or unknown priority leaves."""
-    return lambda theta: service(theta) + sum((log_a(theta) for log_a in cross), np.zeros_like(theta))
+
+    def moment(theta: Floats) -> Floats:
+        total = service(theta)
+        for log_a in cross:
+            total = total + log_a(theta)
+        return total
+
+    return moment
 
 
 def log_exponential(mean: float) -> LogMoment:
     """Return ln E exp(theta a) of Exp(mean) work per slot, inf beyond its domain."""
 
     def moment(theta: Floats) -> Floats:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.where(theta * mean < 1.0, -np.log1p(-np.minimum(theta * mean, 1.0)), np.inf)
+        part = theta * mean
+        return np.where(part < 1.0, -np.log1p(-np.minimum(part, _BELOW_ONE)), np.inf)
 
     return moment
+
+
+_BELOW_ONE: Final = 1.0 - 2.0**-53

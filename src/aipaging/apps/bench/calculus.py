@@ -1,0 +1,154 @@
+"""`aipaging bench calculus`: how long a bound takes, and how many fit into a second.
+
+There is no peer in the process: the two that exist are measured by `aipaging calculus cases` on the same rows
+(their times stand in the reference cases). Goals are those of the project's speed budget.
+"""
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+
+from aipaging.apps.bench.result import BenchResult
+from aipaging.core.calculus.arrivals import CompoundPoisson, SlottedWork
+from aipaging.core.calculus.bound import RungClass
+from aipaging.core.calculus.candidates import epsilons_any_dependence
+from aipaging.core.calculus.onoff import FluidOnOff, SlottedOnOff
+from aipaging.core.calculus.pollaczek import workload_law
+from aipaging.core.calculus.risk_budget import DelayContract, epsilon_any_dependence
+from aipaging.core.calculus.risk_cost import RatedDomain, cheapest_reservation
+from aipaging.core.calculus.single_hop import backlog_tail
+from aipaging.core.calculus.tandem_hop import exponential_cross_bound
+from aipaging.core.calculus.work import ConstantWork, ExponentialWork, TruncatedLogNormalWork
+
+CANDIDATES: Final = 20_000
+
+
+def run(*, quick: bool, seed: int) -> list[BenchResult]:
+    """Measure every speed goal of the calculus.
+
+    Args:
+        quick: Fewer repetitions.
+        seed: Of the candidates' parameters.
+    """
+    runs = 5 if quick else 15
+    results = [_timed(name, call, goal_us=100.0, runs=runs, inner=200) for name, call in _single_hops().items()]
+    cross, capacities = (1.0,) * 10, (3.0,) * 10
+    results.append(
+        _timed(
+            "tandem_of_10",
+            lambda: exponential_cross_bound(0.5, cross, capacities, delay=20, rung_class=RungClass.FAST),
+            goal_us=1000.0,
+            runs=runs,
+            inner=20,
+        )
+    )
+    results.append(
+        _timed(
+            "tandem_of_10_unequal",
+            lambda: exponential_cross_bound(
+                0.5, cross, tuple(3.0 + 0.1 * h for h in range(10)), delay=20, rung_class=RungClass.FAST
+            ),
+            goal_us=1000.0,
+            runs=runs,
+            inner=20,
+        )
+    )
+    contracts = [
+        DelayContract(offset_ms=0.5 * i, prefactor=0.3 + 0.2 * i, decay_per_ms=0.2 + 0.1 * i) for i in range(10)
+    ]
+    results.append(
+        _timed("budget_of_10", lambda: epsilon_any_dependence(contracts, 150.0), goal_us=100.0, runs=runs, inner=500)
+    )
+    domains = [
+        RatedDomain(offset=1.0, prefactor=1.0 + 0.3 * i, decay_per_rate=0.5 + 0.1 * i, price=1.0 + i) for i in range(10)
+    ]
+    results.append(
+        _timed(
+            "budget_of_10_with_rates",
+            lambda: cheapest_reservation(domains, 40.0, 1e-5),
+            goal_us=500.0,
+            runs=runs,
+            inner=50,
+        )
+    )
+    tokens = TruncatedLogNormalWork(median=4.0, sigma=1.0, cap=40.96)
+    results.append(
+        _timed(
+            "pollaczek_khinchine",
+            lambda: workload_law(tokens, arrival_rate=0.8 / tokens.mean).tail(200.0),
+            goal_us=50_000.0,
+            runs=runs,
+            inner=1,
+        )
+    )
+    results.append(_candidates(seed, runs))
+    results.append(_import_time(3 if quick else 7))
+    return results
+
+
+def _single_hops() -> dict[str, Callable[[], object]]:
+    work = ExponentialWork(mean=1.0)
+    arrivals = {
+        "mm1": CompoundPoisson(rate=0.8, work=work),
+        "md1": CompoundPoisson(rate=0.8, work=ConstantWork(value=1.0)),
+        "dm1": SlottedWork(works=(ExponentialWork(mean=0.8),)),
+        "fluid_on_off": FluidOnOff(count=20, off_to_on=0.1, on_to_off=0.5, peak=0.225),
+        "slotted_on_off": SlottedOnOff(count=10, stay_off=0.95, stay_on=0.9, peak=0.2),
+    }
+    return {
+        f"single_hop_{name}": lambda arrival=arrival: backlog_tail(arrival, 1.0, 20.0, RungClass.FAST)
+        for name, arrival in arrivals.items()
+    }
+
+
+def _timed(metric: str, call: Callable[[], object], *, goal_us: float, runs: int, inner: int) -> BenchResult:
+    call()
+    times: list[float] = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        for _ in range(inner):
+            call()
+        times.append((time.perf_counter() - started) / inner * 1e6)
+    ours = statistics.median(times)
+    return _result(metric, "us", ours, goal=f"<= {goal_us:g}", ok=ours <= goal_us, times=times)
+
+
+def _candidates(seed: int, runs: int) -> BenchResult:
+    rng = np.random.default_rng(seed)
+    shape = (CANDIDATES, 3)
+    offsets, prefactors = rng.uniform(0.0, 5.0, shape), rng.uniform(0.1, 3.0, shape)
+    decays, delays = rng.uniform(0.1, 2.0, shape), rng.uniform(10.0, 100.0, CANDIDATES)
+    epsilons_any_dependence(offsets, prefactors, decays, delays)
+    rates: list[float] = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        epsilons_any_dependence(offsets, prefactors, decays, delays)
+        rates.append(CANDIDATES / (time.perf_counter() - started))
+    ours = statistics.median(rates)
+    return _result("bounds_per_second", "1/s", ours, goal=">= 100000", ok=ours >= 1e5, times=rates)
+
+
+def _import_time(runs: int) -> BenchResult:
+    """Import the library in a fresh interpreter, less what an empty interpreter takes."""
+    loaded: list[float] = []
+    for _ in range(runs):
+        times: list[float] = []
+        for code in ("pass", "import aipaging.core.calculus"):
+            started = time.perf_counter()
+            subprocess.run([sys.executable, "-c", code], check=True)
+            times.append(time.perf_counter() - started)
+        loaded.append(times[1] - times[0])
+    ours = statistics.median(loaded)
+    return _result("import", "s", ours, goal="<= 0.3", ok=ours <= 0.3, times=loaded)
+
+
+def _result(metric: str, unit: str, ours: float, *, goal: str, ok: bool, times: list[float]) -> BenchResult:
+    return BenchResult(
+        metric=metric, unit=unit, ours=ours, peer=None, theirs=None, ratio=None, goal=goal, ok=ok,
+        runs=len(times), spread=(max(times) - min(times)) / ours,
+    )  # fmt: skip
