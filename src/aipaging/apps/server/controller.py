@@ -12,6 +12,7 @@ itself, and the next controller adopts it.
 
 import asyncio
 import contextlib
+import logging
 import ssl
 import uuid
 from typing import Final, Literal
@@ -38,6 +39,8 @@ from aipaging.runtime.effects import SteeringEffects
 from aipaging.runtime.engine import Engine
 from aipaging.runtime.peer_identity import peer_identity_protocol
 from aipaging.runtime.tokens import SessionTokens
+
+LOG: Final = logging.getLogger("aipaging.controller")
 
 HEARTBEATS_MISSED: Final = 3
 """An anchor is LOST when so many heartbeats in a row did not come."""
@@ -96,11 +99,29 @@ class Controller:
         await self.engine.start(self._effects, self.config.settings, software=f"aipaging {__version__}")
         await self._user_plane.start()
         for command in _registrations(self.config):
-            await self.engine.submit(command)
+            await self._register(command)
         await northbound.start()
         stops.push_async_callback(northbound.stop)
         keep = asyncio.create_task(self._identities.keep_renewed(self.config, context, self._wall_clock))
         stops.callback(keep.cancel)
+
+    async def _register(self, command: c.Command) -> None:
+        """Make one thing of the configuration known.
+
+        Raises:
+            RefusedError: An envelope was changed without a new sequence number.
+        """
+        if isinstance(command, c.AcceptEnvelope):
+            envelope = command.envelope
+            known = self.engine.state.catalogue.envelopes.get((envelope.domain, envelope.segment))
+            if known is not None and known.sequence > envelope.sequence:
+                # A newer one came by the API since the file was written: the file must not roll it back.
+                LOG.warning(
+                    "the configuration's envelope is older than the one in force and is left out",
+                    extra={"domain": envelope.domain, "configured": envelope.sequence, "in_force": known.sequence},
+                )
+                return
+        await self.engine.submit(command)
 
     async def stop(self) -> None:
         """Stop everything, in the reverse order."""
