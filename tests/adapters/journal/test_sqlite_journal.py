@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from aipaging.adapters.journal.sqlite import schema
 from aipaging.adapters.journal.sqlite.reader import SqliteEvidenceReader
 from aipaging.adapters.journal.sqlite.writer import SqliteJournal
 from aipaging.core.evidence.log import EMPTY_LOG, Sealer
@@ -312,3 +313,154 @@ def test_empty_log_is_read_as_empty(rig: SqliteRig) -> None:
     assert list(reader.records(0)) == []
     assert reader.checkpoints(newest=False) == []
     reader.close()
+
+
+def test_a_salt_that_comes_after_the_key_is_kept(rig: SqliteRig) -> None:
+    journal = rig.journal()
+    entries, sealer = sealed(journal.open(), moved(payload=b"first"), moved(payload=b"second", salt=b"late"))
+    journal.append(entries, unsigned(sealer))
+    rig.crash(journal)
+    again = rig.journal()
+    again.open()
+    assert [(entry.payload, entry.salt) for entry in again.read(0)] == [(b"first", b"late"), (b"second", b"late")]
+
+
+def test_a_journal_opens_on_a_full_disk_by_giving_up_its_ballast(rig: SqliteRig, monkeypatch) -> None:
+    journal, sealer = filled(rig)
+    rig.crash(journal)
+    full = sqlite3.OperationalError("database or disk is full")
+    full.sqlite_errorcode = sqlite3.SQLITE_FULL
+    recovered = SqliteJournal._recovered
+    attempts: list[bool] = []
+
+    def once_full(self: SqliteJournal) -> object:
+        attempts.append(self._ballast._path.exists())
+        if len(attempts) == 1:
+            raise full
+        return recovered(self)
+
+    monkeypatch.setattr(SqliteJournal, "_recovered", once_full)
+    assert rig.journal().open() == sealer.head
+    assert attempts == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (sqlite3.SQLITE_FULL, "JOURNAL_FULL"),
+        (sqlite3.SQLITE_IOERR, "JOURNAL_IO"),
+        (sqlite3.SQLITE_CORRUPT, "JOURNAL_CORRUPT"),
+    ],
+)
+def test_failures_of_sqlite_are_told_apart(rig: SqliteRig, monkeypatch, number: int, code: str) -> None:
+    error = sqlite3.OperationalError("it failed")
+    error.sqlite_errorcode = number
+
+    def fails(self: SqliteJournal) -> object:
+        raise error
+
+    monkeypatch.setattr(SqliteJournal, "_recovered", fails)
+    expect(code, rig.journal().open)
+
+
+def test_a_snapshot_that_does_not_fit_leaves_the_log_alone(rig: SqliteRig) -> None:
+    journal, sealer = filled(rig)
+    rig.fill()
+    expect("JOURNAL_FULL", lambda: journal.save(1, "aa" * 32, bytes(1 << 20)))
+    assert journal.newest() is None
+    rig.crash(journal)
+    rig.pages_max = None
+    assert rig.journal().open() == sealer.head
+
+
+def test_a_reader_that_is_in_the_way_of_an_erasure_is_reported(rig: SqliteRig, monkeypatch) -> None:
+    journal, _ = filled(rig)
+    journal._connection.execute("PRAGMA busy_timeout = 10")
+    reader = sqlite3.connect(rig.path, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM entries").fetchone()
+    expect("JOURNAL_BUSY", lambda: journal.erase(SESSION))
+    reader.close()
+    journal.erase(SESSION)
+    assert all(entry.payload is None for entry in journal.read(0))
+
+
+def test_a_copy_on_read_only_media_is_read(rig: SqliteRig, monkeypatch) -> None:
+    journal, sealer = filled(rig)
+    journal.close()
+    connection = schema._uri_connection
+
+    class Unwritable:
+        def execute(self, query: str) -> object:
+            raise sqlite3.OperationalError("unable to open database file")
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(schema, "_uri_connection", lambda uri: Unwritable() if "mode=ro" in uri else connection(uri))
+    reader = SqliteEvidenceReader(rig.path)
+    assert reader.size() == sealer.head.seq
+    reader.close()
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(sqlite3.SQLITE_IOERR, "JOURNAL_IO"), (sqlite3.SQLITE_CORRUPT, "JOURNAL_CORRUPT")]
+)
+def test_what_a_reader_cannot_read_is_told_apart(rig: SqliteRig, number: int, code: str) -> None:
+    filled(rig)
+    reader = SqliteEvidenceReader(rig.path)
+
+    class Failing:
+        def execute(self, *arguments: object) -> object:
+            error = sqlite3.DatabaseError("it failed")
+            error.sqlite_errorcode = number
+            raise error
+
+    reader._connection = Failing()
+    expect(code, reader.size)
+
+
+def test_the_records_of_a_session_are_found_in_every_segment(rig: SqliteRig) -> None:
+    journal = rig.journal()
+    drafts = [moved(OTHER if place in {0, 2_047, 2_048, 4_100} else SESSION) for place in range(4_200)]
+    entries, _ = sealed(journal.open(), *drafts)
+    journal.append(entries, None)
+    reader = SqliteEvidenceReader(rig.path)
+    assert [seq for seq, _ in reader.session_records(OTHER)] == [0, 2_047, 2_048, 4_100]
+    assert len(reader.session_records(SESSION)) == 4_196
+    reader.close()
+
+
+def test_damaged_leaves_are_read_as_missing(rig: SqliteRig) -> None:
+    journal = rig.journal()
+    leaf = {"session": SESSION, "epoch_term": 1, "epoch_n": 1, "renewal": 1, "lease_ms": 1}
+    entries, _ = sealed(journal.open(), Draft(type="LEASES_RENEWED", fields={}, leaves=(leaf,)))
+    journal.append(entries, None)
+    journal._connection.execute("UPDATE leaves SET bundle = x'ffff00'")
+    reader = SqliteEvidenceReader(rig.path)
+    assert next(reader.records(0)).leaves == ()
+    reader.close()
+
+
+def test_a_disk_that_stays_full_takes_no_ordinary_record_until_there_is_room_twice(rig: SqliteRig, monkeypatch) -> None:
+    journal, sealer = filled(rig)
+    journal._ballast.release()
+    free = os.statvfs_result((4096, 4096, 9, 9, BALLAST // 4096 + 1, 9, 9, 9, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda path: free)
+    entries = sealer.seal([moved()], term=1, now=NOW)
+    expect("JOURNAL_FULL", lambda: journal.append(entries, None))
+    journal.append(entries, None, restrictive=True)
+    monkeypatch.undo()
+    journal.append(sealer.seal([moved()], term=1, now=NOW), None)
+    assert journal._ballast.held
+
+
+def test_a_ballast_that_does_not_fit_is_not_held(rig: SqliteRig, monkeypatch) -> None:
+    def full(descriptor: int, begin: int, length: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    journal = rig.journal()
+    entries, _ = sealed(journal.open(), moved())
+    expect("JOURNAL_FULL", lambda: journal.append(entries, None))
+    journal.append(entries, None, restrictive=True)

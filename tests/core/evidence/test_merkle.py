@@ -106,3 +106,8 @@ def test_no_proof_of_a_leaf_that_is_not_there(index: int, size: int) -> None:
 def test_no_proof_of_shrinking(old_size: int, size: int) -> None:
     with pytest.raises(ValueError, match="within"):
         consistency_proof(old_size, size, subtree)
+
+
+def test_an_empty_proof_shows_no_growth() -> None:
+    assert not verify_consistency((3, tree_root(HASHES[:3])), (5, tree_root(HASHES[:5])), [])
+    assert not verify_consistency((4, tree_root(HASHES[:4])), (5, tree_root(HASHES[:5])), [])

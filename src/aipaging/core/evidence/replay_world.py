@@ -5,6 +5,7 @@ sessions and not the length of the log.
 """
 
 import enum
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -110,7 +111,7 @@ class World:
     drain_ms_max: int = 0
     lease_ms_max: int = 0
     sessions: dict[str, Session] = field(default_factory=dict)
-    ended: dict[str, None] = field(default_factory=dict)
+    ended: OrderedDict[str, None] = field(default_factory=OrderedDict)
     seen: int = 0
     anchors: dict[str, Capacity] = field(default_factory=dict)
     domains: dict[str, Capacity] = field(default_factory=dict)
@@ -161,7 +162,7 @@ class World:
         """Remember that a session has ended."""
         self.ended[name] = None
         if len(self.ended) > ENDED_SESSIONS_MAX:
-            del self.ended[next(iter(self.ended))]
+            self.ended.popitem(last=False)  # a plain dict would look for its first key past all deleted ones
 
     def reserve(self, session: Session, epoch: EpochPair, commit: Commit) -> None:
         """Reserve the rate of a COMMIT at its anchor and in its domains, once per session each.

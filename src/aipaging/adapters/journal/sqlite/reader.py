@@ -8,6 +8,7 @@ from typing import Any
 from aipaging.adapters.journal.errors import journal_corrupt, journal_io
 from aipaging.adapters.journal.sqlite.schema import READ_ROWS, reader_connection, stored_hashes
 from aipaging.core.evidence.tiles import unbundled
+from aipaging.core.foundation.errors import UnavailableError
 from aipaging.core.foundation.names import SessionId
 from aipaging.ports.journal import StoredRecord
 
@@ -31,7 +32,7 @@ class SqliteEvidenceReader:
             self._connection = reader_connection(path)
             self._connection.execute("SELECT 1 FROM entries LIMIT 1")
         except sqlite3.DatabaseError as error:
-            raise journal_corrupt(str(path), str(error)) from error
+            raise self._failed(error) from error
 
     def close(self) -> None:
         """Close the file."""
@@ -86,7 +87,12 @@ class SqliteEvidenceReader:
         try:
             return self._connection.execute(query, arguments).fetchall()
         except sqlite3.DatabaseError as error:
-            raise journal_corrupt(str(self._path), str(error)) from error
+            raise self._failed(error) from error
+
+    def _failed(self, error: sqlite3.DatabaseError) -> UnavailableError:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        unread = code in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PERM}
+        return (journal_io if unread else journal_corrupt)(str(self._path), str(error))
 
 
 def _leaves(raw: bytes | None) -> tuple[bytes, ...]:

@@ -57,16 +57,18 @@ def writer_connection(path: Path) -> sqlite3.Connection:
 def reader_connection(path: Path) -> sqlite3.Connection:
     """Return a connection that cannot write, usable while the controller runs."""
     location = f"file:{quote(str(path.resolve()))}"
-    connection = sqlite3.connect(
-        f"{location}?mode=ro", uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-    )
+    connection = _uri_connection(f"{location}?mode=ro")
     try:
         connection.execute("SELECT 1 FROM sqlite_schema").fetchall()
     except sqlite3.OperationalError:
         # A copy on read-only media: WAL mode wants to create its index beside the file, unless nothing can change.
         connection.close()
-        connection = sqlite3.connect(f"{location}?immutable=1", uri=True, isolation_level=None)
+        connection = _uri_connection(f"{location}?immutable=1")
     return connection
+
+
+def _uri_connection(uri: str) -> sqlite3.Connection:
+    return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
 
 
 def stored_version(connection: sqlite3.Connection) -> object:

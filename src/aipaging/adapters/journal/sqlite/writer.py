@@ -116,8 +116,10 @@ class SqliteJournal:
             self._size += len(entries)
         except BaseException as error:
             self._undo(connection, vault, error)
+            if not isinstance(error, sqlite3.Error):
+                raise
             if not self._is_full(error):
-                raise self._append_error(error) from error
+                raise journal_io(str(self._path), str(error)) from error
             if not restrictive or not self._ballast.held:
                 raise journal_full(str(self._path), restrictive=restrictive) from error
             self._make_room(connection)
@@ -295,9 +297,6 @@ class SqliteJournal:
         elif isinstance(error, sqlite3.Error) and not self._is_full(error):
             self._broken = str(error)
 
-    def _append_error(self, error: BaseException) -> BaseException:
-        return journal_io(str(self._path), str(error)) if isinstance(error, sqlite3.Error) else error
-
     def _open_error(self, error: Exception) -> UnavailableError:
         where = str(self._path)
         if isinstance(error, sqlite3.Error):
@@ -359,11 +358,13 @@ class _Transaction:
         self._connection.execute("BEGIN IMMEDIATE")
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        try:
-            self._connection.execute("COMMIT" if error is None else "ROLLBACK")
-        except sqlite3.Error as commit_error:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise self._journal.transaction_failed(commit_error) from commit_error
-        if isinstance(error, sqlite3.Error):
-            raise self._journal.transaction_failed(error) from error
+        failure = error
+        if failure is None:
+            try:
+                self._connection.execute("COMMIT")
+            except sqlite3.Error as commit_error:
+                failure = commit_error
+        if self._connection.in_transaction:  # a full disk makes SQLite roll back by itself
+            self._connection.execute("ROLLBACK")
+        if isinstance(failure, sqlite3.Error):
+            raise self._journal.transaction_failed(failure) from failure
