@@ -105,15 +105,18 @@ def test_skipping_the_line_is_only_for_an_empty_line_and_is_charged() -> None:
     assert queue.dispatch() == "b", "a had two already"
 
 
-@settings(max_examples=30)
-@given(st.data())
-def test_void_entries_do_not_pile_up(data) -> None:
+def test_what_withdrawals_leave_behind_does_not_pile_up() -> None:
     queue: FairQueue[str] = FairQueue(QueueLimits(slots=1, waiting_max=100, waiting_per_tenant_max=100))
+    kept = queue.enter("kept", flow="kept", tenant="t", weight=1)
     for n in range(2_000):
         ticket = queue.enter("x", flow=f"f{n % 7}", tenant="t", weight=1)
-        if ticket is not None and data.draw(st.booleans()) if n < 50 else ticket is not None:
-            queue.withdraw(ticket)
+        assert ticket is not None
+        queue.withdraw(ticket)
     assert len(queue._heads) <= 2 * queue.waiting + 65
+    assert len(queue._flows) == 1
+    assert queue.dispatch() == "kept"
+    assert kept is not None
+    assert not kept.waiting
 
 
 def test_many_flows_that_are_served_once_are_forgotten() -> None:

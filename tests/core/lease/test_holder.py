@@ -167,6 +167,67 @@ def test_sessions_are_bounded_and_only_ended_ones_make_room() -> None:
     assert len(holder) == 2
 
 
+def test_two_requests_of_new_sessions_in_one_second_sweep_once() -> None:
+    holder = granted(E1, terms=HolderTerms(drift_ppm=0, sessions_max=1))
+    assert holder.sight(SessionId("b"), E1, BootUs(1)) is Verdict.FULL
+    assert holder.sight(SessionId("c"), E1, BootUs(2)) is Verdict.FULL
+    assert holder.sight(SessionId("b"), E1, BootUs(1_000_001)) is Verdict.ASK
+
+
+def test_work_that_ended_is_neither_cut_nor_asked_about() -> None:
+    holder = granted(E1)
+    holder.opened(S)
+    holder.closed(S)
+    assert holder.advance(BootUs(400_000)) == []
+    assert holder.questions(1) == []
+    assert holder.wake_at() is None
+    with pytest.raises(AssertionError):
+        holder.closed(S)
+
+
+def test_a_wake_up_that_an_answer_made_early_asks_nothing() -> None:
+    holder = granted(E1)
+    holder.opened(S)
+    holder.ask_about_all(BootUs(1))
+    holder.questions(1)
+    holder.answered(answer(E1, 10_000), BootUs(300_000))
+    wake_us = holder.wake_at()
+    assert wake_us is not None
+    assert wake_us < 500_000
+    assert holder.advance(wake_us) == []
+    assert holder.questions(1) == []
+    later_us = holder.wake_at()
+    assert later_us is not None
+    assert 500_000 < later_us < 5_300_000
+
+
+def test_answers_about_nobody_change_nothing() -> None:
+    holder = LeaseHolder()
+    holder.answered(answer(E1, 1000), BootUs(0))
+    holder.unanswered([LeaseQuestion(session=S, epoch=E1)], BootUs(0))
+    assert not holder.revoked(S, E1)
+    assert len(holder) == 0
+    assert holder.state(S, BootUs(0)) is HolderState.UNKNOWN
+    assert holder.must_cut(S, E1, BootUs(0))
+
+
+def test_only_leases_that_last_are_asked_about() -> None:
+    holder = granted(E1)
+    holder.ask_about_all(BootUs(1_000_000))
+    assert holder.questions(1) == []
+    holder.ask_about_all(BootUs(1))
+    assert len(holder.questions(1)) == 1
+    holder.ask_about_all(BootUs(1))
+    assert holder.questions(1) == [], "it is being asked about"
+
+
+def test_a_revocation_of_an_older_epoch_leaves_the_present_one() -> None:
+    holder = granted(E2)
+    assert holder.revoked(S, E1)
+    assert holder.state(S, BootUs(1)) is HolderState.ACTIVE
+    assert holder.sight(S, E2, BootUs(1)) is Verdict.ADMIT
+
+
 EPOCHS = [Epoch(t, n) for t in (1, 2) for n in (1, 2, 3)]
 SESSIONS = [SessionId("a"), SessionId("b"), SessionId("c")]
 

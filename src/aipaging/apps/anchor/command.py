@@ -4,7 +4,7 @@ import json
 import sys
 import tomllib
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -73,27 +73,19 @@ def _options_from_file(ctx: click.Context, param: click.Parameter, value: Path |
 @click.option("--queue", "waiting_max", default=256, show_default=True, help="Requests that may wait for a slot.")
 @click.option(
     "--upstream-authorization-file",
+    "authorization_file",
     type=click.Path(path_type=Path, dir_okay=False),
     help="File whose one line is sent upstream as `authorization`, such as 'Bearer KEY'.",
 )
 @click.option(
-    "--upstream-health-path", default="/health", show_default=True, help="What to GET to see that the upstream answers."
+    "--upstream-health-path",
+    "health_path",
+    default="/health",
+    show_default=True,
+    help="What to GET to see that the upstream answers.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line on stdout when ready.")
-def anchor(  # noqa: PLR0913 - one parameter per option
-    *,
-    anchor_id: str,
-    upstream: str,
-    controller: str,
-    identity: Path,
-    listen: str,
-    plaintext: bool,
-    concurrency: int,
-    waiting_max: int,
-    upstream_authorization_file: Path | None,
-    upstream_health_path: str,
-    as_json: bool,
-) -> None:
+def anchor(*, as_json: bool, **said: Any) -> None:
     """Run the sidecar of an anchor: the enforcement point before a model server.
 
     It lets pass what has a valid COMMIT for this anchor, fences old epochs, cuts answers in flight when their lease
@@ -102,28 +94,18 @@ def anchor(  # noqa: PLR0913 - one parameter per option
     """
     from aipaging.apps.anchor.program import Options, checked, run  # noqa: PLC0415 - --help stays fast
 
-    options = Options(
-        anchor_id=anchor_id,
-        upstream=upstream,
-        controller=controller,
-        identity=identity,
-        listen=listen,
-        plaintext=plaintext,
-        concurrency=concurrency,
-        waiting_max=waiting_max,
-        authorization_file=upstream_authorization_file,
-        health_path=upstream_health_path,
-    )
-    program = checked(options)
+    program = checked(Options(**said))
 
     def ready(port: int) -> None:
         if as_json:
             sys.stdout.write(
-                json.dumps({"listening": f"{program.scheme}://{program.host}:{port}", "anchor": anchor_id})
+                json.dumps(
+                    {"listening": f"{program.scheme}://{program.host}:{port}", "anchor": program.settings.anchor}
+                )
             )
             sys.stdout.write("\n")
             sys.stdout.flush()
         else:
-            click.echo(f"anchor {anchor_id} on {program.host}:{port}; Ctrl-C drains", err=True)
+            click.echo(f"anchor {program.settings.anchor} on {program.host}:{port}; Ctrl-C drains", err=True)
 
     run(program, ready)

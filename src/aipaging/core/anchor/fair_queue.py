@@ -144,6 +144,8 @@ class FairQueue(Generic[Item]):
         self._left(ticket)
         if was_head:
             self._offer(ticket.flow, lane)
+        if not lane.tickets and lane.finish_tag <= self._virtual_time:
+            del self._flows[ticket.flow]
         return True
 
     def release(self) -> None:

@@ -201,10 +201,9 @@ class LeaseHolder:
         while self._wanted and len(asked) < limit:
             session = next(iter(self._wanted))
             del self._wanted[session]
-            held = self._held.get(session)
-            if held is not None and not held.asking:
-                held.asking = True
-                asked.append(LeaseQuestion(session=session, epoch=held.fence))
+            held = self._held[session]
+            held.asking = True
+            asked.append(LeaseQuestion(session=session, epoch=held.fence))
         return asked
 
     def answered(self, answer: LeaseAnswer, sent_us: BootUs) -> None:
