@@ -104,9 +104,7 @@ class SqliteJournal:
     def append(self, entries: Sequence[SealedEntry], checkpoint: str | None, *, restrictive: bool = False) -> None:
         """See `Journal.append`."""
         connection, vault = self._opened()
-        for place, entry in enumerate(entries, self._size):
-            if entry.seq != place:
-                raise journal_gap(entry.seq, place)
+        self._check_places(entries)
         if not restrictive and not self._ballast.held:
             if not self._ballast.hold(spare_factor=SPARE_FACTOR):
                 raise journal_full(str(self._path))
@@ -213,6 +211,11 @@ class SqliteJournal:
         if self._broken:
             raise journal_io(str(self._path), self._broken)
         return self._connection, self._vault
+
+    def _check_places(self, entries: Sequence[SealedEntry]) -> None:
+        for place, entry in enumerate(entries, self._size):
+            if entry.seq != place:
+                raise journal_gap(entry.seq, place)
 
     def _recovered(self) -> LogHead:
         """Open the file and return its head, after checking its tail."""
