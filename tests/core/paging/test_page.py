@@ -132,3 +132,27 @@ def test_a_client_can_only_move_to_an_access_domain() -> None:
     session = world.paged()
     with pytest.raises(InvalidInputError):
         world.do(c.MoveClient(session=session.session, place=ACCESS_TWO + "x"))  # type: ignore[arg-type]
+
+
+def test_a_refusal_names_the_nearest_intent_and_that_one_is_admitted() -> None:
+    world = World.started()
+    for changes, repaired in (
+        ({"delay_ms": 60.0}, lambda near: {"delay_ms": near.delay_ms}),
+        ({"delay_ms": 60.0}, lambda near: {"delay_ms": 60.0, "epsilon": near.epsilon}),
+        ({"rate_rps": 101.0}, lambda near: {"rate_rps": min(near.rate_rps, 50.0)}),
+        ({"rate_rps": 60.0}, lambda near: {"rate_rps": near.rate_rps}),
+        ({"burst": 101}, lambda near: {"burst": near.burst}),
+    ):
+        refused = next(one for one in resolve(world.state, intent(**changes), world.now) if one.anchor == "a")
+        assert refused.rejection is not None
+        assert refused.rejection.nearest is not None
+        assert rejections(world, **repaired(refused.rejection.nearest))["a"] is None
+
+
+def test_where_losses_alone_exceed_epsilon_no_delay_is_near() -> None:
+    world = World.started()
+    looked = resolve(world.state, intent(epsilon=1e-6), world.now)
+    refused = next(one for one in looked if one.anchor == "a")
+    assert refused.rejection is not None
+    assert refused.rejection.nearest is not None
+    assert refused.rejection.nearest.delay_ms is None

@@ -12,7 +12,7 @@ from typing import Final, Protocol, TypeAlias
 
 from aipaging.core.anchor.catalogue import Anchor, AnchorState, Catalogue, Domain, Path, Service
 from aipaging.core.anchor.intent import Intent, Preference
-from aipaging.core.envelope.admission import TailBound, tail_bound
+from aipaging.core.envelope.admission import TailBound, least_delay_ms, tail_bound
 from aipaging.core.envelope.envelope import Envelope
 from aipaging.core.foundation.names import AnchorId, DomainName, ServiceUri
 from aipaging.core.foundation.time import WallUs
@@ -46,11 +46,29 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Nearest:
+    """What would pass the constraint that failed, everything else in the intent as it is; None where nothing would.
+
+    Attributes:
+        delay_ms: The least delay target that can be promised at the intent's epsilon.
+        epsilon: The least epsilon that can be promised at the intent's delay.
+        rate_rps: The highest rate.
+        burst: The largest burst.
+    """
+
+    delay_ms: float | None = None
+    epsilon: float | None = None
+    rate_rps: float | None = None
+    burst: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rejection:
-    """The constraint that failed, and the sentence that says how."""
+    """The constraint that failed, the sentence that says how, and what would have passed it."""
 
     constraint: str
     message: str
+    nearest: Nearest | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +104,7 @@ class _Look:
     domains: tuple[Domain, ...] = ()
     envelopes: tuple[Envelope, ...] = ()
     bound: TailBound | None = None
+    nearest: Nearest | None = None
 
 
 Check: TypeAlias = Callable[[_Look], str | None]
@@ -185,8 +204,10 @@ def _envelope(look: _Look) -> str | None:
 def _guardrail(look: _Look) -> str | None:
     for envelope in look.envelopes:
         if look.intent.rate_mrps > envelope.rate_mrps_max:
+            look.nearest = Nearest(rate_rps=min(one.rate_mrps_max for one in look.envelopes) / 1000)
             return f"{envelope.domain} carries at most {envelope.rate_mrps_max / 1000:g} requests/s in one session"
         if look.intent.burst > envelope.burst_max:
+            look.nearest = Nearest(burst=min(one.burst_max for one in look.envelopes))
             return f"{envelope.domain} carries a burst of at most {envelope.burst_max} in one session"
     return None
 
@@ -194,24 +215,29 @@ def _guardrail(look: _Look) -> str | None:
 def _capacity(look: _Look) -> str | None:
     rate = look.intent.rate_mrps
     spare = look.anchor.capacity_mrps - look.offer.reserved.anchor_mrps(look.anchor.anchor)
-    if rate > spare:
-        return f"{max(spare, 0) / 1000:g} requests/s are left at the anchor"
+    where = "at the anchor"
     for domain, envelope in zip(look.domains, look.envelopes, strict=True):
         limits = [limit for limit in (domain.capacity_mrps, envelope.capacity_mrps) if limit]
-        spare = min(limits, default=rate) - look.offer.reserved.domain_mrps(domain.name) if limits else rate
-        if rate > spare:
-            return f"{max(spare, 0) / 1000:g} requests/s are left in {domain.name}"
-    return None
+        left = min(limits) - look.offer.reserved.domain_mrps(domain.name) if limits else spare
+        if left < spare:
+            spare, where = left, f"in {domain.name}"
+    if rate <= spare:
+        return None
+    if spare > 0:
+        look.nearest = Nearest(rate_rps=spare / 1000)
+    return f"{max(spare, 0) / 1000:g} requests/s are left {where}"
 
 
 def _delay(look: _Look) -> str | None:
-    look.bound = tail_bound(look.envelopes, look.intent.delay_ms)
-    if look.bound.epsilon_bound <= look.intent.epsilon:
+    intent = look.intent
+    look.bound = tail_bound(look.envelopes, intent.delay_ms)
+    if look.bound.epsilon_bound <= intent.epsilon:
         return None
-    return (
-        f"P(delay > {look.intent.delay_ms:g} ms) is provably at most {look.bound.epsilon_bound:.3g}, "
-        f"not {look.intent.epsilon:g}"
-    )
+    delay_ms = least_delay_ms(look.envelopes, intent.epsilon)
+    epsilon = look.bound.epsilon_bound
+    look.nearest = Nearest(delay_ms=delay_ms, epsilon=epsilon if epsilon < 1 else None)
+    least = f"; the least that can be promised is {delay_ms:.4g} ms" if delay_ms is not None else ""
+    return f"P(delay > {intent.delay_ms:g} ms) is provably at most {epsilon:.3g}, not {intent.epsilon:g}{least}"
 
 
 CHECKS: Final[Sequence[tuple[str, Check]]] = (
@@ -251,7 +277,7 @@ def _examined(offer: Offer, intent: Intent, anchor: Anchor) -> Candidate:
         for constraint, check in CHECKS:
             message = check(look)
             if message is not None:
-                rejection = Rejection(constraint=constraint, message=message)
+                rejection = Rejection(constraint=constraint, message=message, nearest=look.nearest)
                 break
     return Candidate(
         anchor=anchor.anchor,

@@ -8,10 +8,14 @@ What is promised is never below the truth under the stated assumptions; sums rou
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from aipaging.core.calculus.risk_budget import combined_failure, epsilon_any_dependence
+from aipaging.core.calculus.risk_budget import combined_failure, delay_any_dependence, epsilon_any_dependence
 from aipaging.core.envelope.envelope import Envelope
 from aipaging.core.foundation.names import DomainName
+
+DELAY_STEPS_MAX: Final = 64
+"""Doublings of the last unit in which a rounded-up delay is sought; rounding is off by a few units at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,3 +70,25 @@ def tail_bound(envelopes: Sequence[Envelope], delay_ms: float) -> TailBound:
         rung=split.rung,
         assumptions=(*split.assumptions, "losses and errors added (union)"),
     )
+
+
+def least_delay_ms(envelopes: Sequence[Envelope], epsilon: float) -> float | None:
+    """Return a delay at which `tail_bound` gives at most `epsilon`, the least up to rounding, or None.
+
+    Args:
+        envelopes: One per domain, from the client on; at least one.
+        epsilon: What may be exceeded, lost or failed.
+    """
+    failures = [combined_failure([envelope.loss, envelope.error], independent=False) for envelope in envelopes]
+    left = epsilon - combined_failure(failures, independent=False)
+    if left <= 0:
+        return None  # losses and errors alone exceed it: no delay helps
+    delay_ms = delay_any_dependence([envelope.contract for envelope in envelopes], left).delay_ms
+    for step in range(DELAY_STEPS_MAX):
+        if not math.isfinite(delay_ms):
+            return None
+        if tail_bound(envelopes, delay_ms).epsilon_bound <= epsilon:
+            return delay_ms
+        # Both directions round to the safe side, so the inverse may lie a hair below: step up until it holds.
+        delay_ms += math.ulp(delay_ms) * 2.0**step
+    return None

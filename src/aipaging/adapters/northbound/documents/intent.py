@@ -20,7 +20,7 @@ from aipaging.adapters.northbound.documents.words import (
     Word,
     Words,
 )
-from aipaging.core.anchor.eligibility import Candidate
+from aipaging.core.anchor.eligibility import Candidate, Rejection
 from aipaging.core.anchor.intent import DataClass, DelayScope, Intent, Preference, Quality
 from aipaging.core.envelope.admission import TailBound
 from aipaging.core.foundation.names import DomainName
@@ -136,11 +136,21 @@ class BoundDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     budget: Annotated[list[DomainBudgetDocument], Meta(max_length=32, description="One per domain, client first.")]
 
 
-class RejectionDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The first constraint that failed, and how."""
+class NearestDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """What would pass the constraint that failed, everything else in the intent as it is."""
+
+    delay_ms: Annotated[float, Meta(ge=0, description="The least delay that can be promised.")] | None = None
+    epsilon: Annotated[float, Meta(ge=0, le=1, description="The least epsilon that can be promised.")] | None = None
+    rate_per_second: Annotated[float, Meta(ge=0, description="The highest rate.")] | None = None
+    burst: Annotated[int, Meta(ge=0, le=2**31 - 1, description="The largest burst.")] | None = None
+
+
+class RejectionDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """The first constraint that a candidate failed."""
 
     constraint: Word
     message: Sentence
+    nearest: NearestDocument | None = None
 
 
 class CandidateDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -169,6 +179,16 @@ def bound_document(bound: TailBound, epsilon: float) -> BoundDocument:
     )
 
 
+def _rejection_document(rejection: Rejection) -> RejectionDocument:
+    near = rejection.nearest
+    nearest = (
+        NearestDocument(delay_ms=near.delay_ms, epsilon=near.epsilon, rate_per_second=near.rate_rps, burst=near.burst)
+        if near
+        else None
+    )
+    return RejectionDocument(constraint=rejection.constraint, message=rejection.message, nearest=nearest)
+
+
 def candidate_document(candidate: Candidate, epsilon: float) -> CandidateDocument:
     """Return the document of a candidate."""
     rejection = candidate.rejection
@@ -178,5 +198,5 @@ def candidate_document(candidate: Candidate, epsilon: float) -> CandidateDocumen
         eligible=rejection is None,
         path=list(candidate.path),
         bound=bound_document(candidate.bound, epsilon) if candidate.bound else None,
-        rejection=RejectionDocument(constraint=rejection.constraint, message=rejection.message) if rejection else None,
+        rejection=_rejection_document(rejection) if rejection else None,
     )
