@@ -1,20 +1,25 @@
 """`aipaging bench calculus`: how long a bound takes, and how many fit into a second.
 
-There is no peer in the process: the two that exist are measured by `aipaging calculus cases` on the same rows
-(their times stand in the reference cases). Goals are those of the project's speed budget.
+Where `line-solver` is installed (it brings 400 MB, so nothing here requires it) its bounds of the same systems are
+timed in turns with ours. Goals are those of the speed budget.
 """
 
+import math
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from typing import Final
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Final
 
 import numpy as np
 
+from aipaging.apps.bench.interleaved import Goal, against
 from aipaging.apps.bench.result import BenchResult
-from aipaging.core.calculus.arrivals import CompoundPoisson, SlottedWork
+from aipaging.core.calculus.arrivals import Arrival, CompoundPoisson, SlottedWork
 from aipaging.core.calculus.bound import RungClass
 from aipaging.core.calculus.candidates import epsilons_any_dependence
 from aipaging.core.calculus.onoff import FluidOnOff, SlottedOnOff
@@ -86,6 +91,7 @@ def run(*, quick: bool, seed: int) -> list[BenchResult]:
             inner=1,
         )
     )
+    results.extend(_against_line(runs))
     results.append(_candidates(seed, runs))
     results.append(_import_time(3 if quick else 7))
     return results
@@ -93,7 +99,7 @@ def run(*, quick: bool, seed: int) -> list[BenchResult]:
 
 def _single_hops() -> dict[str, Callable[[], object]]:
     work = ExponentialWork(mean=1.0)
-    arrivals = {
+    arrivals: dict[str, Arrival] = {
         "mm1": CompoundPoisson(rate=0.8, work=work),
         "md1": CompoundPoisson(rate=0.8, work=ConstantWork(value=1.0)),
         "dm1": SlottedWork(works=(ExponentialWork(mean=0.8),)),
@@ -101,7 +107,7 @@ def _single_hops() -> dict[str, Callable[[], object]]:
         "slotted_on_off": SlottedOnOff(count=10, stay_off=0.95, stay_on=0.9, peak=0.2),
     }
     return {
-        f"single_hop_{name}": lambda arrival=arrival: backlog_tail(arrival, 1.0, 20.0, RungClass.FAST)
+        f"single_hop_{name}": partial(backlog_tail, arrival, 1.0, 20.0, RungClass.FAST)
         for name, arrival in arrivals.items()
     }
 
@@ -116,6 +122,52 @@ def _timed(metric: str, call: Callable[[], object], *, goal_us: float, runs: int
         times.append((time.perf_counter() - started) / inner * 1e6)
     ours = statistics.median(times)
     return _result(metric, "us", ours, goal=f"<= {goal_us:g}", ok=ours <= goal_us, times=times)
+
+
+def _against_line(runs: int) -> list[BenchResult]:
+    """Time one hop and a tandem of 10 in turns with `line-solver`, where it is installed."""
+    if find_spec("line_solver") is None:
+        return []
+    peer: Any = import_module("line_solver.api.snc")
+    work = ExponentialWork(mean=1.0)
+
+    def flow(theta: float) -> tuple[float, float]:
+        return 0.0, -math.log1p(-min(0.5 * theta, 1.0 - 1e-12)) / theta
+
+    def leftover(theta: float) -> tuple[float, float]:
+        return 0.0, 3.0 + math.log1p(-min(theta, 1.0 - 1e-12)) / theta
+
+    def tandem(theta: float) -> tuple[float, float]:
+        sigma, rho = leftover(theta)
+        for _ in range(9):
+            sigma, rho = peer.snc_conv(sigma, rho, *leftover(theta), theta)
+        return sigma, rho
+
+    arrival = CompoundPoisson(rate=0.8, work=work)
+    pairs: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+        "single_hop_mm1_against_peer": (
+            lambda: backlog_tail(arrival, 1.0, 20.0, RungClass.FAST),
+            lambda: peer.snc_bound_delay(partial(peer.snc_env_poisson, 0.8), partial(peer.snc_srv_exp, 1.0), 20.0),
+        ),
+        "tandem_of_10_against_peer": (
+            lambda: exponential_cross_bound(0.5, (1.0,) * 10, (3.0,) * 10, delay=20, rung_class=RungClass.FAST),
+            lambda: peer.snc_bound_delay(flow, tandem, 20.0, 1.0),
+        ),
+    }
+    results: list[BenchResult] = []
+    for metric, (ours, theirs) in pairs.items():
+        ours()
+        theirs()
+        times = [(_microseconds(ours), _microseconds(theirs)) for _ in range(runs)]
+        goal = Goal(text="<= 0.5 of the peer", most=0.5, of_ratio=True)
+        results.append(against(metric, "us", times, peer="line-solver", goal=goal))
+    return results
+
+
+def _microseconds(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    return (time.perf_counter() - started) * 1e6
 
 
 def _candidates(seed: int, runs: int) -> BenchResult:

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 
 from aipaging.core.calculus.arrivals import Arrival, CompoundPoisson, SlottedWork
 from aipaging.core.calculus.bound import RungClass
+from aipaging.core.calculus.deficit import ImpairedRateLatency
 from aipaging.core.calculus.deterministic import RateLatency, TokenBucket
 from aipaging.core.calculus.llm import BatchingServer
 from aipaging.core.calculus.onoff import FluidOnOff, SlottedOnOff
@@ -137,6 +138,12 @@ SERVICES: Final[Mapping[str, Kind]] = {
         build=OnOffService,
         fields={"rate": "work of a slot that is on", "availability": "probability that a slot is on"},
         help="impaired (wireless) slots, independent",
+        time="slotted",
+    ),
+    "impaired-rate-latency": Kind(
+        build=ImpairedRateLatency,
+        fields={"rate": "R", "latency": "T", "prefactor": "M", "decay": "b, per unit of work"},
+        help="P(S(s,t) < R (t-s-T)^+ - x) <= M exp(-b x)",
         time="slotted",
     ),
     "exponential-server": Kind(

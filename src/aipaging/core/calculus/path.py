@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from aipaging.core.calculus.arrivals import SLOTTED, Arrival, CompoundPoisson, SlottedWork, mean_rate, superpose
 from aipaging.core.calculus.bound import RungClass, TailBound, certain, delay_for, least
+from aipaging.core.calculus.deficit import ImpairedRateLatency, deficit_bound
 from aipaging.core.calculus.deterministic import RateLatency, TokenBucket, convolve, horizontal_deviation
 from aipaging.core.calculus.errors import NotAttestedError, UnstableError, require_non_negative, require_positive
 from aipaging.core.calculus.onoff import SlottedOnOff
@@ -55,7 +56,7 @@ class ExponentialServer:
         require_positive(rate=self.rate)
 
 
-Service: TypeAlias = RateLatency | OnOffService | ExponentialServer | DelayContract
+Service: TypeAlias = RateLatency | ImpairedRateLatency | OnOffService | ExponentialServer | DelayContract
 
 
 class Discipline(enum.Enum):
@@ -196,6 +197,10 @@ def _bound(arrival: Arrival, domains: Sequence[Domain], delay: float, rung_class
         pairs = [(s.rate, s.availability) for s in services if isinstance(s, OnOffService)]
         mean = _one_exponential(arrival) or 0.0
         return exponential_onoff_bound(mean, pairs, delay=whole_slots(delay), rung_class=rung_class)
+    if alone and isinstance(arrival, SlottedWork) and all(isinstance(s, ImpairedRateLatency) for s in services):
+        _require_independent(domains)
+        impaired = [s for s in services if isinstance(s, ImpairedRateLatency)]
+        return deficit_bound(arrival, impaired, whole_slots(delay))
     return _shared(arrival, domains, delay, rung_class)
 
 

@@ -121,7 +121,7 @@ def _rates(domains: Sequence[RatedDomain], shares: Sequence[float], left: float)
         spare = left - math.fsum(logs[i] / (domains[i].decay_per_rate * r) for i, r in fixed.items() if logs[i])
         roots = {i: math.sqrt(logs[i] / domains[i].decay_per_rate / domains[i].price) for i in free}
         total = math.fsum(roots[i] * domains[i].price for i in free)
-        if total > 0.0 and spare <= 0.0:
+        if spare < 0.0 or (total > 0.0 and spare == 0.0):
             break
         rates = {i: roots[i] * total / spare if total > 0.0 else 0.0 for i in free}
         low = {i: domains[i].rate_min for i in free if rates[i] < domains[i].rate_min}

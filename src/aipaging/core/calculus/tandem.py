@@ -20,9 +20,9 @@ from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betainc
 
 from aipaging.core.calculus.errors import UnstableError
+from aipaging.core.calculus.special import betainc
 from aipaging.core.foundation.errors import InvalidInputError
 
 Floats: TypeAlias = NDArray[np.float64]

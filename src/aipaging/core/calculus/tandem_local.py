@@ -17,10 +17,10 @@ from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betainc, gammaln
 
 from aipaging.core.calculus.queue_exact import Ladder, exponential_slots_onoff_service, two_exponentials_per_slot
 from aipaging.core.calculus.rounding import round_up
+from aipaging.core.calculus.special import betainc, gammaln
 
 Floats: TypeAlias = NDArray[np.float64]
 

@@ -10,9 +10,9 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
 from aipaging.core.calculus.errors import require_positive
+from aipaging.core.calculus.special import ndtr
 from aipaging.core.foundation.errors import InvalidInputError
 
 Floats: TypeAlias = NDArray[np.float64]
