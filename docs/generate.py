@@ -115,7 +115,7 @@ MEANINGS: Final[Mapping[str, str]] = {
     "TERM_STARTED": "A leadership begins, after every start, restored backup or suspend. The lease times that hold "
     "from here on; everything granted before is void for steering and held for capacity.",
     "SERVICE_REGISTERED": "A service variant is in the catalogue; `digest` is that of its description.",
-    "SERVICE_REMOVED": "It is out of the catalogue.",
+    "SERVICE_REMOVED": "It is out of the catalogue. Known to the verifier; this controller does not write it yet.",
     "DOMAIN_REGISTERED": "A domain is known, with what may be reserved in it (0: unlimited).",
     "ENVELOPE_ACCEPTED": "A domain's Tail-Risk Envelope is in force; `sequence` rises with every version.",
     "PATH_REGISTERED": "The transport between an access and a compute domain is known.",
