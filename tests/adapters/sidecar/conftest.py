@@ -164,7 +164,7 @@ class ScriptedUpstream:
 
     def __init__(self) -> None:
         self.script: Script = answer_ok
-        self.seen: list[bytes] = []
+        self.seen: list[bytearray] = []
         self.connections = 0
         self.port = 0
         self._server: asyncio.Server | None = None
@@ -180,11 +180,11 @@ class ScriptedUpstream:
         self._tasks.add(task)
         self.connections += 1
         seen_index = len(self.seen)
-        self.seen.append(b"")
+        self.seen.append(bytearray())
         feed = reader.feed_data
 
         def keep(data: bytes) -> None:
-            self.seen[seen_index] += bytes(data)
+            self.seen[seen_index] += data
             feed(data)
 
         reader.feed_data = keep  # type: ignore[method-assign]

@@ -32,6 +32,9 @@ CONNECTIONS_MAX: Final = 10_000
 PIPELINED_BYTES_MAX: Final = 64 * 1024
 """What may wait behind the request that is being answered."""
 
+EMPTY_LINES_MAX: Final = 4
+"""Before a request. RFC 9112, 2.2, asks for one to be skipped; a flood of them is malformed."""
+
 DISCARDED_BYTES_MAX: Final = 1024 * 1024
 """Of the body of a refused request; after more than this it is cheaper for everybody to close."""
 
@@ -214,8 +217,14 @@ class GatewaySide(asyncio.Protocol):
         self._buffer = self._buffer + data if self._buffer else data
         if self._work is None:
             self._read_requests()
-        elif len(self._buffer) > PIPELINED_BYTES_MAX and not self._pipeline_held:
-            self._pipeline_held = True
+        else:
+            self._hold_pipeline()
+
+    def _hold_pipeline(self) -> None:
+        """Stop reading while too much waits behind the request that is being answered, and only then."""
+        held = self._work is not None and self._framer is None and len(self._buffer) > PIPELINED_BYTES_MAX
+        if held != self._pipeline_held:
+            self._pipeline_held = held
             self._adjust_reading()
 
     def _read_requests(self) -> None:
@@ -228,6 +237,7 @@ class GatewaySide(asyncio.Protocol):
                 pass
         finally:
             self._reading = False
+        self._hold_pipeline()
 
     @property
     def _ready(self) -> bool:
@@ -243,8 +253,8 @@ class GatewaySide(asyncio.Protocol):
     def _read_request(self) -> bool:
         """Begin one request; return False where its head is not complete."""
         buffer = self._buffer
-        while buffer.startswith(b"\r\n"):  # RFC 9112, 2.2: empty lines before a request are skipped
-            buffer = buffer[2:]
+        for _ in range(EMPTY_LINES_MAX):
+            buffer = buffer.removeprefix(b"\r\n")
         end = buffer.find(HEAD_END, max(0, self._scanned - len(HEAD_END)))
         if end < 0 or end > HEAD_BYTES_MAX:
             if len(buffer) > HEAD_BYTES_MAX:
@@ -371,8 +381,8 @@ class GatewaySide(asyncio.Protocol):
     def request_over(self, *, keep: bool) -> None:
         """Go on with the next request, or close."""
         self._work = None
-        if self._body_held or self._pipeline_held:
-            self._body_held = self._pipeline_held = False
+        if self._body_held:
+            self._body_held = False
             self._adjust_reading()
         if not keep or self._unanswered_continue:
             # Whoever still waits for 100 may send its body or another request next: nobody can tell which.
