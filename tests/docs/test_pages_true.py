@@ -5,12 +5,15 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import click
 import pytest
 
+from aipaging.adapters.southbound.app import LOOK_UP_PATH, SouthboundRoutes
 from aipaging.apps.cli.registry import COMMANDS, aipaging
+from aipaging.ports.steering import SteeringDriver
 from aipaging.testing.steering import STEERING_CHECKS
 
 ROOT = Path(__file__).parents[2]
@@ -190,3 +193,25 @@ def test_conformance_checks_are_listed() -> None:
     page = (ROOT / "docs" / "reference" / "steering-driver.md").read_text()
     listed = re.findall(r"^\* (.+)$", page.partition("## What is checked")[2], re.MULTILINE)
     assert listed == [(check.__doc__ or "").splitlines()[0] for check in STEERING_CHECKS]
+
+
+def test_port_of_drivers_is_listed() -> None:
+    page = (ROOT / "docs" / "reference" / "steering-driver.md").read_text()
+    listed = set(re.findall(r"^\| `(\w+)(?:\([^`]*\))?` \|", page, re.MULTILINE))
+    methods = {name for name in vars(SteeringDriver) if not name.startswith("_")}
+    assert listed == methods | set(SteeringDriver.__annotations__)
+
+
+def test_southbound_routes_are_listed() -> None:
+    page = (ROOT / "docs" / "reference" / "southbound.md").read_text()
+    listed = set(re.findall(r"^## `(\w+) ([^`?]+)", page, re.MULTILINE))
+    nothing: Any = SimpleNamespace(control=None)
+    there = {(route.method, route.path) for route in SouthboundRoutes(nothing).routes()}
+    assert listed == there | {("GET", LOOK_UP_PATH)}
+
+
+def test_the_demo_says_what_the_readme_shows() -> None:
+    acts = (ROOT / "src" / "aipaging" / "apps" / "demo" / "acts.py").read_text()
+    shown = (ROOT / "README.md").read_text()
+    for check in re.findall(r"^  held  ([^:]+): ", shown, re.MULTILINE):
+        assert f'"{check}"' in acts
