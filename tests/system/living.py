@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from tests.system.upstream import HOST, Reached, RecordingUpstream, boot_us
 
 from aipaging.adapters.journal.sqlite.reader import SqliteEvidenceReader
 from aipaging.adapters.signing.ca import CertificateAuthority
 from aipaging.apps.demo.configuration import Ports
 from aipaging.testing.stack import CONTROLLER, Processes, free_ports
-from tests.system.upstream import HOST, Reached, RecordingUpstream, boot_us
 
 BASE = "/ai-paging/v0.1"
 TRUST_DOMAIN = "living.example"
@@ -61,7 +61,7 @@ limits = {{ anchor_lost_ms = {figures["anchor_lost_ms"]}, retry_ms = 200, prepar
     for name, role, tenant in (("user", "client", "acme"), ("stranger", "client", "other"), ("root", "operator", "op")):
         digest = sha256(secrets_of[name].encode()).hexdigest()
         text += f'[[client]]\nclient_id = "{name}"\ntenant = "{tenant}"\nrole = "{role}"\nsecret_sha256 = "{digest}"\n'
-    text += '[[service]]\naisi = "aisi://living/echo/one"\ntask = "embeddings"\nmodel = "echo"\nprice = 1\n'
+    text += '[[service]]\naisi = "aisi://living/echo/one"\ntask = "embeddings"\nmodel = "echo"\nlanguages = ["en"]\nprice = 1\n'
     for name, kind in (("access", "access"), *((f"site-{anchor}", "compute") for anchor in ANCHORS)):
         text += f"""
 [[domain]]

@@ -6,7 +6,6 @@ import re
 import ssl
 
 import pytest
-
 from tests.system.living import Living
 from tests.system.upstream import HOST
 
@@ -118,7 +117,9 @@ async def test_malformed_heads_do_not_smuggle_a_steering_header(living: Living, 
 
 async def test_what_sidecars_keep_for_the_controller_is_not_reachable_through_the_gateway(living: Living) -> None:
     session = await living.page()
-    head = b"%s %s HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer %s\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+    head = (
+        b"%s %s HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer %s\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+    )
     paths = [
         b"/aipaging/v1/prepare",
         b"/aipaging/v1/health",

@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import jwt
 import pytest
+from tests.system.living import Living
 
 from aipaging.adapters.signing.keys import KeyStore
-from tests.system.living import TRUST_DOMAIN, Living
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("system-doors")]
 

@@ -134,8 +134,7 @@ class _Protocol(asyncio.Protocol):
 
     def _answer(self, status: bytes, body: bytes) -> None:
         self.transport.write(
-            b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s"
-            % (status, len(body), body)
+            b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (status, len(body), body)
         )
 
     def _event(self, number: int, events: int, gap_s: float) -> None:

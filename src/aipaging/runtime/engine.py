@@ -237,6 +237,8 @@ class Engine:
     def _decided(self, command: c.Command) -> _Item:
         if len(self._pending) >= PENDING_ITEMS_MAX:
             raise UnavailableError("too many transactions are waiting for the journal", code="OVERLOADED")
+        if not isinstance(command, c.Wake):
+            self._catch_up()
         now = self.now()
         decision = step(self.state, command, now)
         restrictive = all(type(event) in RESTRICTIVE or isinstance(event, _OBSERVATIONS) for event in decision.events)
@@ -257,6 +259,12 @@ class Engine:
             item.answer.set_result(item.reply)
         self._wake_changed.set()
         return item
+
+    def _catch_up(self) -> None:
+        """Do what was due before the command came: after a pause, expiries come before whatever is asked now."""
+        when_us = wake_at(self.state)
+        if self.ready and not self._ill and when_us is not None and when_us <= self.now().boot_us:
+            self._decided(c.Wake())
 
     def _applied(self, events: Sequence[Event], now: Now) -> list[SealedEntry]:
         entries: list[SealedEntry] = []

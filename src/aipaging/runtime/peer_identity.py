@@ -8,10 +8,9 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final, TypeAlias
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
 from aipaging.core.foundation.errors import InvalidInputError
 from aipaging.core.foundation.names import checked_name
+from aipaging.runtime.http.heads import BoundedHeadsProtocol
 
 IDENTITY: Final = "aipaging.identity"
 """Key in `scope["extensions"]`."""
@@ -50,7 +49,7 @@ def identity_of_peercert(peercert: Mapping[str, Any] | None, *, trust_domain: st
     return identity_of_uris(uris, trust_domain=trust_domain)
 
 
-class PeerIdentityProtocol(HttpToolsProtocol):
+class PeerIdentityProtocol(BoundedHeadsProtocol):
     """uvicorn's HTTP/1.1 protocol that knows its peer; use `peer_identity_protocol` to name the trust domain."""
 
     trust_domain: ClassVar[str] = ""

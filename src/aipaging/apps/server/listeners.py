@@ -11,6 +11,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from aipaging.core.foundation.errors import UnavailableError
+from aipaging.runtime.http.heads import BoundedHeadsProtocol
 
 BACKLOG: Final = 2_048
 """Connections that wait for accept: a gateway that comes back opens all of its own at once."""
@@ -46,7 +47,7 @@ class Listener:
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(
             app,
-            http=protocol or "httptools",
+            http=protocol or BoundedHeadsProtocol,
             ws="none",
             lifespan="off",
             log_config=None,

@@ -77,6 +77,7 @@ class Request:
         correlator: `x-correlator`, given or made.
         extensions: Of the ASGI scope: who the peer is.
         notes: What the log line says beside method, route and status; never a token.
+        unread: Whether bytes of the body may still be to come.
     """
 
     method: str
@@ -88,6 +89,7 @@ class Request:
     extensions: Mapping[str, Any]
     notes: dict[str, str | int] = field(default_factory=dict)
     receive: Receive
+    unread: bool = False
 
     def header(self, name: bytes) -> str:
         """Return a header's value, or ""."""
@@ -123,6 +125,7 @@ class Request:
             if size > bytes_max:
                 raise _too_large(bytes_max)
             if not message.get("more_body", False):
+                self.unread = False
                 return chunk if not chunks else b"".join((*chunks, chunk))
             chunks.append(chunk)
 

@@ -113,6 +113,7 @@ class HttpApp:
             correlator="",
             extensions=scope.get("extensions") or {},
             receive=receive,
+            unread=headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers,
         )
         route, answer = await self._answered(request)
         name = route.name if route else "unknown"
@@ -198,6 +199,9 @@ def _correlate(request: Request) -> None:
 async def _send(send: Send, request: Request, answer: Answer) -> None:
     body = b"" if answer.status == 204 else answer.body
     headers = [(CORRELATOR, request.correlator.encode()), (b"cache-control", b"no-store"), *answer.headers]
+    if request.unread:
+        # Whoever is refused before its body has come may take for ever to send it: it does not keep the connection.
+        headers.append((b"connection", b"close"))
     if answer.status != 204:
         headers += [(b"content-type", answer.media_type.encode()), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})

@@ -1,0 +1,67 @@
+"""uvicorn's HTTP/1.1 protocol with bounds on what comes before an application is asked.
+
+uvicorn waits for ever for the end of a head, and keeps all of it: a client that sends a byte a minute holds a
+connection for good, and one that sends a header without end holds as much memory as it likes. Here a head has a time
+and a size; a connection that says nothing at all is closed like one that is idle between requests.
+"""
+
+import asyncio
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEAD_S_MAX: Final = 10.0
+"""From the first byte of a head to its end; a phone on a bad link needs two round trips."""
+
+HEAD_BYTES_MAX: Final = 65_536
+"""Our own heads have two kilobytes, a token of 4 kB included."""
+
+
+class BoundedHeadsProtocol(HttpToolsProtocol):
+    """Lets go of a connection whose next head takes too long or is too large."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._head_bytes = -1  # not in a head
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for the first request as long as for any further one."""
+        super().connection_made(transport)
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the timers."""
+        self._head_over()
+        self._unset_keepalive_if_required()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Count what belongs to an unfinished head."""
+        super().data_received(data)
+        if self._head_bytes >= 0:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES_MAX:
+                self._let_go()
+
+    def on_message_begin(self) -> None:
+        """Begin to count."""
+        super().on_message_begin()
+        self._head_bytes = 0
+        self._head_timer = self.loop.call_later(HEAD_S_MAX, self._let_go)
+
+    def on_headers_complete(self) -> None:
+        """Stop counting: the body has limits of its own."""
+        self._head_over()
+        super().on_headers_complete()
+
+    def _head_over(self) -> None:
+        self._head_bytes = -1
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _let_go(self) -> None:
+        self._head_over()
+        # Nothing is answered: who trickles does not read, and what was sent before has been answered already.
+        self.transport.abort()

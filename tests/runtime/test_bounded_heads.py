@@ -1,0 +1,88 @@
+"""A connection is held by a head or an unread body for a bounded time and size only."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from aipaging.runtime.http import heads
+from aipaging.runtime.http.exchange import NO_CONTENT, Answer, Request
+from aipaging.runtime.http.heads import BoundedHeadsProtocol
+from aipaging.runtime.http.routing import HttpApp, Route
+
+HEAD = b"POST /it HTTP/1.1\r\nhost: x\r\n"
+
+
+async def take(request: Request) -> Answer:
+    await request.body()
+    return NO_CONTENT
+
+
+async def leave(request: Request) -> Answer:
+    del request
+    return NO_CONTENT
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[int]:
+    app = HttpApp(
+        [
+            Route(method="POST", path="/it", name="take", handler=take),
+            Route(method="PUT", path="/it", name="leave", handler=leave),
+        ]
+    )
+    config = uvicorn.Config(app, http=BoundedHeadsProtocol, lifespan="off", log_config=None)  # type: ignore[arg-type]
+    config.load()
+    protocol: Any = config.http_protocol_class
+    state = ServerState()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: protocol(config=config, server_state=state, app_state={}), "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+
+
+async def exchanged(port: int, *pieces: bytes) -> bytes:
+    """Return all that comes until the server closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    answer = b""
+    try:
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            answer = await reader.read()
+    except ConnectionError:
+        pass
+    finally:
+        writer.transport.abort()
+    return answer
+
+
+async def test_a_head_that_does_not_end_is_let_go(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heads, "HEAD_S_MAX", 0.05)
+    assert await exchanged(port, HEAD + b"x: ") == b""
+
+
+async def test_a_head_without_bounds_is_let_go(port: int) -> None:
+    assert await exchanged(port, HEAD + b"x: ", *[b"y" * 10_000] * 8) == b""
+
+
+async def test_a_whole_head_has_no_deadline_any_more(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heads, "HEAD_S_MAX", 0.05)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for _ in range(2):
+        writer.write(HEAD + b"content-length: 2\r\n\r\n")
+        await asyncio.sleep(0.1)
+        writer.write(b"ok")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 204")
+    writer.close()
+
+
+async def test_who_is_answered_before_its_body_came_does_not_keep_the_connection(port: int) -> None:
+    answer = await exchanged(port, HEAD.replace(b"POST", b"PUT") + b"content-length: 1000\r\n\r\nz")
+    assert answer.startswith(b"HTTP/1.1 204")
+    assert b"connection: close" in answer
