@@ -21,13 +21,13 @@ SETTINGS = Settings(lease=TERMS, lease_ms_max=2_000, anchor_lost_ms=2_500, kept_
 
 
 class Walk:
-    """Random commands, answers, faults and restarts of a controller that never oversleeps."""
+    """Random commands, answers, faults, restarts, and pauses in which the controller sleeps through everything."""
 
     def __init__(self, seed: int) -> None:
         self.dice = random.Random(seed)
         self.world = World.started(SETTINGS)
         self.moves = (self.page, self.page, self.page, self.relocate, self.end, self.move, self.operate, self.beat,
-                      self.install, self.answer, self.restart)  # fmt: skip
+                      self.install, self.answer, self.restart, self.oversleep)  # fmt: skip
 
     def attempt(self, command: c.Command) -> None:
         try:
@@ -86,6 +86,10 @@ class Walk:
             self.world.effects.clear()
             self.world.sleep(self.dice.choice([0, 5_000]))
             self.world.do(c.StartTerm(settings=SETTINGS, software="test"))
+
+    def oversleep(self) -> None:
+        if self.dice.random() < 0.3:
+            self.world.sleep(self.dice.choice([500, 1_500, 10_000]))
 
     def run(self, moves: int) -> None:
         for _ in range(moves):

@@ -174,16 +174,26 @@ def _served_out(work: _Wake, session: Session, lease: Lease) -> Decision:
     if session.ends_us <= now.boot_us:
         return ended(state, session, StatusInfo.DURATION_EXPIRED, now)
     anchor = state.catalogue.anchors.get(lease.anchor)
-    if anchor is None or anchor.state is AnchorState.LOST:
-        return ended(state, session, StatusInfo.ANCHOR_LOST, now)
-    if work.restrictive:
-        return ended(state, session, StatusInfo.NETWORK_TERMINATED, now)
-    # The controller slept through the renewal. The reservation is still held: grant it anew.
-    again = grant_again(state, session, lease, now, cause="RECOVERY", n=session.n + 1)
+    lost = anchor is None or anchor.state is AnchorState.LOST
+    if session.relocation is not None and session.relocation.under_way:
+        if lost:  # the target takes over, or its failure ends the session
+            return Decision(events=[lease_over(session, lease, now, cause="")])
+        # A new epoch of the source would overtake the target's. Call the relocation off first, then look again.
+        work.later(now.boot_us + MS, Due.EXPIRE, session.session, lease.epoch)
+        return failed(state, session, "the source's COMMIT expired", now)
+    if lost or work.restrictive:
+        status_info = StatusInfo.ANCHOR_LOST if lost else StatusInfo.NETWORK_TERMINATED
+        return ended(state, session, status_info, now)
+    return _granted_again(work, session, lease)
+
+
+def _granted_again(work: _Wake, session: Session, lease: Lease) -> Decision:
+    """Return a new COMMIT: the controller slept through the renewal, and the reservation is still held."""
+    again = grant_again(work.state, session, lease, work.now, cause="RECOVERY", n=session.n + 1)
     if again.lease_ms < 1:
         work.later(session.ends_us, Due.EXPIRE, session.session, lease.epoch)
         return Decision()
-    over = lease_over(session, lease, now, cause="")
+    over = lease_over(session, lease, work.now, cause="")
     return Decision(events=[over, again], effects=[InstallSteering(session=session.session, epoch=again.epoch)])
 
 
@@ -216,7 +226,9 @@ def _relocation(work: _Wake, session: Session, epoch: Epoch) -> None:
 def _leave(work: _Wake, session: Session, cause: RelocationCause) -> None:
     """Begin a relocation that must happen; the second grant of a wake waits for the first to be counted."""
     state, now = work.state, work.now
-    if work.granted:
+    expired = session.lease is not None and session.lease.deadline_us <= now.boot_us
+    if work.granted or (expired and cause is not RelocationCause.ANCHOR_LOST):
+        # What has expired is granted anew or ended first: nothing is made before it breaks that is broken already.
         work.later(now.boot_us + 1, Due.RELOCATION, session.session, NO_EPOCH)
         return
     decision = begun(state, session, cause, now)

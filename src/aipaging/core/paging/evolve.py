@@ -32,9 +32,8 @@ RENEW_AT_DENOMINATOR: Final = 12
 
 def _term_started(state: State, event: e.TermStarted) -> None:
     lease = event.settings.lease
-    held_us = BootUs(
-        event.boot_us + stretched_us(event.settings.lease_ms_max * MS, lease.drift_ppm) + lease.grace_ms * MS
-    )
+    believed_ms = max(event.settings.lease_ms_max, lease.drain_ms_max)
+    held_us = BootUs(event.boot_us + stretched_us(believed_ms * MS, lease.drift_ppm) + lease.grace_ms * MS)
     state.term = event.term
     state.settings = event.settings
     # Instants of an earlier boot mean nothing now: what was granted is void for steering until granted again, and

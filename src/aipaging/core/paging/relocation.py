@@ -22,9 +22,10 @@ from aipaging.core.paging import relocation_machine
 from aipaging.core.paging.commands import MoveClient, Relocate, RelocationBroken, SwitchConfirmed, TargetPrepared
 from aipaging.core.paging.decision import Decision, candidates_for, fence, grant, grant_again
 from aipaging.core.paging.effects import InstallSteering, PrepareTarget, RevokeSteering, SwitchSteering
-from aipaging.core.paging.ending import advanced, lease_over
+from aipaging.core.paging.ending import advanced, ended, lease_over
 from aipaging.core.paging.events import ClientMoved, CommitDraining, RelocationAdvanced
 from aipaging.core.paging.relocation_machine import OVER, RelocationCause, RelocationPhase, RelocationVerb
+from aipaging.core.paging.session_machine import StatusInfo
 from aipaging.core.paging.state import Session, State
 
 NO_ANCHOR: Final = AnchorId("")
@@ -46,6 +47,8 @@ def relocate(state: State, command: Relocate, now: Now) -> Decision:
             f"session {session.session} is being relocated already ({session.relocation.phase.value})",
             code="INCOMPATIBLE_STATE",
         )
+    if session.lease is not None and session.lease.deadline_us <= now.boot_us:
+        raise RefusedError(f"the COMMIT of session {session.session} has just expired: try again", code="ABORTED")
     return begun(state, session, command.cause, now, target=command.target)
 
 
@@ -156,6 +159,9 @@ def failed(state: State, session: Session, message: str, now: Now) -> Decision:
     if session.relocation is None or session.lease is None:
         return Decision()
     relocation_machine.advance(session.relocation.phase, RelocationVerb.FAIL)
+    if not session.lease.live:
+        # A lost anchor's COMMIT ran out while the target was prepared: there is nothing left to stay on.
+        return ended(state, session, StatusInfo.ANCHOR_LOST, now)
     tried = session.relocation.phase is RelocationPhase.TARGET_PREPARED
     decision = Decision(events=[advanced(session, RelocationPhase.FAILED, now, message=message)])
     target = session.target
