@@ -2,6 +2,7 @@
 
 import json
 import math
+import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
@@ -196,3 +197,17 @@ def test_kinds_are_what_bound_accepts() -> None:
     result = CliRunner().invoke(calculus, ["kinds", "--json"])
     assert json.loads(result.output) == json.loads(json.dumps(kinds()))
     assert "poisson" in CliRunner().invoke(calculus, ["kinds"]).output
+
+
+def test_a_plot_is_well_formed_and_falls(tmp_path: Path) -> None:
+    question = tmp_path / "question.json"
+    question.write_text(json.dumps({"time_unit": "ms", "arrival": MM1, "domains": [LINK]}))
+    picture = tmp_path / "bound.svg"
+    asked = ["plot", str(question), "--delay-max", "50"]
+    assert CliRunner().invoke(calculus, [*asked, "--output", str(picture)]).exit_code == 0
+    lines = ET.parse(picture).getroot().findall("{http://www.w3.org/2000/svg}polyline")
+    assert len(lines) == 2
+    points = json.loads(CliRunner().invoke(calculus, [*asked, "--json"]).output)
+    for of in ("fast", "sharp"):
+        falling = [point["epsilon"] for point in points[of]]
+        assert sorted(falling, reverse=True) == falling

@@ -10,7 +10,7 @@ from aipaging.core.calculus.bound import RungClass
 from aipaging.core.calculus.errors import UnstableError
 from aipaging.core.calculus.fluid_exact import fluid_exact_tail
 from aipaging.core.calculus.onoff import FluidOnOff, SlottedOnOff, fluid_martingale
-from aipaging.core.calculus.pollaczek import lundberg_decay, workload_law
+from aipaging.core.calculus.pollaczek import lundberg_decay, sojourn_tail, workload_law
 from aipaging.core.calculus.queue_exact import (
     exponential_slots,
     exponential_slots_onoff_service,
@@ -212,3 +212,19 @@ def test_greedy_periodic_sources_stay_below_the_regulated_bound() -> None:
         seen = float((backlog > capacity * delay).mean())
         bound = backlog_tail(flows, capacity, capacity * delay, RungClass.FAST).probability
         assert bound >= seen - 4 * math.sqrt(seen / 60_000)
+
+
+def test_a_sojourn_is_the_convolution_of_waiting_and_service() -> None:
+    constant = ConstantWork(value=1.0)
+    for delay in (1.5, 4.0, 12.0):
+        exact = poisson_constant_tail(arrival_rate=0.8, size=1.0, capacity=1.0, delay=delay - 1.0)
+        assert exact is not None
+        assert exact <= sojourn_tail(constant, arrival_rate=0.8, delay=delay) <= 1.01 * exact
+    assert sojourn_tail(constant, arrival_rate=0.8, delay=0.9) == 1.0
+
+
+def test_negative_association_is_bounded_in_both_classes() -> None:
+    flows = SlottedOnOff(count=12, stay_off=0.05, stay_on=0.05, peak=1.0)
+    fast = backlog_tail(flows, 7.0, 4.0, RungClass.FAST)
+    sharp = backlog_tail(flows, 7.0, 4.0, RungClass.SHARP)
+    assert 2.4e-4 <= sharp.probability * 1.03 <= fast.probability <= 0.2

@@ -10,6 +10,7 @@ import click
 from aipaging.adapters.terminal.guard import examples, json_option
 from aipaging.adapters.terminal.output import say, write_json
 from aipaging.apps.calculus.cases import answer_rows
+from aipaging.apps.calculus.plot import curve, draw
 from aipaging.apps.calculus.question import answer as answer_question
 from aipaging.apps.calculus.question import kinds as all_kinds
 from aipaging.core.calculus.bound import RungClass
@@ -31,6 +32,7 @@ class_option = click.option(
         "aipaging calculus bound - --json < question.json",
         "aipaging calculus kinds",
         "aipaging calculus cases cases.json --class fast --json",
+        "aipaging calculus plot question.json --delay-max 50 --output bound.svg",
     )
 )
 def calculus() -> None:
@@ -84,6 +86,31 @@ def kinds(*, as_json: bool) -> None:
         say(f"{part}:")
         for name, kind in tables[part].items():
             say(f"  {name:22s} {', '.join(kind['fields'])}: {kind['help']}")
+
+
+@calculus.command()
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@click.option(
+    "--delay-max", type=click.FloatRange(min=0.0, min_open=True), required=True, help="Right end of the axis."
+)
+@click.option("--output", type=click.Path(path_type=Path), help="SVG file; standard output where left out.")
+@json_option
+def plot(file: Path, *, delay_max: float, output: Path | None, as_json: bool) -> None:
+    """Draw the bound of the question in FILE over the delay, as SVG; with --json its points instead."""
+    document = _document(file)
+    if as_json:
+        points = {of.value: curve(document, delay_max, of) for of in RungClass}
+        write_json({of: [{"delay": d, "epsilon": p, "rung": r} for d, p, r in at] for of, at in points.items()})
+        return
+    picture = draw(document, delay_max)
+    if output is None:
+        click.echo(picture, nl=False)
+        return
+    try:
+        output.write_text(picture)
+    except OSError as error:
+        raise InvalidInputError(f"cannot write {output}: {error}", field="output") from error
+    say(f"wrote {output}")
 
 
 def _document(file: Path) -> dict[str, Any]:

@@ -156,3 +156,26 @@ def slotted_martingale(flows: SlottedOnOff, capacity: float, backlog: float) -> 
     on = flows.on_probability
     log_mean = math.log((1.0 - on) + on * math.exp(log_on))
     return flows.count * log_mean - log_least_weight(flows, capacity, log_on) - theta * backlog, theta
+
+
+def slotted_union(flows: SlottedOnOff, capacity: float, backlog: float) -> tuple[float, float]:
+    """Return (ln of the union bound on P(q > backlog), theta): sum_{k >= 1} E exp(theta A(k)) exp(-theta (C k + x)).
+
+    E exp(theta A(k)) <= (max h / min h)^n lam^(n k), and <= lam^(n k) for stationary flows with p + q >= 1. It is
+    looser than the martingale except where p + q < 1 spoils that one's prefactor.
+    """
+    end = slotted_decay(flows, capacity)
+    best, best_theta = 0.0, 0.0
+    for i in range(1, 40):
+        theta = end * i / 40.0
+        log_eigenvalue = flows.log_eigenvalue(theta)
+        gap = theta * capacity - flows.count * log_eigenvalue
+        if gap <= 0.0:
+            continue
+        spread = 0.0
+        if flows.stay_off + flows.stay_on < 1.0:
+            spread = flows.count * abs(flows.log_on_weight(theta, log_eigenvalue))
+        value = spread - theta * backlog - gap - math.log(-math.expm1(-gap))
+        if value < best:
+            best, best_theta = value, theta
+    return best, best_theta

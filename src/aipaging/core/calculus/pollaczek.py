@@ -28,6 +28,9 @@ ROOT_CELLS: Final = 32768
 LEVELS: Final = 10
 """Caps computed on the lattice; beyond, the tail is continued by its exponential rate."""
 
+SERVICE_CELLS: Final = 1024
+"""Cells of one's own service in `sojourn_tail`."""
+
 _WRAP: Final = 32.0
 """Tilting leaves exp(-_WRAP) of the mass to wrap around."""
 
@@ -139,6 +142,25 @@ def workload_law(work: CappedWork, *, arrival_rate: float, capacity: float = 1.0
             upper=np.log(tail_upper), lower=np.log(np.maximum(tail_lower, 0.0)),
             cell=cell, cap=cap, decay_low=decay_low, decay_high=decay_high,
         )  # fmt: skip
+
+
+def sojourn_tail(work: CappedWork, *, arrival_rate: float, delay: float, capacity: float = 1.0) -> float:
+    """Return an upper bound on P(waiting + own service > delay), FIFO: the laws convolved, never quantiles added.
+
+    With S rounded up to the cells of the law, P(V + S > d) <= sum_j P(S in cell j) P(V > d - (j + 1) cell).
+
+    Raises:
+        UnstableError: The load reaches 1.
+    """
+    law = workload_law(work, arrival_rate=arrival_rate, capacity=capacity)
+    edges = np.linspace(0.0, work.largest, SERVICE_CELLS + 1)
+    # P(S > x) from below the cell: E min(S, x) is concave, so its slope before x is at least P(S >= x).
+    slopes = np.diff(work.truncated_mean(edges)) / np.diff(edges)
+    exceed = np.concatenate([[1.0], np.minimum(slopes, 1.0)])
+    # exceed[j] >= P(S > edge_j): the step function of these limits dominates S stochastically.
+    mass = -np.diff(np.concatenate([exceed[:-1], [0.0]]))
+    late = (law.tail(delay - float(x) / capacity).upper for x in edges[1:])
+    return min(1.0, math.fsum(float(m) * p for m, p in zip(mass, late, strict=True)))
 
 
 def _heights(work: CappedWork, cells: int) -> Floats:

@@ -13,7 +13,7 @@ from aipaging.core.calculus.bound import RungClass, TailBound, bound_of, bound_o
 from aipaging.core.calculus.deterministic import TokenBucket
 from aipaging.core.calculus.errors import UnstableError, overloaded, require_positive
 from aipaging.core.calculus.fluid_exact import fluid_exact_tail
-from aipaging.core.calculus.onoff import FluidOnOff, SlottedOnOff, fluid_martingale, slotted_martingale
+from aipaging.core.calculus.onoff import FluidOnOff, SlottedOnOff, fluid_martingale, slotted_martingale, slotted_union
 from aipaging.core.calculus.onoff_lattice import backlog_lattice
 from aipaging.core.calculus.pollaczek import lundberg_decay, workload_law
 from aipaging.core.calculus.queue_exact import (
@@ -163,6 +163,9 @@ def _onoff(arrival: SlottedOnOff, capacity: float, backlog: float, *, sharp: boo
         return certain(0.0, "deterministic-cap", ("peak-rate",))
     log_bound, theta = slotted_martingale(arrival, capacity, backlog)
     rungs = [bound_of_log(log_bound, "onoff-martingale", assumptions, theta=theta)]
+    if arrival.stay_off + arrival.stay_on < 1.0:
+        log_union, union_theta = slotted_union(arrival, capacity, backlog)
+        rungs.append(bound_of_log(log_union, "mgf-union", assumptions, theta=union_theta))
     lattice = backlog_lattice(arrival, capacity, backlog) if sharp else None
     if lattice is not None:
         rungs.append(

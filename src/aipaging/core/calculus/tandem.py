@@ -29,7 +29,7 @@ Floats: TypeAlias = NDArray[np.float64]
 LogMoment: TypeAlias = Callable[[Floats], Floats]
 
 GRID: Final = 20
-"""Points of theta in each of the two passes: a coarse one and one around its best."""
+"""Points of theta in each of three passes: a coarse one, then twice around the best."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ def tandem_log_bound(tandem: SlottedTandem, delay: int) -> tuple[float, float, s
     end = stable_end(tandem)
     best = (0.0, 0.0, "trivial")
     grid = end * _GRID_FRACTIONS
-    for _ in range(2):
+    for _ in range(3):
         both = _both_series(tandem, grid, delay)
         series, index = np.unravel_index(int(np.argmin(both)), both.shape)
         if both[series, index] < best[0]:
