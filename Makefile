@@ -87,6 +87,7 @@ lock:
 reference: $(DEV_READY)
 	@$(BIN)/aipaging config keys > docs/reference/configuration.md
 	@$(BIN)/python -m aipaging.apps.cli.reference > docs/reference/command-line.md
+	@$(BIN)/python docs/generate.py
 
 clean:
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -35,6 +36,7 @@ def serve(config: Path, *, as_json: bool, log_level: str) -> None:
     The configuration is checked completely before anything starts. On SIGTERM the gateway drains: streams finish,
     then everything ends. A controller that is killed leaves the gateway running under its leases.
     """
+    os.umask(0o077)  # journal, keys and sockets are the operator's alone
     log_to_stderr(getattr(logging, log_level.upper()))
     checked = load_config(config, wall_us=SystemClock().now().wall_us)
     uvloop.run(_run(Controller(checked), as_json=as_json))

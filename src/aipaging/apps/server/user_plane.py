@@ -121,6 +121,7 @@ class EnvoyUserPlane:
             verifier=identities.verifier, on_installed=self._installed, gate=lambda: engine.healthy
         )
         self._supervisor = EnvoySupervisor(self._gateway())
+        self._closing = asyncio.Event()
 
     @property
     def connected(self) -> bool:
@@ -129,7 +130,14 @@ class EnvoyUserPlane:
 
     async def since(self, term: int, sequence: int, *, wait_s: float) -> Revocations:
         """Return what was revoked after a place, waiting for the first entry."""
-        return await self._steering.revocations_since(term, sequence, wait_ms=int(wait_s * 1000))
+        asked = asyncio.ensure_future(self._steering.revocations_since(term, sequence, wait_ms=int(wait_s * 1000)))
+        closing = asyncio.ensure_future(self._closing.wait())
+        await asyncio.wait({asked, closing}, return_when=asyncio.FIRST_COMPLETED)
+        closing.cancel()
+        if not asked.done():  # the controller stops: whoever waits is answered now, not cut off later
+            asked.cancel()
+            return await self._steering.revocations_since(term, sequence, wait_ms=0)
+        return asked.result()
 
     async def open(self) -> None:
         """Let gateways in; an Envoy that outlived the last controller comes back by itself."""
@@ -141,6 +149,7 @@ class EnvoyUserPlane:
 
     async def stop(self) -> None:
         """Drain the Envoy and end it, then the discovery service."""
+        self._closing.set()
         await self._supervisor.stop()
         await self._xds.stop()
 

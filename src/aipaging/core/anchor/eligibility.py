@@ -237,6 +237,8 @@ def _delay(look: _Look) -> str | None:
     epsilon = look.bound.epsilon_bound
     look.nearest = Nearest(delay_ms=delay_ms, epsilon=epsilon if epsilon < 1 else None)
     least = f"; the least that can be promised is {delay_ms:.4g} ms" if delay_ms is not None else ""
+    if epsilon >= 1:
+        return f"nothing can be proven about P(delay > {intent.delay_ms:g} ms){least}"
     return f"P(delay > {intent.delay_ms:g} ms) is provably at most {epsilon:.3g}, not {intent.epsilon:g}{least}"
 
 

@@ -4,12 +4,13 @@ Every one that changes something is a transition and leaves a record; saying aga
 """
 
 from dataclasses import replace
+from typing import Final
 
 from aipaging.core.anchor.catalogue import Anchor, AnchorState
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.errors import InvalidInputError, RefusedError
 from aipaging.core.foundation.names import AnchorId
-from aipaging.core.foundation.time import MS, Now
+from aipaging.core.foundation.time import MS, SECOND, Now
 from aipaging.core.paging.commands import (
     AcceptEnvelope,
     ConfirmInstalled,
@@ -48,13 +49,17 @@ from aipaging.core.paging.relocation_machine import OVER, RelocationPhase
 from aipaging.core.paging.session_machine import StatusInfo
 from aipaging.core.paging.state import Session, State
 
-REGRANTS_MAX = 1024
+TERMS_BEGIN_US: Final = 1_767_225_600 * SECOND
+"""2026-01-01T00:00:00Z: a term is at least the seconds since then, so that terms rise over restored backups too."""
+
+REGRANTS_MAX: Final = 1024
 """Grants in one batch record: its leaves stay below a megabyte."""
 
 
 def start_term(state: State, command: StartTerm, now: Now) -> Decision:
     """Begin a leadership: everything that was granted before is granted anew or ended, under higher epochs."""
-    term = state.term + 1
+    # A restored backup does not know the terms that were used after it was made; the clock does.
+    term = max(state.term + 1, (now.wall_us - TERMS_BEGIN_US) // SECOND)
     decision = Decision(
         events=[
             TermStarted(
