@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import click
@@ -51,7 +52,7 @@ def demo(*, once: bool, as_json: bool, folder: Path) -> None:
 
 async def _demo(folder: Path, *, once: bool, as_json: bool) -> Story:
     console = Console(stderr=as_json, highlight=False)
-    story = Story(say=console.print)
+    story = Story(say=partial(console.print, soft_wrap=True))
     stack = Stack.prepared(folder)
     clients = DemoClients(stack)
     try:
@@ -80,6 +81,7 @@ It stays up until Ctrl-C. In another terminal:
   aipaging evidence verify {stack.journal}
 """,
         markup=False,
+        soft_wrap=True,
     )
     over = asyncio.Event()
     loop = asyncio.get_running_loop()
