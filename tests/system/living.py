@@ -61,7 +61,14 @@ limits = {{ anchor_lost_ms = {figures["anchor_lost_ms"]}, retry_ms = 200, prepar
     for name, role, tenant in (("user", "client", "acme"), ("stranger", "client", "other"), ("root", "operator", "op")):
         digest = sha256(secrets_of[name].encode()).hexdigest()
         text += f'[[client]]\nclient_id = "{name}"\ntenant = "{tenant}"\nrole = "{role}"\nsecret_sha256 = "{digest}"\n'
-    text += '[[service]]\naisi = "aisi://living/echo/one"\ntask = "embeddings"\nmodel = "echo"\nlanguages = ["en"]\nprice = 1\n'
+    text += """
+[[service]]
+aisi = "aisi://living/echo/one"
+task = "embeddings"
+model = "echo"
+languages = ["en"]
+price = 1
+"""
     for name, kind in (("access", "access"), *((f"site-{anchor}", "compute") for anchor in ANCHORS)):
         text += f"""
 [[domain]]
@@ -100,6 +107,7 @@ capacity_rps = 100.0
 class Asked:
     """One request by way of the gateway, as its client saw it; times on the boot clock."""
 
+    token: str = field(repr=False)
     mark: str
     began_us: int
     ended_us: int
@@ -285,7 +293,7 @@ class Living:
                 status, body = response.status_code, response.text
             except httpx.HTTPError as error:
                 status, body = 0, type(error).__name__
-            return Asked(mark=mark, began_us=began_us, ended_us=boot_us(), status=status, body=body)
+            return Asked(token=token, mark=mark, began_us=began_us, ended_us=boot_us(), status=status, body=body)
 
     async def until_served(self, token: str, limit_s: float = 20.0) -> Asked:
         """Ask until a request is served."""
@@ -360,7 +368,9 @@ class Living:
         return [
             each
             for each in asked
-            if each.served and not any(begin <= each.ended_us and each.began_us <= end for begin, end in spans)
+            if each.served
+            and each.token == session["aist"]
+            and not any(begin <= each.ended_us and each.began_us <= end for begin, end in spans)
         ]
 
 

@@ -1,4 +1,4 @@
-"""Headers by which a client might steer: of any case, doubled, over HTTP/1.1 and HTTP/2, they neither steer nor arrive."""
+"""Headers by which a client might steer: in any case, doubled, over either version of HTTP, they do not arrive."""
 
 import asyncio
 import contextlib

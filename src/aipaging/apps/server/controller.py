@@ -1,6 +1,7 @@
 """The controller: every part, wired and started in the order that the invariants ask for.
 
-    keys, journal        nothing works without them
+    keys, journal        nothing works without them, and its lock says that this data directory is ours
+    certificates         fresh ones with every start
     southbound, xDS      gateways may connect, and are told nothing yet
     engine               recovers, begins a term, reconciles the user plane
     catalogue            what the configuration says is registered
@@ -64,12 +65,9 @@ class Controller:
         self.engine = self._engine()
         self._tokens = SessionTokens(self._identities.signer)
         self._user_plane = self._plane()
-        anchors = HttpAnchorClient(self._identities.anchors_context(), trust_domain=config.operator.trust_domain)
-        self._effects = SteeringEffects(self.engine, self._user_plane.driver, anchors, self._tokens)
         self._desk = EvidenceDesk(lambda: SqliteEvidenceReader(config.journal.path))
         self._northbound_port = config.northbound.listen.port
         self._stops = contextlib.AsyncExitStack()
-        self._stops.push_async_callback(anchors.close)
         self._stops.callback(self._desk.close)
 
     async def start(self) -> None:
@@ -88,21 +86,26 @@ class Controller:
         stops = self._stops
         await self.engine.recover()
         stops.push_async_callback(self.engine.stop)
-        stops.push_async_callback(self._effects.stop)
-        context = self._identities.southbound_context()
-        southbound = self._south_listener(context)
+        # The journal's lock is ours: from here on nobody else uses this data directory.
+        self._identities.issue(self.config)
+        contexts = (self._identities.southbound_context(), self._identities.anchors_context())
+        southbound = self._south_listener(contexts[0])
+        anchors = HttpAnchorClient(contexts[1], trust_domain=self.config.operator.trust_domain)
+        stops.push_async_callback(anchors.close)
+        effects = SteeringEffects(self.engine, self._user_plane.driver, anchors, self._tokens)
+        stops.push_async_callback(effects.stop)
         northbound = self._north_listener()
         await southbound.start()
         stops.push_async_callback(southbound.stop)
         stops.push_async_callback(self._user_plane.stop)
         await self._user_plane.open()
-        await self.engine.start(self._effects, self.config.settings, software=f"aipaging {__version__}")
+        await self.engine.start(effects, self.config.settings, software=f"aipaging {__version__}")
         await self._user_plane.start()
         for command in _registrations(self.config):
             await self._register(command)
         await northbound.start()
         stops.push_async_callback(northbound.stop)
-        keep = asyncio.create_task(self._identities.keep_renewed(self.config, context, self._wall_clock))
+        keep = asyncio.create_task(self._identities.keep_renewed(self.config, contexts, self._wall_clock))
         stops.callback(keep.cancel)
 
     async def _register(self, command: c.Command) -> None:

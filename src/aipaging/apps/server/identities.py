@@ -9,7 +9,7 @@ import asyncio
 import logging
 import secrets
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -62,7 +62,9 @@ class Identities:
 
     @classmethod
     def open(cls, config: ServerConfig, wall_clock: Callable[[], WallUs]) -> "Identities":
-        """Create what is missing, load the rest, and issue the certificates of this start.
+        """Create what is missing, and load the rest.
+
+        What another controller of this data directory uses stays as it is: only who holds the journal may `issue`.
 
         Raises:
             AipagingError: A file is unreadable, or readable by others.
@@ -74,7 +76,7 @@ class Identities:
         key_file = data_dir / "keys" / "journal.key"
         create_once(key_file, secrets.token_bytes(JOURNAL_KEY_BYTES))
         issuer = f"https://{config.operator.trust_domain}"
-        identities = cls(
+        return cls(
             keys=keys,
             authority=authority,
             issuer=issuer,
@@ -85,8 +87,6 @@ class Identities:
             controller=data_dir / "identities" / "controller",
             gateway=data_dir / "identities" / "gateway",
         )
-        identities.issue(config)
-        return identities
 
     def issue(self, config: ServerConfig) -> None:
         """Write fresh certificates of the controller and of the gateway that it supervises."""
@@ -110,14 +110,21 @@ class Identities:
         return client_context(self.controller, check_hostname=False)
 
     async def keep_renewed(
-        self, config: ServerConfig, context: ssl.SSLContext, wall_clock: Callable[[], WallUs]
+        self, config: ServerConfig, contexts: Sequence[ssl.SSLContext], wall_clock: Callable[[], WallUs]
     ) -> None:
-        """Renew the controller's own certificates before half of their life, for as long as this runs."""
+        """Renew the controller's own certificates before half of their life, for as long as this runs.
+
+        Args:
+            config: Says which names the certificates carry.
+            contexts: All that were made of the controller's certificate.
+            wall_clock: What lifetimes are held against.
+        """
         while True:
             await asyncio.sleep(RENEWAL_CHECK_S)
             if renewal_due_us(self.controller) <= wall_clock():
                 self.issue(config)
-                context.load_cert_chain(self.controller / "cert.pem", self.controller / "key.pem")
+                for context in contexts:
+                    context.load_cert_chain(self.controller / "cert.pem", self.controller / "key.pem")
                 LOG.info("renewed the certificates of controller and gateway")
 
 

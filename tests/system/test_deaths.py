@@ -1,0 +1,184 @@
+"""Processes that die without a word: what they granted dies on time, what they held comes back, nothing is made up."""
+
+import asyncio
+import contextlib
+import os
+import signal
+
+import httpx
+import pytest
+from tests.system.living import ANCHORS, LEASE_MS, Living
+from tests.system.upstream import boot_us
+
+from aipaging.testing.stack import CONTROLLER
+
+pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("system-deaths")]
+
+
+async def test_a_killed_controller_leaves_steering_that_dies_on_time_and_is_taken_over(mortal: Living) -> None:
+    sessions = [await mortal.page() for _ in range(3)]
+    before = [(await mortal.session(session))["commit"]["epoch"] for session in sessions]
+    envoy = mortal.processes.gateway_pid()
+    async with mortal.load(*sessions) as asked:
+        await asyncio.sleep(1)
+        killed_us = mortal.kill(CONTROLLER)
+        await asyncio.sleep(LEASE_MS / 1000 + 1)
+    over_us = killed_us + LEASE_MS * 1000
+    assert [each for each in asked if each.began_us > killed_us and each.served], "the user plane died with it"
+    assert [each for each in asked if each.began_us > over_us and each.served] == []
+    assert [each for each in mortal.reached if each.at_us > over_us + 500_000] == []
+    for session in sessions:
+        assert mortal.outside_leases(session, asked) == []
+    assert mortal.processes.gateway_pid() == envoy, "the gateway must outlive its controller"
+
+    await mortal.start_controller()
+    await mortal.until_ready()
+    for session, epoch in zip(sessions, before, strict=True):
+        await mortal.until_served(session["aist"])
+        after = (await mortal.session(session))["commit"]["epoch"]
+        assert (after["term"], after["n"]) > (epoch["term"], epoch["n"])
+        assert after["term"] > epoch["term"]
+    assert mortal.processes.gateway_pid() == envoy, "it was to be adopted, not replaced"
+    mortal.verified()
+    await mortal.end(*sessions)
+
+
+async def test_a_killed_gateway_is_started_again_and_refilled(mortal: Living) -> None:
+    sessions = [await mortal.page() for _ in range(2)]
+    for session in sessions:
+        assert (await mortal.ask(session["aist"])).served
+    first = mortal.processes.gateway_pid()
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    for session in sessions:
+        await mortal.until_served(session["aist"])
+    second = mortal.processes.gateway_pid()
+    assert second is not None
+    assert second != first
+    mortal.verified()
+    await mortal.end(*sessions)
+
+
+async def streamed(system: Living, token: str, began: asyncio.Event, *, events: int = 200) -> tuple[int, str]:
+    """Return how many events came, and how the stream ended: "well", or what was raised."""
+    count = 0
+    async with system.user() as client:
+        try:
+            path = f"/stream?events={events}&gap_ms=20"
+            async with client.stream("GET", path, headers={"authorization": f"Bearer {token}"}) as stream:
+                async for line in stream.aiter_lines():
+                    if line.startswith("event: error"):
+                        return count, "error event"
+                    count += line.startswith("data: ")
+                    if count:
+                        began.set()
+        except httpx.HTTPError as error:
+            return count, type(error).__name__
+    return count, "well"
+
+
+async def test_a_sidecar_killed_under_a_stream_is_an_explicit_error(mortal: Living) -> None:
+    session = await mortal.page()
+    began = asyncio.Event()
+    stream = asyncio.create_task(streamed(mortal, session["aist"], began))
+    async with asyncio.timeout(10):
+        await began.wait()
+    mortal.kill(session["anchorId"])
+    count, ending = await stream
+    assert 0 < count < 200
+    assert ending != "well", "a broken stream was passed on as a finished one"
+    await mortal.until_served(session["aist"])  # on the other anchor
+    assert (await mortal.session(session))["anchorId"] != session["anchorId"]
+    await mortal.start_sidecar(session["anchorId"])
+    await mortal.until_ready()
+    mortal.verified()
+    await mortal.end(session)
+
+
+async def test_an_upstream_that_breaks_off_is_an_explicit_error(mortal: Living) -> None:
+    session = await mortal.page()
+    began = asyncio.Event()
+    stream = asyncio.create_task(streamed(mortal, session["aist"], began))
+    async with asyncio.timeout(10):
+        await began.wait()
+    upstream = mortal.upstreams[session["anchorId"]]
+    upstream.die()
+    count, ending = await stream
+    upstream.live_again()
+    assert 0 < count < 200
+    assert ending != "well"
+    await mortal.until_served(session["aist"])
+    await mortal.until_ready()
+    await mortal.end(session)
+
+
+async def test_a_stream_is_cut_when_the_controller_stays_dead(mortal: Living) -> None:
+    session = await mortal.page()
+    began = asyncio.Event()
+    stream = asyncio.create_task(streamed(mortal, session["aist"], began, events=2_000))
+    async with asyncio.timeout(10):
+        await began.wait()
+    killed_us = mortal.kill(CONTROLLER)
+    count, ending = await stream
+    # Two enforcement points may only shorten it; the last half second is for a busy machine to pass the cut on.
+    assert boot_us() < killed_us + LEASE_MS * 1000 + 500_000
+    assert ending != "well", f"{count} events and a clean end, without a lease"
+    await mortal.start_controller()
+    await mortal.until_ready()
+    mortal.verified()
+
+
+async def test_a_second_controller_refuses_and_leaves_the_first_unharmed(mortal: Living) -> None:
+    session = await mortal.page()
+    certificates = {path: path.read_bytes() for path in (mortal.data_dir / "identities").rglob("*.pem")}
+    async with mortal.load(session) as asked:
+        second = await asyncio.create_subprocess_exec(
+            *(__import__("sys").executable, "-m", "aipaging.apps.cli", "serve", str(mortal.config), "--json"),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        async with asyncio.timeout(30):
+            stdout, _ = await second.communicate()
+        await asyncio.sleep(LEASE_MS / 1000)
+    assert second.returncode == 4
+    assert b"JOURNAL_LOCKED" in stdout
+    assert str(mortal.journal).encode() in stdout
+    assert [each for each in asked if not each.served] == []
+    assert {path: path.read_bytes() for path in certificates} == certificates, "it touched what the first one uses"
+    mortal.verified()
+    await mortal.end(session)
+
+
+async def test_a_stream_outlives_the_order_to_stop(mortal: Living) -> None:
+    session = await mortal.page()
+    began = asyncio.Event()
+    stream = asyncio.create_task(streamed(mortal, session["aist"], began, events=150))
+    async with asyncio.timeout(10):
+        await began.wait()
+    controller = mortal.processes.children[CONTROLLER].process
+    controller.send_signal(signal.SIGTERM)
+    assert await stream == (150, "well"), "3 s of a stream were not let finish"
+    assert await asyncio.to_thread(controller.wait, 30) == 0
+    assert mortal.processes.gateway_pid() is None
+    await mortal.start_controller()
+    await mortal.until_ready()
+    mortal.verified()
+    await mortal.end(session)
+
+
+async def test_a_sidecar_that_is_stopped_lets_its_sessions_move_first(mortal: Living) -> None:
+    sessions = [await mortal.page() for _ in range(4)]
+    leaving = sessions[0]["anchorId"]
+    async with mortal.load(*sessions) as asked:
+        await asyncio.sleep(0.5)
+        process = mortal.processes.children[leaving].process
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(process.wait, 40) == 0
+        await asyncio.sleep(0.5)
+    assert [each for each in asked if not each.served] == []
+    assert {(await mortal.session(session))["anchorId"] for session in sessions} == {*ANCHORS} - {leaving}
+    await mortal.start_sidecar(leaving)
+    await mortal.until_ready()
+    with contextlib.suppress(AssertionError):
+        await mortal.end(*sessions)
+    mortal.verified()
