@@ -9,6 +9,9 @@ What counts as late: the end of a lease is the instant at which the controller d
 evidence, plus the lease; that instant is before any answer, so it is stricter than "lease counted from the answer".
 For sessions with a duration, what the client was told is checked beside it: its page's answer plus the duration.
 All processes share the boot clock of one machine.
+
+A cut cannot be more punctual than the machine lets a process run. So beside the cuts stands a bare timer, in a process
+that does nothing else at that time: by how much it fired late, in the same run.
 """
 
 import asyncio
@@ -53,6 +56,9 @@ KILLED_AFTER_S: Final = 2.0
 AFTER_S: Final = 1.2
 """Traffic goes on for so long after the last lease can have ended."""
 
+TIMER_S: Final = 0.01
+"""How often a bare timer is looked at."""
+
 CUT_MS_MAX: Final = 50.0
 NONE: Final = Goal(text="0", most=0)
 STATED: Final = Goal(text="stated")
@@ -82,12 +88,14 @@ class Watched:
         times: When each could be steered.
         seen: What the upstream noted.
         outcomes: What the clients noted.
+        timer_us: By how much a bare timer fired late meanwhile.
     """
 
     paged: Sequence[Paged]
     times: Mapping[str, LeaseTimes]
     seen: Sequence[SeenRequest]
     outcomes: Sequence[Outcome]
+    timer_us: Sequence[int]
 
 
 @dataclass(slots=True)
@@ -106,6 +114,7 @@ class Observed:
         refused: Requests that were sent after the end, and were refused.
         served: Requests that were sent after the end, and were answered.
         uncut: Streams that nobody ever cut.
+        timer_us: By how much a bare timer fired late.
     """
 
     leases: int = 0
@@ -119,6 +128,7 @@ class Observed:
     refused: int = 0
     served: int = 0
     uncut: int = 0
+    timer_us: list[int] = field(default_factory=list)
 
 
 def run(*, quick: bool, seed: int) -> list[BenchResult]:
@@ -152,12 +162,24 @@ async def _system(folder: Path, lease_ms: int, *, sessions: int, seed: int) -> W
             )
             async with traffic(plan, folder / "outcomes.json") as clients:
                 paged = await _page_all(stack, clients, sessions, random.Random(seed + lease_ms))  # noqa: S311
-                await asyncio.sleep(KILLED_AFTER_S)
+                timer_us = await _timer(KILLED_AFTER_S)
                 stack.processes.children[CONTROLLER].kill()
-                await asyncio.sleep(lease_ms / 1000 + AFTER_S)
+                timer_us += await _timer(lease_ms / 1000 + AFTER_S)
                 outcomes = await clients.stop()
             times = lease_times(stack.journal)
-    return Watched(paged=paged, times=times, seen=read_seen(folder / "upstream.json"), outcomes=outcomes)
+    seen = read_seen(folder / "upstream.json")
+    return Watched(paged=paged, times=times, seen=seen, outcomes=outcomes, timer_us=timer_us)
+
+
+async def _timer(seconds: float) -> list[int]:
+    """Wait; return by how much each of the timers on the way fired late."""
+    loop = asyncio.get_running_loop()
+    late_us: list[int] = []
+    end_s = loop.time() + seconds
+    while (due_s := loop.time() + TIMER_S) < end_s + TIMER_S:
+        await asyncio.sleep(TIMER_S)
+        late_us.append(int((loop.time() - due_s) * SECOND))
+    return late_us
 
 
 async def _page_all(stack: BenchStack, clients: Traffic, sessions: int, chance: random.Random) -> list[Paged]:
@@ -183,6 +205,7 @@ def tally(observed: Observed, system: Watched) -> None:
     """Add what the upstream and the clients of one system saw."""
     paged, times = system.paged, system.times
     leases = [times[one.session] for one in paged]
+    observed.timer_us += system.timer_us
     observed.leases += sum(len(one.begins_us) for one in leases)
     last_us = [0] * len(paged)
     for request in system.seen:
@@ -221,16 +244,16 @@ def results(observed: Observed, *, sessions: int) -> list[BenchResult]:
         alone("leases_granted_or_renewed", "leases", [observed.leases], STATED),
         alone("requests_at_upstream", "requests", [observed.requests], Goal(text="> 0", least=1)),
         alone("requests_started_after_lease_end", "requests", [len(late)], NONE),
-        alone("request_lateness_max", "ms", [max(late, default=0) / MS], STATED),
-        alone("request_margin_min", "ms", [-max(observed.late_us, default=0) / MS], STATED),
+        alone("request_late_ms_max", "ms", [max(observed.late_us, default=0) / MS], STATED),
         alone("requests_started_after_answer_and_duration", "requests", [len(told_late)], NONE),
         alone("requests_sent_after_lease_end_refused", "requests", [observed.refused], Goal(text="> 0", least=1)),
         alone("requests_sent_after_lease_end_served", "requests", [observed.served], NONE),
         alone("streams_cut", "streams", [len(observed.cut_us)], Goal(text="> 0", least=1)),
         alone("streams_never_cut", "streams", [observed.uncut], NONE),
         alone("stream_token_late_ms_max", "ms", [max(observed.token_us, default=0) / MS], cut_goal),
-        alone("stream_received_late_ms_max", "ms", [max(observed.received_us, default=0) / MS], cut_goal),
+        alone("stream_received_late_ms_max", "ms", [max(observed.received_us, default=0) / MS], STATED),
         *_distribution("stream_cut_late_ms", observed.cut_us, cut_goal),
+        *_distribution("bare_timer_late_ms", observed.timer_us, STATED),
         *_distribution("session_lost_early_ms", observed.early_us, STATED),
     ]
 
