@@ -251,7 +251,8 @@ class Living:
 
     async def end(self, *sessions: Mapping[str, Any]) -> None:
         for session in sessions:
-            assert (await self.call("DELETE", f"/sessions/{session['sessionId']}"))[0] == 204
+            status, said = await self.call("DELETE", f"/sessions/{session['sessionId']}")
+            assert status == 204, said
 
     # -- user plane
 
