@@ -68,6 +68,9 @@ Digest: TypeAlias = Annotated[str, Meta(max_length=64, pattern=f"^[0-9a-f]{{64}}
 Sentence: TypeAlias = Annotated[str, Meta(max_length=512, pattern=f"^[ -~]*{_END}")]
 
 
+Clause: TypeAlias = Literal["none", "conditional", "independent"]
+
+
 class _Closed(
     msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True, omit_defaults=True
 ):
@@ -120,7 +123,7 @@ class DependenceClause(_Closed, frozen=True, kw_only=True):
     """What is claimed about the dependence on the other domains of a path."""
 
     clause: Annotated[
-        Literal["none", "conditional", "independent"],
+        Clause,
         _about(
             "`none`: nothing is claimed. `conditional`: the model holds whatever happened in the domains before. "
             "`independent`: the delay is independent of the other domains'."
