@@ -19,7 +19,7 @@ help:
 	@echo 'make test       all tests but the campaigns'
 	@echo 'make check      formatter, linters, types, layers'
 	@echo 'make format     let the formatter and the linter repair what they can'
-	@echo 'make bench      every benchmark (ARGS="user-plane --json" for one)'
+	@echo 'make bench      every benchmark, quickly (ARGS="user-plane --json" for one, at length)'
 	@echo 'make soak       the long campaigns'
 	@echo 'make lock       resolve the dependencies anew into requirements/*.lock'
 	@echo 'make reference  write docs/reference/ anew from the code'
@@ -43,7 +43,7 @@ format: $(DEV_READY)
 	@$(BIN)/ruff check --fix .
 
 bench: $(DEMO_READY)
-	@$(BIN)/aipaging bench $(or $(ARGS),all)
+	@$(BIN)/aipaging bench $(or $(ARGS),all --quick)
 
 soak: $(DEV_READY)
 	@$(BIN)/python -m pytest -m soak --timeout 0 $(ARGS)
