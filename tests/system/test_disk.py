@@ -1,4 +1,4 @@
-"""A disk that is full, a journal that is torn or altered: what was acknowledged stays, what is not sound is not used."""
+"""A disk that is full, a journal that is torn or altered: what was acknowledged stays, the unsound is not used."""
 
 import asyncio
 import os

@@ -30,6 +30,14 @@ async def test_prepare_and_health_ask_the_upstream_for_real(make_bench, answer, 
         assert (await bench.ask(asked))[0] in {200, 204}
 
 
+async def test_prepare_does_not_rest_on_what_was_true_a_moment_ago(bench) -> None:
+    assert (await bench.ask(request("GET", "/aipaging/v1/health", commit=None)))[0] == 200
+    bench.upstream.script = sending(b"HTTP/1.1 503 Gone\r\ncontent-length: 0\r\n\r\n")
+    answers = await asyncio.gather(*(bench.ask(prepare()) for _ in range(10)))
+    assert {status for status, _, _ in answers} == {503}
+    assert bench.upstream.all_bytes.count(b"GET /health") < 8, "a crowd of questions is to share an answer"
+
+
 async def test_health_is_asked_for_once_by_a_crowd(bench) -> None:
     before = bench.upstream.all_bytes.count(b"GET /health")
     await asyncio.gather(*(bench.ask(request("GET", "/aipaging/v1/health", commit=None)) for _ in range(20)))
@@ -96,7 +104,19 @@ async def test_an_upstream_that_stays_away_makes_the_anchor_unhealthy(make_bench
     while len(bench.controller.beats) < 3:
         bench.sidecar._beat_now.set()
         await asyncio.sleep(0.01)
-    assert [beat.state for beat in bench.controller.beats[:3]] == ["READY", "UNHEALTHY", "UNHEALTHY"]
+    assert {beat.state for beat in bench.controller.beats[:3]} == {"UNHEALTHY"}, "what was never well is not READY"
+
+
+async def test_one_failed_probe_of_a_healthy_upstream_is_forgiven(bench, monkeypatch) -> None:
+    monkeypatch.setattr("aipaging.adapters.sidecar.operations.HEALTH_CACHE_S", 0.0)
+    first = len(bench.controller.beats)
+    bench.upstream.script = sending(b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n")
+    while len(bench.controller.beats) < first + 3:
+        bench.sidecar._beat_now.set()
+        await asyncio.sleep(0.01)
+    states = [beat.state for beat in bench.controller.beats[first:]]
+    assert states[0] == "READY"
+    assert states[-1] == "UNHEALTHY"
 
 
 async def test_log_lines_are_json_and_a_flood_is_bounded(bench) -> None:

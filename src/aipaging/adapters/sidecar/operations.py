@@ -60,6 +60,17 @@ class UpstreamProbe:
             self._under_way = asyncio.create_task(self._ask())
         return await asyncio.shield(self._under_way)
 
+    async def healthy_now(self) -> bool:
+        """Return whether the upstream answers a question that is put after this call; who asks meanwhile shares it.
+
+        Sessions are about to be sent here: what was true a second ago is not good enough.
+        """
+        if self._under_way is not None:
+            await asyncio.shield(self._under_way)
+        if self._under_way is None:
+            self._under_way = asyncio.create_task(self._ask())
+        return await asyncio.shield(self._under_way)
+
     async def _ask(self) -> bool:
         try:
             async with asyncio.timeout(HEALTH_S_MAX):
@@ -81,12 +92,14 @@ class Operations:
     """What operations are made of.
 
     Attributes:
-        healthy: Whether this anchor can take sessions.
+        healthy: Whether this anchor can take sessions, as of lately.
+        healthy_now: The same, asked anew.
         metrics: The Prometheus text.
         tasks: Keeps the tasks that answer.
     """
 
     healthy: Callable[[], Awaitable[bool]]
+    healthy_now: Callable[[], Awaitable[bool]]
     metrics: Callable[[], bytes]
     tasks: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
 
@@ -161,9 +174,10 @@ class Operation:
         self._task.add_done_callback(self._operations.tasks.discard)
 
     async def _check_health(self) -> None:
-        if not await self._operations.healthy():
+        preparing = self._name == b"prepare"
+        if not await (self._operations.healthy_now if preparing else self._operations.healthy)():
             self._refuse(_NOT_READY)
-        elif self._name == b"prepare":
+        elif preparing:
             self._answer(answer(204, b"", extra=self._close_field()))
         else:
             self._answer(answer(200, b'{"status":"READY"}', extra=self._close_field()))

@@ -97,7 +97,7 @@ class Sidecar:
         self._closed = False
         self._keys: Mapping[str, Any] = {}
         self._followed = (0, 0)
-        self._misses = 0
+        self._misses = HEALTH_MISSES - 1  # what has never been well is not forgiven a hiccup
         self._sequence = 0
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._beat_now = asyncio.Event()
@@ -108,7 +108,7 @@ class Sidecar:
         pool = UpstreamPool(settings.upstream, settings.timeouts, instruments, kept_max=settings.queue.slots)
         queue: FairQueue[Exchange] = FairQueue(settings.queue)
         self.path = DataPath(settings=settings, instruments=instruments, gate=gate, queue=queue, pool=pool)
-        self._operations = Operations(healthy=self._ready, metrics=self._metrics_text)
+        self._operations = Operations(healthy=self._ready, healthy_now=self._ready_now, metrics=self._metrics_text)
         self._reception = Reception(
             path=self.path,
             operation=self._operations.begin,
@@ -222,6 +222,9 @@ class Sidecar:
 
     async def _ready(self) -> bool:
         return not self._draining and await self._probe.healthy()
+
+    async def _ready_now(self) -> bool:
+        return not self._draining and await self._probe.healthy_now() and not self._draining
 
     def _metrics_text(self) -> bytes:
         path = self.path
