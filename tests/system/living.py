@@ -337,10 +337,14 @@ class Living:
 
     # -- evidence
 
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of ours to its end."""
+        command = [sys.executable, "-m", "aipaging.apps.cli", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
     def verdict(self, path: Path | None = None) -> tuple[int, dict[str, Any]]:
         """Return exit status and document of `aipaging evidence verify`."""
-        command = [sys.executable, "-m", "aipaging.apps.cli", "evidence", "verify", str(path or self.journal), "--json"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        done = self.command("evidence", "verify", str(path or self.journal), "--json")
         return done.returncode, json.loads(done.stdout)
 
     def records(self) -> list[dict[str, Any]]:

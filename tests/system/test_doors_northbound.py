@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -199,3 +200,11 @@ async def test_slow_clients_are_let_go_and_hold_up_nobody(living: Living) -> Non
     assert (await living.ask(session["aist"])).served
     await living.end(session)
     assert max(await asyncio.gather(*slow)) < 25
+
+
+async def test_the_command_lines_of_our_processes_tell_no_secret(living: Living) -> None:
+    for child in living.processes.children.values():
+        for what in ("cmdline", "environ"):
+            told = Path(f"/proc/{child.process.pid}/{what}").read_bytes()
+            for who, secret in living.secrets.items():
+                assert secret.encode() not in told, (child.name, what, who)
