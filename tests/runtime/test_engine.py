@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from aipaging.adapters.journal.memory import MemoryJournal
+from aipaging.core.anchor.catalogue import AnchorState
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.errors import RefusedError, UnavailableError
-from aipaging.core.foundation.names import ClientId, SessionId, TenantId
+from aipaging.core.foundation.names import AnchorId, ClientId, SessionId, TenantId
 from aipaging.core.foundation.time import BootUs, Now, WallUs
 from aipaging.core.identity.claims import AistClaims, CommitClaims
 from aipaging.core.lease.machine import LeaseTerms
@@ -31,9 +32,10 @@ class StillClock:
     def __init__(self) -> None:
         self.boot_us = 1_000_000
         self.suspended_us = 0
+        self.wall_step_us = 0
 
     def now(self) -> Now:
-        return Now(boot_us=BootUs(self.boot_us), wall_us=WallUs(WALL_START_US + self.boot_us))
+        return Now(boot_us=BootUs(self.boot_us), wall_us=WallUs(WALL_START_US + self.boot_us + self.wall_step_us))
 
     def slept_us(self) -> int:
         return self.suspended_us
@@ -216,6 +218,30 @@ async def test_a_suspended_machine_begins_a_new_term(rig: Rig) -> None:
     lease = rig.engine.state.sessions[session].lease
     assert lease is not None
     assert lease.epoch.term == 2
+
+
+@pytest.mark.parametrize("days", [-400, -1, 1], ids=["a year back", "a day back", "a day ahead"])
+async def test_a_step_of_the_wall_clock_neither_prolongs_nor_ends_anything(rig: Rig, days: int) -> None:
+    session = await rig.page(duration_s=150)
+    before = rig.engine.state.sessions[session].lease
+    assert before is not None
+    rig.clock.wall_step_us = days * 86_400_000_000
+    await rig.engine.submit(c.EntitleClients(clients=(ClientId("c"),)))  # the loop looks at its clocks
+    await asyncio.sleep(0.02)
+    assert rig.engine.state.sessions[session].lease == before, "nothing is due, whatever the wall clock says"
+    for _ in range(4):  # renewals at the boot clock's times: 60 s each, and not beyond the end of the session
+        rig.clock.boot_us += 25_000_000
+        for anchor in ("a", "b"):
+            await rig.engine.submit(c.Heartbeat(anchor=AnchorId(anchor), state=AnchorState.READY))
+        await asyncio.sleep(0.02)
+    after = rig.engine.state.sessions[session].lease
+    assert after is not None
+    assert after.epoch == before.epoch
+    assert before.deadline_us < after.deadline_us <= 1_000_000 + 150_000_000
+    rig.clock.boot_us += 60_000_000
+    await rig.engine.submit(c.EntitleClients(clients=(ClientId("c"),)))
+    await asyncio.sleep(0.02)
+    assert rig.engine.state.sessions[session].status_info is StatusInfo.DURATION_EXPIRED
 
 
 async def test_a_failed_append_acknowledges_nothing_stops_admission_and_heals(rig: Rig) -> None:

@@ -39,6 +39,7 @@ class TurnedClocks:
     def __init__(self) -> None:
         self.now_us = 1_000_000_000
         self.suspended_us = 0
+        self.wall_step_us = 0
 
     def boot_us(self) -> BootUs:
         return BootUs(self.now_us + self.suspended_us)
@@ -47,7 +48,7 @@ class TurnedClocks:
         return self.now_us
 
     def wall_us(self) -> WallUs:
-        return WallUs(self.now_us)
+        return WallUs(self.now_us + self.wall_step_us)
 
     def turn(self, ms: float) -> None:
         self.now_us += int(ms * 1000)

@@ -273,6 +273,19 @@ async def test_a_suspend_cuts_everything_and_asks_again(bench) -> None:
     assert len(bench.controller.asked) == 2
 
 
+@pytest.mark.parametrize("step_us", [-86_400_000_000, 86_400_000_000], ids=["back", "ahead"])
+async def test_a_step_of_the_wall_clock_neither_cuts_nor_prolongs(bench, step_us) -> None:
+    bench.upstream.script = streaming(chunk(EVENT))
+    client = await started(bench)
+    bench.clocks.wall_step_us = step_us
+    bench.lapse(60_000 - 100)
+    assert await client.reader.readexactly(len(chunk(EVENT))) == chunk(EVENT), "it was cut before its time"
+    bench.lapse(100)
+    body, ended = decoded(await client.until_closed())
+    assert cut_event(body)
+    assert not ended
+
+
 async def test_a_drain_says_so_serves_on_and_ends_when_nothing_is_under_way(make_bench) -> None:
     bench = await make_bench()
     go_on = asyncio.Event()

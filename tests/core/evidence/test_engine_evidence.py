@@ -17,7 +17,14 @@ from aipaging.core.paging.settings import Settings
 from aipaging.testing.world import ACCESS, ACCESS_TWO, World, intent
 
 TERMS = LeaseTerms(lease_ms=1_000, drift_ppm=1_000, grace_ms=200, drain_ms_max=700)
-SETTINGS = Settings(lease=TERMS, lease_ms_max=2_000, anchor_lost_ms=2_500, kept_ms=5_000)
+SETTINGS = Settings(lease=TERMS, lease_ms_max=1_000, anchor_lost_ms=2_500, kept_ms=5_000)
+SHORTER = Settings(
+    lease=LeaseTerms(lease_ms=400, drift_ppm=1_000, grace_ms=200, drain_ms_max=300),
+    lease_ms_max=400,
+    anchor_lost_ms=2_500,
+    kept_ms=5_000,
+)
+"""What an operator may restart with: what was promised before must be reckoned with all the same."""
 
 
 class Walk:
@@ -85,7 +92,7 @@ class Walk:
         if self.dice.random() < 0.2:
             self.world.effects.clear()
             self.world.sleep(self.dice.choice([0, 5_000]))
-            self.world.do(c.StartTerm(settings=SETTINGS, software="test"))
+            self.world.do(c.StartTerm(settings=self.dice.choice([SETTINGS, SHORTER]), software="test"))
 
     def oversleep(self) -> None:
         if self.dice.random() < 0.3:

@@ -5,7 +5,6 @@ from typing import Any, Final, TypeAlias
 
 from aipaging.core.evidence.finding import Invariant, Violation
 from aipaging.core.evidence.replay_world import Commit, EpochPair, Phase, Session, Standing, World
-from aipaging.core.foundation.time import MS
 
 Record: TypeAlias = Mapping[str, Any]
 """A decoded record that fits its type (`core.evidence.record`)."""
@@ -98,7 +97,7 @@ def draining(world: World, record: Record) -> None:
     if commit.standing is Standing.ENDED or commit.term != world.term:
         raise Violation(Invariant.RELOCATION, "the source drains after its COMMIT ended")
     commit.standing = Standing.DRAINING
-    commit.deadline_us = max(commit.deadline_us, world.boot_us + record["drain_ms"] * MS)
+    commit.drain(world.boot_us, record["drain_ms"])
 
 
 def installed(world: World, record: Record) -> None:

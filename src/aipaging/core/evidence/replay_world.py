@@ -37,7 +37,19 @@ class Phase(enum.Enum):
 
 @dataclass(slots=True, kw_only=True)
 class Commit:
-    """One epoch of a session at one anchor, until its reservation is released."""
+    """One epoch of a session at one anchor, until its reservation is released.
+
+    Attributes:
+        anchor: Where.
+        domains: Where its rate is reserved beside the anchor.
+        rate_mrps: The rate.
+        term: Of the grant.
+        began_us: When the present duration began.
+        deadline_us: When it ends.
+        promised_us: The longest time that a holder may have been told was left.
+        renewal: How often it was renewed.
+        standing: Where it stands.
+    """
 
     anchor: str
     domains: tuple[str, ...]
@@ -45,6 +57,7 @@ class Commit:
     term: int
     began_us: int
     deadline_us: int
+    promised_us: int = 0
     renewal: int = 0
     standing: Standing = Standing.GRANTED
 
@@ -52,6 +65,12 @@ class Commit:
         """Count the lease from now: it was granted or renewed."""
         self.began_us = now_us
         self.deadline_us = now_us + lease_ms * MS
+        self.promised_us = max(self.promised_us, lease_ms * MS)
+
+    def drain(self, now_us: int, drain_ms: int) -> None:
+        """Let work in flight end: no deadline that a holder was told comes nearer."""
+        self.deadline_us = max(self.deadline_us, now_us + drain_ms * MS)
+        self.promised_us = max(self.promised_us, drain_ms * MS)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -183,11 +202,11 @@ class World:
 
     def release_us(self, commit: Commit) -> int:
         """Return the instant before which the reservation of a COMMIT must be kept."""
-        lease_us = commit.deadline_us - commit.began_us
         if commit.term == self.term:
+            lease_us = commit.deadline_us - commit.began_us
             return commit.began_us + stretched_us(lease_us, self.drift_ppm) + self.grace_us
-        # The instants of an earlier term mean nothing on this clock: the whole lease may just have begun.
-        longest_us = max(self.lease_ms_max * MS, lease_us)
+        # The instants of an earlier term mean nothing on this clock: a holder may just have been told the longest.
+        longest_us = max(self.lease_ms_max * MS, commit.promised_us)
         return self.started_us + stretched_us(longest_us, self.drift_ppm) + self.grace_us
 
     def _charge(self, session: Session, commit: Commit, before: tuple[int, ...]) -> None:

@@ -47,6 +47,7 @@ from aipaging.core.paging.events import (
 )
 from aipaging.core.paging.relocation_machine import OVER, RelocationPhase
 from aipaging.core.paging.session_machine import StatusInfo
+from aipaging.core.paging.settings import Settings
 from aipaging.core.paging.state import Session, State
 
 TERMS_BEGIN_US: Final = 1_767_225_600 * SECOND
@@ -65,7 +66,7 @@ def start_term(state: State, command: StartTerm, now: Now) -> Decision:
             TermStarted(
                 term=term,
                 previous_term=state.term,
-                settings=command.settings,
+                settings=_remembering(command.settings, state),
                 boot_us=now.boot_us,
                 wall_us=now.wall_us,
                 software=command.software,
@@ -90,6 +91,18 @@ def start_term(state: State, command: StartTerm, now: Now) -> Decision:
         batch = tuple(regrants[first : first + REGRANTS_MAX])
         decision.events.append(LeasesRegranted(regrants=batch, boot_us=now.boot_us))
     return decision
+
+
+def _remembering(settings: Settings, state: State) -> Settings:
+    """Return the settings with a longest lease that is not shorter than what earlier terms may have promised.
+
+    Holders of before still count on it, whatever the configuration says now: capacity must be held as long.
+    """
+    if not state.term:
+        return settings
+    before = state.settings
+    longest_ms = max(settings.lease_ms_max, before.lease_ms_max, before.lease.drain_ms_max)
+    return replace(settings, lease_ms_max=longest_ms)
 
 
 def _left_ms(session: Session, now: Now) -> int:

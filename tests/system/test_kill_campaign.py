@@ -1,0 +1,134 @@
+"""The controller is killed at moments that nobody chose, while it pages, ends, extends and moves under load."""
+
+import asyncio
+import contextlib
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests.system.living import INTENT, LEASE_MS, Asked, Living
+
+from aipaging.testing.stack import CONTROLLER
+
+pytestmark = [pytest.mark.real, pytest.mark.xdist_group("system-campaign")]
+
+SESSIONS_MAX = 12
+
+
+@dataclass(slots=True)
+class Acknowledged:
+    """What the controller has said is done."""
+
+    pages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    ended: set[str] = field(default_factory=set)
+    asked: list[Asked] = field(default_factory=list)
+    epochs: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def living(self) -> list[dict[str, Any]]:
+        return [page for name, page in self.pages.items() if name not in self.ended]
+
+
+async def operate(system: Living, seen: Acknowledged, dice: random.Random, over: asyncio.Event) -> None:
+    """Page, end, extend and move until the end; a controller that is away is asked again."""
+    while not over.is_set():
+        with contextlib.suppress(httpx.HTTPError):
+            await operate_once(system, seen, dice)
+        await asyncio.sleep(dice.uniform(0, 0.02))
+
+
+async def operate_once(system: Living, seen: Acknowledged, dice: random.Random) -> None:
+    living = seen.living()
+    what = dice.choice(("page", "page", "end", "extend", "relocate", "read"))
+    if what == "page" and len(living) < SESSIONS_MAX:
+        status, said = await system.call("POST", "/sessions", {"intent": INTENT | {"ratePerSecond": 1}})
+        if status == 201:
+            seen.pages[said["sessionId"]] = said
+        return
+    if not living:
+        return
+    name = dice.choice(living)["sessionId"]
+    if what == "end":
+        if (await system.call("DELETE", f"/sessions/{name}"))[0] == 204:
+            seen.ended.add(name)
+    elif what == "extend":
+        await system.call("POST", f"/sessions/{name}/extend", {"additionalDurationS": 5})
+    elif what == "relocate":
+        await system.call("POST", f"/sessions/{name}/relocate", {}, who="root")
+    else:
+        status, said = await system.call("GET", f"/sessions/{name}")
+        if status == 200 and "commit" in said:
+            epoch = (said["commit"]["epoch"]["term"], said["commit"]["epoch"]["n"])
+            # Reads of one session do not overlap here: what was said later may not be less.
+            assert epoch >= seen.epochs.get(name, (0, 0)), f"the epoch of {name} fell"
+            seen.epochs[name] = epoch
+
+
+async def use(system: Living, seen: Acknowledged, dice: random.Random, over: asyncio.Event) -> None:
+    """Send requests of whatever sessions there are or were."""
+    async with system.user() as client:
+        while not over.is_set():
+            if seen.pages:
+                page = dice.choice(list(seen.pages.values()))
+                seen.asked.append(await system.ask(page["aist"], client=client))
+            await asyncio.sleep(0.01)
+
+
+async def campaign(folder: Path, seed: int, rounds: int) -> None:
+    dice = random.Random(seed)
+    system, seen = Living.prepared(folder), Acknowledged()
+    try:
+        await system.start()
+        for _ in range(rounds):
+            over = asyncio.Event()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(operate(system, seen, dice, over))
+                for _ in range(2):
+                    group.create_task(use(system, seen, dice, over))
+                await asyncio.sleep(dice.uniform(0.2, 2.5))
+                system.kill(CONTROLLER)
+                if dice.random() < 0.5:
+                    await asyncio.sleep(dice.uniform(0, LEASE_MS / 1000 + 0.5))
+                await system.start_controller()
+                await system.until_ready()
+                await asyncio.sleep(dice.uniform(0, 1))
+                over.set()
+            check(system, seen)
+        for page in seen.living()[:3]:
+            await system.until_served(page["aist"])
+        assert any(asked.served for asked in seen.asked), "nothing was ever served: the campaign saw nothing"
+    finally:
+        system.stop()
+
+
+def check(system: Living, seen: Acknowledged) -> None:
+    records = system.verified()
+    granted = {record["session"] for record in records if record["type"] == "COMMIT_GRANTED"}
+    ended = {record["session"] for record in records if record["type"] == "SESSION_ENDED"}
+    assert set(seen.pages) <= granted, "an acknowledged page is lost"
+    assert seen.ended <= ended, "an acknowledged end is lost"
+    assert not (ended & set(seen.pages)) - seen.ended - unsure(system, seen), "a session ended without anybody's word"
+    for page in seen.pages.values():
+        assert system.outside_leases(page, seen.asked) == []
+
+
+def unsure(system: Living, seen: Acknowledged) -> set[str]:
+    """Return the sessions whose end was asked for, but not acknowledged before the kill."""
+    return {
+        record["session"]
+        for record in system.records()
+        if record["type"] == "SESSION_ENDED" and record["status_info"] == "DELETE_REQUESTED"
+    } - seen.ended
+
+
+async def test_killed_at_random_moments_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
+    await campaign(tmp_path / "0", seed=0, rounds=3)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("seed", range(1, 13))
+async def test_killed_at_random_moments_a_dozen_times(tmp_path: Path, seed: int) -> None:
+    await campaign(tmp_path / str(seed), seed=seed, rounds=8)
