@@ -60,9 +60,18 @@ GROUPS: Final[dict[str, dict[str, Entry]]] = {
         ),
         "doctor": Entry(target="aipaging.apps.doctor.command:doctor", summary="Find what is wrong on this machine."),
     },
+    "Envelopes": {
+        "envelope": Entry(
+            target="aipaging.apps.envelope.command:envelope", summary="Measure, sign, verify, compose envelopes."
+        ),
+    },
     "Prove": {
         "evidence": Entry(target="aipaging.apps.evidence.command:evidence", summary="Verify and read evidence logs."),
+        "audit": Entry(target="aipaging.apps.audit.command:audit", summary="Judge telemetry against contracts."),
         "calculus": Entry(target="aipaging.apps.calculus.command:calculus", summary="Compute bounds on tail delays."),
+        "simulate": Entry(
+            target="aipaging.apps.simulate.command:simulate", summary="Simulate packets through domains, with intervals."
+        ),
         "bench": Entry(target="aipaging.apps.bench.command:bench", summary="Measure, against peers in the same run."),
     },
 }

@@ -1,0 +1,1 @@
+"""`aipaging audit`: verdicts about telemetry against contracts."""

@@ -1,0 +1,32 @@
+"""From two files to the document of an audit."""
+
+from pathlib import Path
+from typing import Any
+
+from aipaging.adapters.telemetry.source import open_telemetry
+from aipaging.apps.audit.contract_file import read_contracts
+from aipaging.apps.audit.document import audit_document
+from aipaging.core.audit.period import Sampling, audit_period
+from aipaging.core.foundation.errors import InvalidInputError
+
+
+def run_audit(
+    telemetry: Path, contract_file: Path, *, alpha: float, seed: int, sample: int | None = None, root: str | None = None
+) -> dict[str, Any]:
+    """Return the document.
+
+    Raises:
+        InvalidInputError: A file, or what it holds, cannot be audited.
+    """
+    contracts = read_contracts(contract_file)
+    table = open_telemetry(telemetry)
+    sampling = None if sample is None else Sampling(count=sample, seed=seed, root=_root(root))
+    audit = audit_period(table, contracts.contracts, alpha=alpha, sampling=sampling)
+    return audit_document(audit, content=contracts.content, alpha=alpha, sampling=sampling)
+
+
+def _root(text: str | None) -> bytes:
+    try:
+        return bytes.fromhex(text or "")
+    except ValueError as error:
+        raise InvalidInputError("the root is a number in hexadecimal digits", field="root") from error

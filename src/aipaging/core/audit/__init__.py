@@ -1,0 +1,1 @@
+"""Verdicts about tail delays, uncertainty, and blame."""
