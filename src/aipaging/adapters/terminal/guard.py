@@ -23,6 +23,7 @@ EXTRAS: Final = {
     "envoy": ("envoy", "grpc", "google"),
     "anchor": ("onnxruntime", "tokenizers", "safetensors", "onnx"),
     "demo": ("openai",),
+    "plot": ("matplotlib",),
 }
 """Which extra brings which top-level module."""
 

@@ -249,7 +249,7 @@ def _dependence(composite: Composite) -> DependenceClause:
     if len(causes) > COMMON_CAUSES_MAX:
         return DependenceClause()
     claimed: set[Clause] = {clause.clause for clause in clauses}
-    weakest = next(word for word in WEAKEST_FIRST if word in claimed)
+    weakest: Clause = next(word for word in WEAKEST_FIRST if word in claimed)
     return DependenceClause(clause=weakest, common_causes=tuple(causes))
 
 

@@ -245,7 +245,8 @@ def document_from(raw: bytes) -> EnvelopeDocument:
 
 def canonical_bytes(document: EnvelopeDocument) -> bytes:
     """Return the RFC 8785 bytes of a document: what is signed and digested. Members at their default are left out."""
-    return _ENCODER.encode(msgspec.to_builtins(document))
+    members: dict[str, object] = msgspec.to_builtins(document)
+    return _ENCODER.encode({name: value for name, value in members.items() if value != {}})
 
 
 def is_canonical(raw: bytes) -> bool:

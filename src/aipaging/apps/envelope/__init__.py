@@ -1,0 +1,1 @@
+"""`aipaging envelope`: fit, sign, verify, show, compose and compare Tail-Risk Envelopes."""
