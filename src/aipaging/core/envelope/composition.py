@@ -17,6 +17,7 @@ A deterministic part (M = 0) adds its T and has no tail.
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from decimal import ROUND_FLOOR, Decimal
 from typing import Final, TypeVar
 
 from aipaging.core.calculus.risk_budget import DelayContract, combined_failure
@@ -55,6 +56,7 @@ DECAY_DOWN: Final = 1e-12
 WEAKEST_FIRST: Final[tuple[Clause, ...]] = ("none", "conditional", "independent")
 
 _MS_PER_S: Final = 1000.0
+_CONFIDENCE_STEP: Final = Decimal("1e-6")
 
 Value = TypeVar("Value")
 
@@ -263,14 +265,14 @@ def _calibration(composite: Composite) -> Calibration | None:
     each = [calibration for calibration in found if calibration is not None]
     if len(each) < len(found):
         return None
-    doubt = math.fsum(1.0 - at_most(calibration.confidence) for calibration in each)
+    doubt = sum((1 - Decimal(calibration.confidence) for calibration in each), Decimal(0))
     return Calibration(
         window_start=min(calibration.window_start for calibration in each),
         window_end=max(calibration.window_end for calibration in each),
         samples=min(calibration.samples for calibration in each),
         effective_samples=min(calibration.effective_samples for calibration in each),
         method="union form of the parts; confidence by the union of their doubts",
-        confidence=decimal_down(max(0.0, 1.0 - doubt - 1e-12)),
+        confidence=str(max(Decimal(0), 1 - doubt).quantize(_CONFIDENCE_STEP, rounding=ROUND_FLOOR)),
         epsilon_floor="0",
     )
 
