@@ -1,0 +1,1 @@
+"""`aipaging simulate`: scenario files in, delays with intervals out."""

@@ -1,0 +1,115 @@
+"""A server of a language model with continuous batching: slots, iterations, prefill.
+
+Work is the number of tokens to generate. At the end of every iteration waiting requests take free slots in the order of
+their arrivals; every request that holds a slot gets one token per iteration. An iteration takes
+`iteration_ms + per_slot_ms * (slots in use) + prefill_ms * (requests just admitted)`.
+"""
+
+import math
+from typing import Final
+
+from aipaging.simulation.kernels.compiled import compiled
+from aipaging.simulation.kernels.fifo import earliest, head, heads
+from aipaging.simulation.kernels.streams import Floats, Integers
+
+# What `engine` holds.
+INSTANT: Final = 0
+ITERATION: Final = 1
+PER_SLOT: Final = 2
+PREFILL: Final = 3
+LATENCY: Final = 4
+ENGINE_FIELDS: Final = 5
+
+# What a slot holds, per row of `slots`: tokens left (0: free), row and place of its packet.
+LEFT: Final = 0
+ROW: Final = 1
+PLACE: Final = 2
+
+
+@compiled
+def batched(cells: Floats, counts: Integers, taken: Integers, slots: Floats, engine: Floats, horizon: float) -> None:
+    """Run iterations whose start is not after the horizon; stretches without a change are taken in one step.
+
+    Args:
+        cells: The rows; a packet whose departure is not known yet keeps its arrival and a negative amount of work.
+        counts: How many packets each row has.
+        taken: How many of them have been given a slot.
+        slots: Tokens left, row and place of each slot's packet.
+        engine: Instant so far, iteration time, time per slot, time per prefill, latency.
+        horizon: How far to go.
+    """
+    upcoming = heads(cells, counts, taken)
+    while True:
+        used = _used(slots)
+        first = upcoming[earliest(upcoming)]
+        begin = max(engine[INSTANT], first) if used == 0 else engine[INSTANT]
+        if begin > horizon or begin == math.inf:
+            break
+        engine[INSTANT] = begin
+        admitted = _admit(cells, counts, taken, slots, upcoming, engine[INSTANT])
+        used += admitted
+        step = engine[ITERATION] + engine[PER_SLOT] * used
+        engine[INSTANT] += step + engine[PREFILL] * admitted
+        _generate(cells, slots, engine, 1.0)
+        more = _unchanged(slots, upcoming[earliest(upcoming)], engine[INSTANT], step, horizon)
+        if more > 0.0:
+            engine[INSTANT] += more * step
+            _generate(cells, slots, engine, more)
+
+
+@compiled
+def _used(slots: Floats) -> int:
+    used = 0
+    for slot in range(slots.shape[1]):
+        used += slots[LEFT, slot] > 0.0
+    return used
+
+
+@compiled
+def _admit(cells: Floats, counts: Integers, taken: Integers, slots: Floats, upcoming: Floats, instant: float) -> int:
+    admitted = 0
+    for slot in range(slots.shape[1]):
+        if slots[LEFT, slot] > 0.0:
+            continue
+        row = earliest(upcoming)
+        if upcoming[row] > instant:
+            break
+        j = taken[row]
+        slots[LEFT, slot] = max(math.ceil(cells[row, 1, j]), 1.0)
+        slots[ROW, slot] = row
+        slots[PLACE, slot] = j
+        cells[row, 1, j] = -cells[row, 1, j] - 1.0
+        taken[row] = j + 1
+        upcoming[row] = head(cells, counts, taken, row)
+        admitted += 1
+    return admitted
+
+
+@compiled
+def _generate(cells: Floats, slots: Floats, engine: Floats, tokens: float) -> None:
+    for slot in range(slots.shape[1]):
+        if slots[LEFT, slot] > 0.0:
+            slots[LEFT, slot] -= tokens
+            if slots[LEFT, slot] <= 0.0:
+                row, j = int(slots[ROW, slot]), int(slots[PLACE, slot])
+                cells[row, 0, j] = engine[INSTANT] + engine[LATENCY]
+                cells[row, 1, j] = -cells[row, 1, j] - 1.0
+
+
+@compiled
+def _unchanged(slots: Floats, upcoming: float, instant: float, step: float, horizon: float) -> float:
+    """Return how many iterations more are sure to begin and end with the same requests in the slots.
+
+    None of them ends a request, none of them begins after an arrival that would get a slot, or after the horizon.
+    """
+    fewest = math.inf
+    full = True
+    for slot in range(slots.shape[1]):
+        if slots[LEFT, slot] > 0.0:
+            fewest = min(fewest, slots[LEFT, slot])
+        else:
+            full = False
+    if fewest == math.inf:
+        return 0.0
+    until = horizon if full else min(horizon, upcoming)
+    return max(min(fewest - 1.0, math.ceil((until - instant) / step)), 0.0) if until > instant else 0.0

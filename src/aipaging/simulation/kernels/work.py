@@ -1,0 +1,58 @@
+"""How much work each packet brings."""
+
+import math
+from typing import Final
+
+from aipaging.simulation.kernels.compiled import compiled
+from aipaging.simulation.kernels.streams import Floats, Words, exponential, normal, uniform
+
+CONSTANT: Final = 0
+EXPONENTIAL: Final = 1
+LOGNORMAL: Final = 2
+PARETO: Final = 3
+UNIFORM: Final = 4
+DISCRETE: Final = 5
+
+
+@compiled
+def fill_work(state: Words, law: int, parameters: Floats, works: Floats) -> None:
+    """Write the work of the next packets.
+
+    Args:
+        state: The random stream.
+        law: One of the constants of this module.
+        parameters: value | mean | median, sigma, cap | minimum, alpha, cap | low, high | value, cumulated, ...
+        works: Where to.
+    """
+    if law == CONSTANT:
+        works[:] = parameters[0]
+    elif law == EXPONENTIAL:
+        for j in range(works.shape[0]):
+            works[j] = parameters[0] * exponential(state)
+    else:
+        _fill_bounded(state, law, parameters, works)
+
+
+@compiled
+def _fill_bounded(state: Words, law: int, parameters: Floats, works: Floats) -> None:
+    if law == LOGNORMAL:
+        for j in range(works.shape[0]):
+            works[j] = min(parameters[0] * math.exp(parameters[1] * normal(state)), parameters[2])
+    elif law == PARETO:
+        for j in range(works.shape[0]):
+            works[j] = min(parameters[0] * math.exp(exponential(state) / parameters[1]), parameters[2])
+    elif law == UNIFORM:
+        for j in range(works.shape[0]):
+            works[j] = parameters[0] + (parameters[1] - parameters[0]) * uniform(state)
+    else:
+        _fill_discrete(state, parameters, works)
+
+
+@compiled
+def _fill_discrete(state: Words, parameters: Floats, works: Floats) -> None:
+    for j in range(works.shape[0]):
+        draw = uniform(state)
+        pair = 0
+        while pair + 2 < parameters.shape[0] and draw >= parameters[pair + 1]:
+            pair += 2
+        works[j] = parameters[pair]

@@ -1,0 +1,383 @@
+"""From a scenario file to a `Scenario`: every mistake is found and named before anything runs.
+
+A mistake has the path of its field, such as `tenant[1].arrivals.rate_per_ms`, and says what is allowed.
+"""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Any, Final
+
+from aipaging.core.foundation.errors import InvalidInputError
+from aipaging.simulation import kinds
+from aipaging.simulation.kinds import Kind
+from aipaging.simulation.laws import law_of
+from aipaging.simulation.scenario import (
+    Arrivals,
+    Batching,
+    Bucket,
+    Domain,
+    Impairment,
+    Modulated,
+    Modulator,
+    Periodic,
+    Poisson,
+    Scenario,
+    Tenant,
+    Trace,
+    Work,
+)
+from aipaging.simulation.traces import TraceError, read_trace
+
+DOMAINS_MAX: Final = 256
+TENANTS_MAX: Final = 1024
+"""A row of cells each, in every domain on the route: 100 kB."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mistake:
+    """One thing that is wrong in a scenario.
+
+    Attributes:
+        field: Path of the field.
+        message: What is wrong, and what is allowed.
+        file: The file, where it is not the scenario itself.
+        line: The line in that file.
+    """
+
+    field: str
+    message: str
+    file: str | None = None
+    line: int | None = None
+
+
+class ScenarioError(InvalidInputError):
+    """A scenario cannot be run as it stands; `mistakes` has everything that is wrong."""
+
+    def __init__(self, mistakes: Sequence[Mistake]) -> None:
+        more = f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else ""
+        super().__init__(
+            f"{mistakes[0].field}: {mistakes[0].message}{more}", code="INVALID_SCENARIO", field=mistakes[0].field
+        )
+        self.mistakes = tuple(mistakes)
+
+
+def read_scenario(
+    document: Mapping[str, Any], *, folder: Path, packets: int | None = None, replications: int | None = None
+) -> Scenario:
+    """Return the scenario that a parsed file describes.
+
+    Args:
+        document: The file, parsed.
+        folder: Where traces are looked for.
+        packets: In place of the file's number.
+        replications: In place of the file's number.
+
+    Raises:
+        ScenarioError: It is wrong somewhere.
+    """
+    overrides = {"packets": packets, "replications": replications}
+    return _Reader(folder).scenario({**document, **{k: v for k, v in overrides.items() if v is not None}})
+
+
+class _Reader:
+    """Reads one document and collects its mistakes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._mistakes: list[Mistake] = []
+        self._modulators: dict[str, Modulator] = {}
+
+    def scenario(self, document: Mapping[str, Any]) -> Scenario:
+        parts = ("domain", "tenant", "modulator")
+        top = {key: value for key, value in document.items() if key not in parts}
+        whole = self._fields(top, kinds.SCENARIO, "", also=parts)
+        domain_tables = self._tables(document, "domain", DOMAINS_MAX)
+        tenant_tables = self._tables(document, "tenant", TENANTS_MAX)
+        for path, table in self._tables(document, "modulator", TENANTS_MAX, least=0):
+            self._modulator(table, path)
+        domains = [self._domain(table, path) for path, table in domain_tables]
+        known = {domain.name: domain for domain in domains if domain}
+        named = {str(table.get("name")) for _, table in domain_tables}
+        tenants = [self._tenant(table, path, known, named) for path, table in tenant_tables]
+        for part, tables in (("domain", domain_tables), ("tenant", tenant_tables)):
+            self._unique(part, tables)
+        good = [tenant for tenant in tenants if tenant]
+        ordered = [] if self._mistakes else self._together(whole or {}, known, good)
+        if self._mistakes or whole is None:
+            raise ScenarioError(self._mistakes)
+        return Scenario(**whole, domains=tuple(ordered), tenants=tuple(good))
+
+    def _together(
+        self, whole: Mapping[str, Any], known: Mapping[str, Domain], tenants: Sequence[Tenant]
+    ) -> list[Domain]:
+        """Check what no single table shows; returns the domains in the order of the routes."""
+        if whole["replications"] < 2:
+            self._wrong("replications", "an interval needs 2 at least")
+        if whole["packets"] < whole["replications"]:
+            self._wrong("packets", f"fewer than the {whole['replications']} replications: one each at least")
+        self._reservations(known, tenants)
+        return self._in_order(known, tenants)
+
+    def _wrong(self, field: str, message: str) -> None:
+        self._mistakes.append(Mistake(field=field, message=message))
+
+    def _tables(
+        self, document: Mapping[str, Any], part: str, most: int, least: int = 1
+    ) -> list[tuple[str, dict[str, Any]]]:
+        found = document.get(part, [])
+        if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+            self._wrong(part, f"write it as [[{part}]], once for each")
+            return []
+        if not least <= len(found) <= most:
+            self._wrong(part, f"there are {len(found)} [[{part}]]; allowed are {least} to {most}")
+            return []
+        return [(f"{part}[{index}]", each) for index, each in enumerate(found)]
+
+    def _unique(self, part: str, tables: list[tuple[str, dict[str, Any]]]) -> None:
+        seen: set[Any] = set()
+        for path, table in tables:
+            name = table.get("name")
+            if isinstance(name, str) and name in seen:
+                self._wrong(f"{path}.name", f"there is another {part} {name!r}; names are unique")
+            seen.add(name if isinstance(name, str) else None)
+
+    def _fields(
+        self, table: Mapping[str, Any], kind: Kind, path: str, also: Sequence[str] = ()
+    ) -> dict[str, Any] | None:
+        """Return the values of a table with its defaults, or None if one of them is wrong."""
+        before = len(self._mistakes)
+        dot = f"{path}." if path else ""
+        for key in table:
+            if key not in kind.fields and key not in also:
+                self._unknown(key, [*kind.fields, *also], dot)
+        values: dict[str, Any] = {}
+        for key, field in kind.fields.items():
+            if key not in table:
+                if field.required:
+                    self._wrong(dot + key, f"missing: {field.meaning}, {field.allowed.text}")
+                values[key] = field.default
+            elif not field.allowed.accepts(table[key]):
+                self._wrong(dot + key, f"must be {field.allowed.text}, not {table[key]!r}")
+            else:
+                values[key] = table[key]
+        return values if len(self._mistakes) == before else None
+
+    def _unknown(self, key: str, known: list[str], dot: str) -> None:
+        close = difflib.get_close_matches(key, known, 1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        self._wrong(dot + key, f"unknown key. {hint}Allowed are {', '.join(known)}")
+
+    def _of_kind(
+        self, table: Mapping[str, Any], choices: Mapping[str, Kind], path: str, key: str = "kind"
+    ) -> tuple[str, dict[str, Any]] | None:
+        name = table.get(key)
+        if not isinstance(name, str) or name not in choices:
+            said = "missing" if name is None else f"unknown: {name!r}"
+            self._wrong(f"{path}.{key}", f"{said}; allowed are {', '.join(choices)}")
+            return None
+        values = self._fields(
+            {each: value for each, value in table.items() if each != key}, choices[name], path, also=(key,)
+        )
+        return None if values is None else (name, values)
+
+    def _modulator(self, table: dict[str, Any], path: str) -> None:
+        values = self._fields(table, kinds.MODULATOR, path)
+        if values is None or not self._jumps_fit(values["jumps_per_ms"], f"{path}.jumps_per_ms"):
+            return
+        if values["name"] in self._modulators:
+            self._wrong(f"{path}.name", f"there is another modulator {values['name']!r}; names are unique")
+        self._modulators[values["name"]] = _chain(values["name"], values["jumps_per_ms"])
+
+    def _jumps_fit(self, jumps: list[list[float]], path: str) -> bool:
+        if len(jumps) > kinds.MODES_MAX:
+            self._wrong(path, f"{len(jumps)} modes; at most {kinds.MODES_MAX} are allowed")
+            return False
+        if any(row[mode] for mode, row in enumerate(jumps)):
+            self._wrong(path, "the diagonal must be 0: a mode does not jump to itself")
+            return False
+        reached = [_reach(jumps, mode) for mode in range(len(jumps))]
+        if any(len(modes) < len(jumps) for modes in reached):
+            self._wrong(path, "every mode must be reachable from every other one: a chain that gets stuck has no mean")
+            return False
+        return True
+
+    def _domain(self, table: dict[str, Any], path: str) -> Domain | None:
+        found = self._of_kind(table, kinds.DISCIPLINES, path, key="discipline")
+        if found is None:
+            return None
+        discipline, values = found
+        if discipline == "batching":
+            timing = {key: values.pop(key) for key in ("slots", "iteration_ms", "per_slot_ms", "prefill_ms")}
+            return Domain(**values, discipline=discipline, rate_per_ms=float("inf"), batching=Batching(**timing))
+        if discipline == "fifo":
+            values = self._fifo(values, path)
+        return Domain(**values, discipline=discipline)
+
+    def _fifo(self, values: dict[str, Any], path: str) -> dict[str, Any]:
+        for key in ("buffer_packets", "buffer_work"):
+            if values[key] is None:
+                del values[key]
+        if "buffer_packets" in values and values["buffer_packets"] < values["servers"]:
+            self._wrong(
+                f"{path}.buffer_packets", f"must be at least the {values['servers']} servers: they hold one each"
+            )
+        if values["impairment"] is not None:
+            if values["servers"] > 1 or "buffer_packets" in values or "buffer_work" in values:
+                self._wrong(f"{path}.impairment", "goes with one server and no limit of the buffer")
+            found = self._of_kind(values["impairment"], kinds.IMPAIRMENTS, f"{path}.impairment")
+            values["impairment"] = Impairment(**found[1]) if found else None
+        return values
+
+    def _tenant(self, table: dict[str, Any], path: str, known: Mapping[str, Domain], named: set[str]) -> Tenant | None:
+        values = self._fields(table, kinds.TENANT, path)
+        if values is None:
+            return None
+        before = len(self._mistakes)
+        arrivals = self._arrivals(values["arrivals"], f"{path}.arrivals")
+        work = self._work(values["work"], arrivals, f"{path}.work")
+        bucket = self._bucket(values.pop("regulator"), f"{path}.regulator")
+        self._route(values["route"], named, f"{path}.route")
+        rates = self._reserved(values, known, path)
+        uses = {known[name].discipline for name in values["route"] if name in known}
+        if "round-robin" in uses and values["quantum"] is None:
+            self._wrong(f"{path}.quantum", "missing: its route has a domain with round-robin")
+        if len(self._mistakes) > before or arrivals is None or work is None:
+            return None
+        values |= {"route": tuple(values["route"]), "targets_ms": tuple(map(float, values["targets_ms"]))}
+        values |= {"arrivals": arrivals, "work": work, "reserved_rate_per_ms": rates}
+        return Tenant(**values, bucket=bucket)
+
+    def _route(self, route: list[str], named: set[str], path: str) -> None:
+        for domain in route:
+            if domain not in named:
+                there = ", ".join(sorted(named)) or "none"
+                self._wrong(path, f"there is no domain {domain!r}; there are: {there}")
+        if len(set(route)) < len(route):
+            self._wrong(path, "a route visits a domain once at most")
+
+    def _reserved(self, values: dict[str, Any], known: Mapping[str, Domain], path: str) -> dict[str, float]:
+        given = values["reserved_rate_per_ms"]
+        field = f"{path}.reserved_rate_per_ms"
+        if isinstance(given, dict):
+            for domain in given:
+                if domain not in values["route"]:
+                    self._wrong(f"{field}.{domain}", "that domain is not on the tenant's route")
+        rates: dict[str, float] = {}
+        for name in values["route"]:
+            if name not in known or known[name].discipline not in {"reserved", "fair"}:
+                continue
+            rate = given.get(name) if isinstance(given, dict) else given
+            if rate is None:
+                self._wrong(field, f"missing for domain {name!r}, whose discipline is {known[name].discipline}")
+            else:
+                rates[name] = float(rate)
+        return rates
+
+    def _arrivals(self, table: Mapping[str, Any], path: str) -> Arrivals | None:
+        found = self._of_kind(table, kinds.ARRIVALS, path)
+        if found is None:
+            return None
+        kind, values = found
+        if kind == "poisson":
+            return Poisson(**values)
+        if kind == "periodic":
+            return Periodic(**values)
+        if kind == "on-off":
+            chain = _chain("", [[0.0, 1.0 / values["mean_off_ms"]], [1.0 / values["mean_on_ms"], 0.0]])
+            return Modulated(rates_per_ms=(0.0, values["rate_per_ms"]), modulator=chain)
+        return self._trace(values, path) if kind == "trace" else self._of_chain(kind, values, path)
+
+    def _of_chain(self, kind: str, values: dict[str, Any], path: str) -> Modulated | None:
+        if kind == "mmpp":
+            if not self._jumps_fit(values["jumps_per_ms"], f"{path}.jumps_per_ms"):
+                return None
+            chain = _chain("", values["jumps_per_ms"])
+        elif values["modulator"] in self._modulators:
+            chain = self._modulators[values["modulator"]]
+        else:
+            there = ", ".join(self._modulators) or "none"
+            self._wrong(f"{path}.modulator", f"there is no modulator {values['modulator']!r}; there are: {there}")
+            return None
+        rates = tuple(map(float, values["rates_per_ms"]))
+        if len(rates) != len(chain.jumps_per_ms):
+            self._wrong(f"{path}.rates_per_ms", f"{len(rates)} rates for {len(chain.jumps_per_ms)} modes")
+            return None
+        if not any(rates):
+            self._wrong(f"{path}.rates_per_ms", "one of them must be above 0")
+            return None
+        return Modulated(rates_per_ms=rates, modulator=chain)
+
+    def _trace(self, values: dict[str, Any], path: str) -> Trace | None:
+        try:
+            return read_trace(self._folder / values["file"], values["time_column"], values["time_unit"],
+                              work_column=values["work_column"])  # fmt: skip
+        except TraceError as error:
+            field = f"{path}.{error.field}" if error.field in values else error.field or path
+            self._mistakes.append(Mistake(field=field, message=error.message, file=error.file, line=error.line))
+            return None
+
+    def _work(self, table: Mapping[str, Any] | None, arrivals: Arrivals | None, path: str) -> Work | None:
+        recorded = isinstance(arrivals, Trace) and arrivals.works is not None
+        if table is None:
+            if recorded and isinstance(arrivals, Trace) and arrivals.works is not None:
+                works = arrivals.works
+                mean, square = float(works.mean()), float((works**2).mean())
+                return Work(law=0, parameters=(mean,), mean=mean, second_moment=square)
+            self._wrong(path, "missing: how much work each packet brings")
+            return None
+        if recorded:
+            self._wrong(path, "the trace has the work of each packet: leave it out, or `work_column`")
+            return None
+        found = self._of_kind(table, kinds.WORK, path)
+        if found is None:
+            return None
+        try:
+            return law_of(*found)
+        except InvalidInputError as error:
+            self._wrong(f"{path}.{error.field}", error.message)
+            return None
+
+    def _bucket(self, table: Mapping[str, Any] | None, path: str) -> Bucket | None:
+        found = None if table is None else self._of_kind(table, kinds.REGULATORS, path)
+        return None if found is None else Bucket(**found[1], holds=found[0] == "shaper")
+
+    def _reservations(self, known: Mapping[str, Domain], tenants: Sequence[Tenant]) -> None:
+        for index, domain in enumerate(known.values()):
+            total = sum(tenant.reserved_rate_per_ms.get(domain.name, 0.0) for tenant in tenants)
+            if domain.discipline == "reserved" and total > domain.rate_per_ms * (1.0 + 1e-9):
+                self._wrong(
+                    f"domain[{index}].rate_per_ms",
+                    f"domain {domain.name!r} can do {domain.rate_per_ms:g} per ms and its tenants have reserved "
+                    f"{total:g}: capacity is not sold twice",
+                )
+
+    def _in_order(self, known: Mapping[str, Domain], tenants: Sequence[Tenant]) -> list[Domain]:
+        """Return the domains in an order in which every route goes forward."""
+        graph: dict[str, set[str]] = {name: set() for name in known}
+        for tenant in tenants:
+            for before, after in zip(tenant.route, tenant.route[1:], strict=False):
+                graph[after].add(before)
+        try:
+            return [known[name] for name in TopologicalSorter(graph).static_order()]
+        except CycleError as error:
+            circle = " -> ".join(reversed(error.args[1]))
+            self._wrong("tenant", f"the routes go in a circle ({circle}); only networks that go forward are simulated")
+            return []
+
+
+def _chain(name: str, jumps: Sequence[Sequence[float]]) -> Modulator:
+    return Modulator(name=name, jumps_per_ms=tuple(tuple(map(float, row)) for row in jumps))
+
+
+def _reach(jumps: Sequence[Sequence[float]], start: int) -> set[int]:
+    """Return the modes that can be reached from a mode."""
+    reached, open_ends = {start}, [start]
+    while open_ends:
+        for mode, rate in enumerate(jumps[open_ends.pop()]):
+            if rate and mode not in reached:
+                reached.add(mode)
+                open_ends.append(mode)
+    return reached

@@ -1,0 +1,167 @@
+"""A tenant at run time: when it sends, and how much work each packet brings."""
+
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aipaging.simulation.kernels import arrivals as kernels
+from aipaging.simulation.kernels.regulator import police, shape
+from aipaging.simulation.kernels.streams import stream
+from aipaging.simulation.kernels.work import fill_work
+from aipaging.simulation.scenario import Modulated, Modulator, Periodic, Poisson, Tenant, Trace
+from aipaging.simulation.stations import Rows
+
+Floats: TypeAlias = NDArray[np.float64]
+Fill: TypeAlias = Callable[[float, Floats], int]
+
+SEGMENTS_FIRST: Final = 256
+PACKETS_AT_ONCE: Final = 1024
+
+
+class Path:
+    """The path of a modulator at run time; tenants that share the modulator share the path."""
+
+    def __init__(self, modulator: Modulator, seed: np.random.SeedSequence) -> None:
+        self._state = stream(seed)
+        self._jumps = np.array(modulator.jumps_per_ms)
+        first = np.random.default_rng(seed.spawn(1)[0])
+        mode = int(first.choice(len(self._jumps), p=_shares(modulator)))
+        # The rest of an exponential time is exponential: the chain begins in its stationary law.
+        self._progress = np.array([first.exponential() / self._jumps[mode].sum(), mode])
+        self.segments: Floats = np.zeros((2, 0))
+
+    def extend(self, horizon: float) -> None:
+        """Draw the segments from the one that was under way to the horizon."""
+        parts: list[Floats] = []
+        while True:
+            room = np.empty((2, SEGMENTS_FIRST))
+            count = kernels.modulator_path(self._state, self._jumps, self._progress, horizon, room)
+            parts.append(room[:, :count])
+            if self._progress[0] > horizon:
+                break
+        # A part begins with the segment that the one before ended with.
+        self.segments = np.concatenate([parts[0], *(part[:, 1:] for part in parts[1:])], axis=1)
+
+
+class Source:
+    """One tenant at run time."""
+
+    def __init__(self, tenant: Tenant, seed: np.random.SeedSequence, paths: dict[str, Path]) -> None:
+        arrivals, work, phase = seed.spawn(3)
+        self._state = stream(arrivals)
+        self._dice = stream(work)
+        self._rng = np.random.default_rng(phase)
+        self._law = tenant.work.law
+        self._parameters = np.array(tenant.work.parameters)
+        self._works: Callable[[Floats], None] = self._draw_works
+        self._fill = self._filler(tenant, paths, phase)
+        self._bucket: Floats | None = None
+        self._regulate = police
+        if tenant.bucket is not None:
+            self._bucket = np.array([tenant.bucket.burst, 0.0, tenant.bucket.rate_per_ms, tenant.bucket.burst])
+            self._regulate = shape if tenant.bucket.holds else police
+
+    def send(self, rows: Rows, row: int, horizon: float) -> tuple[Floats, Floats]:
+        """Add the packets that are sent up to the horizon to a row.
+
+        Returns:
+            When each was sent, and when each was sent that the policer lost.
+        """
+        first = int(rows.counts[row])
+        while True:
+            room = rows.room(row, PACKETS_AT_ONCE)
+            count = self._fill(horizon, room[0])
+            self._works(room[1, :count])
+            room[2, :count] = room[0, :count]
+            rows.counts[row] += count
+            if count < room.shape[1]:
+                break
+        last = int(rows.counts[row])
+        cells = rows.cells[row]
+        sent = cells[2, first:last].copy()
+        if self._bucket is None:
+            return sent, sent[:0]
+        self._regulate(cells, first, last, self._bucket)
+        passed = ~np.isnan(cells[0, first:last])
+        kept = int(passed.sum())
+        cells[:, first : first + kept] = cells[:, first:last][:, passed]
+        rows.counts[row] = first + kept
+        return sent, sent[~passed]
+
+    def _draw_works(self, works: Floats) -> None:
+        fill_work(self._dice, self._law, self._parameters, works)
+
+    def _filler(self, tenant: Tenant, paths: dict[str, Path], seed: np.random.SeedSequence) -> Fill:
+        match tenant.arrivals:
+            case Poisson(rate_per_ms=rate):
+                return self._poisson(1.0 / rate)
+            case Periodic(interval_ms=interval):
+                return self._periodic(interval)
+            case Modulated() as modulated:
+                shared = paths.get(modulated.modulator.name)
+                own = shared or Path(modulated.modulator, seed.spawn(1)[0])
+                return self._modulated(np.array(modulated.rates_per_ms), own, extends=shared is None)
+            case Trace() as trace:
+                return self._trace(trace)
+
+    def _poisson(self, gap: float) -> Fill:
+        progress = np.array([gap * self._rng.exponential()])
+
+        def fill(horizon: float, times: Floats) -> int:
+            return kernels.poisson(self._state, gap, progress, horizon, times)
+
+        return fill
+
+    def _periodic(self, gap: float) -> Fill:
+        progress = np.array([gap * self._rng.random(), 0.0])
+
+        def fill(horizon: float, times: Floats) -> int:
+            return kernels.periodic(gap, progress, horizon, times)
+
+        return fill
+
+    def _modulated(self, rates: Floats, path: Path, *, extends: bool) -> Fill:
+        progress = np.array([0.0, self._rng.exponential(), -1.0, 0.0])
+
+        def fill(horizon: float, times: Floats) -> int:
+            if horizon > progress[2]:
+                if extends:
+                    path.extend(horizon)
+                progress[2:] = horizon, 0.0
+            return kernels.modulated(self._state, path.segments, rates, progress, times)
+
+        return fill
+
+    def _trace(self, trace: Trace) -> Fill:
+        instants, count = trace.instants_ms, len(trace.instants_ms)
+        begun = int(self._rng.integers(count))
+        at = [begun, begun]  # the next packet to send, and the next that needs its work
+
+        def instant(numbers: NDArray[np.int64]) -> Floats:
+            shifted: Floats = instants[numbers % count] + (numbers // count) * trace.period_ms - instants[begun]
+            return shifted
+
+        def fill(horizon: float, times: Floats) -> int:
+            upcoming = instant(np.arange(at[0], at[0] + len(times)))
+            sent = int(np.searchsorted(upcoming, horizon, side="right"))
+            times[:sent] = upcoming[:sent]
+            at[0] += sent
+            return sent
+
+        if trace.works is not None:
+            recorded = trace.works
+
+            def take(works: Floats) -> None:
+                works[:] = recorded[np.arange(at[1], at[1] + len(works)) % count]
+                at[1] += len(works)
+
+            self._works = take
+        return fill
+
+
+def _shares(modulator: Modulator) -> Floats:
+    shares = modulator.stationary()
+    normal: Floats = shares / shares.sum()
+    return normal

@@ -1,0 +1,205 @@
+"""A domain at run time: the packets in it, and the kernel that serves them."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aipaging.simulation.kernels import batching, fifo, priority, sharing
+from aipaging.simulation.kernels.streams import stream
+from aipaging.simulation.scenario import Batching, Domain, Impairment, Tenant
+
+Floats: TypeAlias = NDArray[np.float64]
+Integers: TypeAlias = NDArray[np.int64]
+Serve: TypeAlias = Callable[["Rows", float], None]
+
+ROOM_FIRST: Final = 4096
+"""Packets per row that there is room for at first; a row doubles when it is full."""
+
+
+class Rows:
+    """The packets in one place, a row per tenant: instant, work and instant of sending of each."""
+
+    def __init__(self, rows: int) -> None:
+        self.cells = np.empty((rows, 3, ROOM_FIRST))
+        self.counts = np.zeros(rows, np.int64)
+        self.done = np.zeros(rows, np.int64)
+
+    def room(self, row: int, packets: int) -> Floats:
+        """Return the free part of a row, at least `packets` wide."""
+        needed = int(self.counts[row]) + packets
+        width = self.cells.shape[2]
+        if needed > width:
+            wider = np.empty((self.cells.shape[0], 3, max(needed, 2 * width)))
+            wider[:, :, :width] = self.cells
+            self.cells = wider
+        return self.cells[row, :, self.counts[row] :]
+
+    def append(self, row: int, block: Floats, *, ordered: bool) -> None:
+        """Add packets to a row; where they come out of order, the row is sorted behind what is already decided."""
+        packets = block.shape[1]
+        self.room(row, packets)[:, :packets] = block
+        self.counts[row] += packets
+        if not ordered and packets:
+            waiting = self.cells[row, :, self.done[row] : self.counts[row]]
+            waiting[:] = waiting[:, np.argsort(waiting[0], kind="stable")]
+
+    def drop_done(self, row: int) -> None:
+        """Forget the packets of a row that are done."""
+        done, count = int(self.done[row]), int(self.counts[row])
+        self.cells[row, :, : count - done] = self.cells[row, :, done:count]
+        self.counts[row] = count - done
+        self.done[row] = 0
+
+
+class Station:
+    """One domain at run time."""
+
+    def __init__(self, domain: Domain, tenants: Sequence[Tenant], seed: np.random.SeedSequence) -> None:
+        self.rows = Rows(len(tenants))
+        self.ordered = domain.servers == 1 and domain.batching is None
+        self.may_lose = domain.loses or (domain.impairment is not None)
+        self._slots: Floats | None = None
+        self._serve = self._kernel(domain, tenants, seed)
+
+    def serve(self, horizon: float) -> None:
+        """Decide all that can be decided up to the horizon."""
+        self._serve(self.rows, horizon)
+
+    def served(self, row: int) -> Floats:
+        """Return the packets of a row that left, and forget them. The array is good until the next call."""
+        rows = self.rows
+        done = int(rows.done[row])
+        if self._slots is not None:
+            return _generated(rows, self._slots, row)
+        block = rows.cells[row, :, :done].copy() if done else rows.cells[row, :, :0]
+        rows.drop_done(row)
+        return block
+
+    def _kernel(self, domain: Domain, tenants: Sequence[Tenant], seed: np.random.SeedSequence) -> Serve:
+        if domain.batching is not None:
+            slots = self._slots = np.zeros((3, domain.batching.slots))
+            return _batching(domain.batching, domain.latency_ms, slots)
+        if domain.discipline == "reserved":
+            return _reserved(domain, tenants)
+        if domain.discipline == "fifo":
+            return _fifo(domain, len(tenants), seed)
+        return _chosen(domain, tenants)
+
+
+def _generated(rows: Rows, slots: Floats, row: int) -> Floats:
+    """Return the finished requests; those that hold a slot move to the front of the row, in their order."""
+    taken = int(rows.done[row])
+    begun = rows.cells[row, :, :taken]
+    held = begun[1] < 0.0
+    block = begun[:, ~held]
+    places = np.cumsum(held) - 1
+    mine = (slots[batching.LEFT] > 0.0) & (slots[batching.ROW] == row)
+    slots[batching.PLACE, mine] = places[slots[batching.PLACE, mine].astype(np.int64)]
+    keep = np.ones(int(rows.counts[row]), bool)
+    keep[:taken] = held
+    kept = rows.cells[row, :, : len(keep)][:, keep]
+    rows.cells[row, :, : kept.shape[1]] = kept
+    rows.counts[row] = kept.shape[1]
+    rows.done[row] = int(held.sum())
+    return block
+
+
+def _batching(timing: Batching, latency_ms: float, slots: Floats) -> Serve:
+    engine = np.array([0.0, timing.iteration_ms, timing.per_slot_ms, timing.prefill_ms, latency_ms])
+
+    def serve(rows: Rows, horizon: float) -> None:
+        batching.batched(rows.cells, rows.counts, rows.done, slots, engine, horizon)
+
+    return serve
+
+
+def _fifo(domain: Domain, count: int, seed: np.random.SeedSequence) -> Serve:
+    server = priority.new_server(1.0 / domain.rate_per_ms, domain.latency_ms)
+    if domain.impairment is not None:
+        return _impaired(domain.impairment, server, seed)
+    if domain.servers > 1 or domain.loses:
+        return _several(domain)
+
+    def alone(rows: Rows, horizon: float) -> None:
+        rows.done[0] = fifo.fifo_alone(rows.cells[0], int(rows.counts[0]), server, horizon)
+
+    def merged(rows: Rows, horizon: float) -> None:
+        fifo.fifo_merged(rows.cells, rows.counts, rows.done, server, horizon)
+
+    return alone if count == 1 else merged
+
+
+def _several(domain: Domain) -> Serve:
+    fixed = [0.0, 1.0 / domain.rate_per_ms, domain.latency_ms, domain.buffer_work]
+    servers = np.concatenate([fixed, np.zeros(domain.servers)])
+    room = np.zeros(0)
+    if domain.buffer_packets < math.inf:
+        room = np.full(1 + int(domain.buffer_packets) - domain.servers, -math.inf)
+        room[0] = 1.0
+
+    def serve(rows: Rows, horizon: float) -> None:
+        fifo.fifo_several(rows.cells, rows.counts, rows.done, servers, room, horizon)
+
+    return serve
+
+
+def _impaired(link: Impairment, server: Floats, seed: np.random.SeedSequence) -> Serve:
+    dice = stream(seed)
+    server[priority.MEAN : priority.MEAN + 2] = link.mean_good_ms, link.mean_bad_ms
+    server[priority.SLOWNESS_BAD] = 1.0 / link.bad_rate_per_ms if link.bad_rate_per_ms else math.inf
+    server[priority.LOSS : priority.LOSS + 2] = link.loss_good, link.loss_bad
+    # It begins as if a bad time had just ended.
+    server[priority.STATE_BAD] = 1.0
+
+    def serve(rows: Rows, horizon: float) -> None:
+        priority.impaired(rows.cells, rows.counts, rows.done, server, dice, horizon)
+
+    return serve
+
+
+def _reserved(domain: Domain, tenants: Sequence[Tenant]) -> Serve:
+    rates = np.array([tenant.reserved_rate_per_ms[domain.name] for tenant in tenants])
+    if domain.work_conserving:
+        flows = np.vstack([rates, np.full(len(rates), math.inf)])
+        clock = np.array([0.0, 0.0, domain.rate_per_ms, domain.latency_ms])
+
+        def shared(rows: Rows, horizon: float) -> None:
+            sharing.shared(rows.cells, rows.counts, rows.done, flows, clock, horizon)
+
+        return shared
+    servers = [priority.new_server(1.0 / rate, domain.latency_ms) for rate in rates]
+
+    def dedicated(rows: Rows, horizon: float) -> None:
+        for row, server in enumerate(servers):
+            rows.done[row] = fifo.fifo_alone(rows.cells[row], int(rows.counts[row]), server, horizon)
+
+    return dedicated
+
+
+def _chosen(domain: Domain, tenants: Sequence[Tenant]) -> Serve:
+    server = priority.new_server(1.0 / domain.rate_per_ms, domain.latency_ms)
+    ranks = np.array([tenant.priority for tenant in tenants])
+
+    def by_priority(rows: Rows, horizon: float) -> None:
+        priority.priority(rows.cells, rows.counts, rows.done, ranks, server, horizon)
+
+    if domain.discipline == "priority":
+        return by_priority
+    if domain.discipline == "round-robin":
+        quanta = np.array([[tenant.quantum or 0.0 for tenant in tenants], [0.0] * len(tenants)])
+
+        def in_turn(rows: Rows, horizon: float) -> None:
+            priority.deficit_round_robin(rows.cells, rows.counts, rows.done, quanta, server, horizon)
+
+        return in_turn
+    tags = np.zeros((3, len(tenants)))
+    tags[0] = [tenant.reserved_rate_per_ms[domain.name] for tenant in tenants]
+    tags[2] = math.inf
+
+    def by_tag(rows: Rows, horizon: float) -> None:
+        priority.fair(rows.cells, rows.counts, rows.done, tags, server, horizon)
+
+    return by_tag
