@@ -41,7 +41,9 @@ def plot_envelope(
     envelope = envelope_of(document, "")
     figure = figure_type(figsize=(9, 4), layout="constrained")
     tail, budget = figure.subplots(1, 2, width_ratios=(3, 1))
-    _draw_tail(tail, envelope, band)
+    # The band is that of answered requests; those that were not are late at every delay.
+    unanswered = float(document.impairment.loss) + float(document.impairment.error)
+    _draw_tail(tail, envelope, [(corner.delay_ms, min(1.0, corner.probability + unanswered)) for corner in band])
     if delays_ms is not None:
         ordered = np.sort(delays_ms)
         failed = requests - len(ordered)
@@ -57,20 +59,15 @@ def plot_envelope(
         raise InvalidInputError(f"{path} cannot be written: {error.strerror}", field="plot") from None
 
 
-def _draw_tail(axes: Any, envelope: Envelope, band: Sequence[Band]) -> None:
+def _draw_tail(axes: Any, envelope: Envelope, band: Sequence[tuple[float, float]]) -> None:
     contract = envelope.contract
-    last_ms = max([contract.offset_ms + 10.0 / contract.decay_per_ms, *(corner.delay_ms for corner in band)])
+    last_ms = max([contract.offset_ms + 10.0 / contract.decay_per_ms, *(delay_ms for delay_ms, _ in band)])
     grid = np.linspace(0.0, last_ms, _POINTS)
     failure = envelope.loss + envelope.error
     axes.semilogy(grid, [min(1.0, contract.exceedance(float(d)) + failure) for d in grid], label="promised")
     if band:
-        corners = sorted(band, key=lambda corner: corner.delay_ms)
-        axes.step(
-            [corner.delay_ms for corner in corners],
-            [corner.probability for corner in corners],
-            where="post",
-            label="upper confidence band",
-        )
+        delays_ms, probabilities = zip(*sorted(band), strict=True)
+        axes.step(delays_ms, probabilities, where="post", label="upper confidence band")
     axes.set_xlabel("delay d (ms)")
     axes.set_ylabel("P(later than d, lost or failed)")
 
