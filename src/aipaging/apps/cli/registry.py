@@ -70,7 +70,8 @@ GROUPS: Final[dict[str, dict[str, Entry]]] = {
         "audit": Entry(target="aipaging.apps.audit.command:audit", summary="Judge telemetry against contracts."),
         "calculus": Entry(target="aipaging.apps.calculus.command:calculus", summary="Compute bounds on tail delays."),
         "simulate": Entry(
-            target="aipaging.apps.simulate.command:simulate", summary="Simulate packets through domains, with intervals."
+            target="aipaging.apps.simulate.command:simulate",
+            summary="Simulate packets through domains, with intervals.",
         ),
         "bench": Entry(target="aipaging.apps.bench.command:bench", summary="Measure, against peers in the same run."),
     },
