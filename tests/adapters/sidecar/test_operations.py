@@ -6,6 +6,8 @@ import json
 import pytest
 from tests.adapters.sidecar.conftest import SSE_HEAD, answer_ok, request, sending, session_id
 
+from aipaging.core.foundation.errors import UnavailableError
+
 PREPARE = json.dumps({"session": session_id(), "term": 1, "n": 1}).encode()
 
 
@@ -128,3 +130,24 @@ async def test_log_lines_are_json_and_a_flood_is_bounded(bench) -> None:
     await bench.ask(request(commit="forged"))
     last = json.loads(bench.log_lines[-1])
     assert (last["event"], last["suppressed"]) == ("receipt_refused", 80)
+
+
+async def test_a_controller_that_comes_back_hears_of_its_anchors_before_it_gives_them_up(bench, monkeypatch) -> None:
+    """It counts from its start: with pauses that had grown meanwhile, every anchor was LOST to a fresh controller."""
+    pauses: list[float] = []
+
+    async def slept(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 20:
+            raise asyncio.CancelledError
+
+    async def failing() -> float:
+        raise UnavailableError("silent", code="CONNECT")
+
+    bench.sidecar._interval_s = 0.5
+    monkeypatch.setattr("aipaging.adapters.sidecar.sidecar.asyncio.sleep", slept)
+    with pytest.raises(asyncio.CancelledError):
+        await bench.sidecar._forever(failing)
+    monkeypatch.undo()
+    assert max(pauses) <= 0.5
+    assert min(pauses) >= 0.05

@@ -36,7 +36,11 @@ HEARTBEAT_S_MAX: Final = 30.0
 
 RETRY_S_MIN: Final = 0.1
 RETRY_S_MAX: Final = 5.0
-"""Between attempts at a silent controller: doubling, with jitter, so that anchors do not come back in step."""
+"""Between attempts at a silent controller: doubling, with jitter, so that anchors do not come back in step. Never more
+than a heartbeat's interval: a controller that comes back counts its time for losing an anchor from its start."""
+
+INTERVAL_S: Final = 1.0
+"""Between heartbeats until the controller has said how often it wants them."""
 
 KEYS_S: Final = 300.0
 """How often the key set is fetched: a new key is published well before it is used."""
@@ -99,6 +103,7 @@ class Sidecar:
         self._followed = (0, 0)
         self._misses = HEALTH_MISSES - 1  # what has never been well is not forgiven a hiccup
         self._sequence = 0
+        self._interval_s = INTERVAL_S
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._beat_now = asyncio.Event()
         self._probe = UpstreamProbe(settings.upstream)
@@ -266,7 +271,7 @@ class Sidecar:
             except AipagingError as error:
                 self._log.event("controller_step_failed", step=step.__name__, why=error.code)
                 pause_s = backoff_s * random.uniform(0.5, 1.0)  # noqa: S311 jitter is no secret
-                backoff_s = min(2 * backoff_s, RETRY_S_MAX)
+                backoff_s = min(2 * backoff_s, RETRY_S_MAX, self._interval_s)
             await asyncio.sleep(pause_s)
 
     async def _refresh_keys(self) -> float:
@@ -303,9 +308,9 @@ class Sidecar:
             in_flight=self.path.queue.in_service,
             queued=self.path.queue.waiting,
         )
-        interval_s = min(await self._controller.heartbeat(beat), HEARTBEAT_S_MAX)
+        self._interval_s = min(await self._controller.heartbeat(beat), HEARTBEAT_S_MAX)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(interval_s):
+            async with asyncio.timeout(self._interval_s):
                 await self._beat_now.wait()
         self._beat_now.clear()
         return 0.0
