@@ -8,6 +8,8 @@ import click
 from aipaging.adapters.terminal.guard import examples, failed, json_option
 from aipaging.adapters.terminal.output import say, table, write_json
 from aipaging.apps.audit.run import run_audit
+from aipaging.apps.audit.watch import event_line, watch_telemetry
+from aipaging.core.audit.betting import WINDOW_REQUESTS
 
 telemetry_argument = click.argument("telemetry", type=click.Path(path_type=Path))
 contract_option = click.option(
@@ -27,6 +29,7 @@ seed_option = click.option("--seed", type=int, default=0, show_default=True, hel
     epilog=examples(
         "aipaging audit run telemetry.parquet --contract contract.toml --alpha 0.05",
         "aipaging audit run telemetry.csv --contract contract.toml --sample 20000 --seed 7 --json",
+        "aipaging audit watch telemetry.jsonl --contract contract.toml --window 5000",
     )
 )
 def audit() -> None:
@@ -52,6 +55,34 @@ def run(telemetry: Path, *, contract_file: Path, as_json: bool, **options: Any) 
     else:
         _show(document)
     if any(verdict["verdict"] == "violated" for verdict in document["verdicts"]):
+        failed()
+
+
+@audit.command()
+@telemetry_argument
+@contract_option
+@alpha_option
+@click.option(
+    "--window",
+    type=click.IntRange(min=1),
+    default=WINDOW_REQUESTS,
+    show_default=True,
+    help="Requests per window: long against the dependence.",
+)
+@json_option
+def watch(telemetry: Path, *, contract_file: Path, alpha: float, window: int, as_json: bool) -> None:
+    """Raise an alarm as soon as TELEMETRY, in its order, gives evidence of a violation.
+
+    With --json, a line per alarm and a last one per contract. Exit status 1 if there was an alarm.
+    """
+    alarms = 0
+    for event in watch_telemetry(telemetry, contract_file, alpha=alpha, window=window):
+        alarms += event["event"] == "alarm"
+        if as_json:
+            write_json(event)
+        else:
+            say(event_line(event))
+    if alarms:
         failed()
 
 

@@ -1,10 +1,12 @@
 """The document of an audit: what outside checks read."""
 
 import hashlib
+import math
 from importlib.metadata import version
 from typing import Any
 
-from aipaging.core.audit.contract import Contract
+from aipaging.core.audit.attribution import Attribution
+from aipaging.core.audit.estimates import Estimate
 from aipaging.core.audit.period import PeriodAudit, Sampling
 from aipaging.core.audit.quality import data_quality
 from aipaging.core.audit.verdict import Method, Verdict
@@ -78,6 +80,45 @@ def _multiplicity(audit: PeriodAudit, alpha: float) -> dict[str, Any]:
     }
 
 
-def described(contract: Contract) -> str:
-    """Return whose delay a contract is about."""
-    return contract.domain if contract.tenant is None else f"{contract.domain} of {contract.tenant}"
+def account(found: Attribution) -> dict[str, Any]:
+    """Return the document of an attribution."""
+    return {
+        "tenant": found.contract.tenant,
+        "delay_ms": found.contract.delay_ms,
+        "observed": found.observed,
+        "permitted": found.permitted,
+        "domains": {
+            name: {
+                "blame": blame.blame,
+                "low": blame.low,
+                "high": blame.high,
+                "may_be_blamed": blame.may_be_blamed,
+                "excess_share": blame.excess_share,
+            }
+            for name, blame in found.domains.items()
+        },
+        "unattributed": found.unattributed,
+        "unexplained_requests": found.unexplained_requests,
+        "method": "envelope-capped Shapley; only a domain whose own verdict is violated may be blamed",
+        "intervals": "95 %, windows of time resampled",
+    }
+
+
+def estimate(found: Estimate) -> dict[str, Any]:
+    """Return the document of an estimate; a delay that is not bounded is null, with `unbounded` true."""
+    return {
+        "domain": found.contract.domain,
+        "tenant": found.contract.tenant,
+        "quantile": found.quantile,
+        "method": found.method.value,
+        "assumption": found.assumption,
+        "delay_ms": _finite(found.delay_ms),
+        "low_ms": _finite(found.low_ms),
+        "high_ms": _finite(found.high_ms),
+        "unbounded": found.high_ms is not None and math.isinf(found.high_ms),
+        "refused": found.refused,
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

@@ -3,9 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from aipaging.adapters.telemetry.source import open_telemetry
 from aipaging.apps.audit.contract_file import read_contracts
-from aipaging.apps.audit.document import audit_document
+from aipaging.apps.audit.document import account, audit_document, estimate
+from aipaging.core.audit.accounts import accounts
+from aipaging.core.audit.estimates import estimates
 from aipaging.core.audit.period import Sampling, audit_period
 from aipaging.core.foundation.errors import InvalidInputError
 
@@ -22,7 +26,17 @@ def run_audit(
     table = open_telemetry(telemetry)
     sampling = None if sample is None else Sampling(count=sample, seed=seed, root=_root(root))
     audit = audit_period(table, contracts.contracts, alpha=alpha, sampling=sampling)
-    return audit_document(audit, content=contracts.content, alpha=alpha, sampling=sampling)
+    document = audit_document(audit, content=contracts.content, alpha=alpha, sampling=sampling)
+    if sampling is not None:
+        # Who opens a sample has not seen the rest: neither blame nor estimates may depend on it.
+        return document | {"attribution": None, "estimates": []}
+    dice = np.random.default_rng(seed)
+    blamed = [account(found) for found in accounts(table, audit, dice)]
+    return document | {
+        "attribution": blamed[0] if blamed else None,
+        "attributions": blamed,
+        "estimates": [estimate(found) for tally in audit.scan.tallies for found in estimates(tally, dice)],
+    }
 
 
 def _root(text: str | None) -> bytes:

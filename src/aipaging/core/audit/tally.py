@@ -38,6 +38,7 @@ class Tally:
         sketch: Delays by window.
         top: The latest delays, as they are.
         opened: Records opened at random, in the order of opening.
+        sums: Sum and number of the known delays in each domain, of end-to-end contracts only.
         exceeding: Rows that exceeded, for attribution; of end-to-end contracts only.
     """
 
@@ -50,11 +51,21 @@ class Tally:
     sketch: DelaySketch
     top: TopDelays
     opened: Opened
+    sums: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
     exceeding: ExceedingRows = field(default_factory=ExceedingRows)
 
 
 class TallyScan:
-    """Counts for several contracts."""
+    """Counts for several contracts.
+
+    Attributes:
+        flaws: What could not be believed.
+        tallies: Counts, in the order of the contracts.
+        duplicates: Rows beyond the first of each id.
+        conflicting: Ids whose copies differ about an exceedance.
+        copies: Which rows those duplicates are, None where there is none.
+        outside: Rows outside a contract's period, by the contract's place.
+    """
 
     def __init__(self, contracts: Sequence[Contract], layout: Layout, opening: Opening | None = None) -> None:
         self.flaws = Flaws()
@@ -65,6 +76,7 @@ class TallyScan:
         self._aside: list[_Aside] = []
         self.duplicates = 0
         self.conflicting = 0
+        self.copies: Mask | None = None
         self.outside: dict[int, int] = {}
 
     def add(self, batch: Batch) -> None:
@@ -84,7 +96,7 @@ class TallyScan:
         for index, tally in enumerate(self.tallies):
             late = exceedances(tally.contract, batch, excess_us)
             scope = self._scope(index, batch, counted)
-            found.append((late, _scope_of(tally.contract, batch)))
+            found.append((late, scope_of(tally.contract, batch)))
             self._account(tally, batch, late, scope=scope, window=window, rows=rows)
         if counted is not None:
             chosen = np.flatnonzero(~counted)
@@ -98,6 +110,9 @@ class TallyScan:
         self._aside = []
         names, first, inverse = np.unique(np.asarray(whole.ids), return_index=True, return_inverse=True)
         self.duplicates += len(whole.ids) - len(names)
+        self.copies = np.zeros(self._row, dtype=np.bool_)
+        self.copies[whole.rows] = True
+        self.copies[whole.rows[first]] = False
         order = np.argsort(inverse, kind="stable")
         edges = np.searchsorted(inverse[order], np.arange(len(names)))
         conflicting = np.zeros(len(names), dtype=np.bool_)
@@ -121,7 +136,7 @@ class TallyScan:
         self.conflicting += int(np.count_nonzero(conflicting))
 
     def _scope(self, index: int, batch: Batch, counted: Mask | None) -> Mask | None:
-        scope = _scope_of(self.tallies[index].contract, batch)
+        scope = scope_of(self.tallies[index].contract, batch)
         if scope is None:
             return counted
         contract = self.tallies[index].contract
@@ -152,6 +167,7 @@ class TallyScan:
         _insert_delays(tally, batch, scope, window)
         if contract.domain == END_TO_END:
             tally.exceeding.add(batch, late_rows, window)
+            _sum_domains(tally, batch, scope)
         if self._opening is not None:
             tally.opened.add(self._opening.positions(rows), scope, certain, possible)
 
@@ -237,7 +253,7 @@ def _in_period(contract: Contract, batch: Batch) -> Mask:
     return inside | (batch.start_us < 0)
 
 
-def _scope_of(contract: Contract, batch: Batch) -> Mask | None:
+def scope_of(contract: Contract, batch: Batch) -> Mask | None:
     """Return which rows a contract is about, None for all; rows that could not be read may be anybody's."""
     scope = _in_period(contract, batch) if contract.has_period else None
     if contract.tenant is None:
@@ -248,6 +264,14 @@ def _scope_of(contract: Contract, batch: Batch) -> Mask | None:
         wanted = [code for code, name in enumerate(batch.tenant_names) if name == contract.tenant]
         mine = np.isin(batch.tenants, wanted)
     return mine if scope is None else scope & mine
+
+
+def _sum_domains(tally: Tally, batch: Batch, scope: Mask | None) -> None:
+    for name, column in batch.domains.items():
+        chosen = column >= 0 if scope is None else (column >= 0) & scope
+        total, count = tally.sums.get(name, (0, 0))
+        known = column if chosen.all() else column[chosen]
+        tally.sums[name] = (total + int(known.sum()), count + len(known))
 
 
 def _insert_delays(tally: Tally, batch: Batch, scope: Mask | None, window: Integers) -> None:
