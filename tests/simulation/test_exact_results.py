@@ -5,6 +5,7 @@ the first hop, latencies, and a second hop that is at least as fast and never qu
 """
 
 import math
+from itertools import pairwise
 
 import pytest
 
@@ -47,7 +48,7 @@ def test_mg1_by_pollaczek_and_khinchine(build, work, mean, square) -> None:
     if mean is None:
         grid = [0.5 * math.exp(math.log(40.0) * k / 100_000) for k in range(100_001)]
         survival = [(0.5 / x) ** 2.5 for x in grid]
-        steps = [b - a for a, b in zip(grid, grid[1:], strict=False)]
+        steps = [b - a for a, b in pairwise(grid)]
         mean = 0.5 + sum(h * s for h, s in zip(steps, survival, strict=False))
         square = 0.25 + sum(2.0 * x * h * s for x, h, s in zip(grid, steps, survival, strict=False))
     rate = 0.7 / mean

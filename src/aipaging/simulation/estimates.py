@@ -8,11 +8,11 @@ between replications (Student's t), never from the number of packets:
 * quantile: the probability above the pooled quantile gets its interval first, and the pooled law turns the ends of that
   back into delays. Quantiles of single replications, which are biased when they are short, are never averaged.
 
-Exceedances come in clusters: one long queue delays many packets. Where there are fewer than `RARE` of them, or fewer than
-`RARE_CLUSTERS` clusters, the spread between replications says little, and nothing if there are none. Then the count is
-divided by the size of a cluster (how much more the counts vary than independent ones would, and at least what the memory
-of the queues suggests), and gets the exact interval of Clopper and Pearson for such a smaller independent sample. An upper end that lies beyond the largest delay
-seen is extrapolated exponentially, and the result says so.
+Exceedances come in clusters: one long queue delays many packets. Where there are fewer than `RARE` of them, or fewer
+than `RARE_CLUSTERS` clusters, the spread between replications says little, and nothing if there are none. Then the
+count is divided by the size of a cluster (how much more the counts vary than independent ones would, and at least what
+the memory of the queues suggests), and gets the exact interval of Clopper and Pearson for such a smaller independent
+sample. An upper end that lies beyond the largest delay seen is extrapolated exponentially, and the result says so.
 """
 
 import math

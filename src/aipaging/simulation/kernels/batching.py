@@ -51,6 +51,7 @@ def batched(cells: Floats, counts: Integers, taken: Integers, slots: Floats, eng
         step = engine[ITERATION] + engine[PER_SLOT] * used
         engine[INSTANT] += step + engine[PREFILL] * admitted
         _generate(cells, slots, engine, 1.0)
+        step = engine[ITERATION] + engine[PER_SLOT] * _used(slots)
         more = _unchanged(slots, upcoming[earliest(upcoming)], engine[INSTANT], step, horizon)
         if more > 0.0:
             engine[INSTANT] += more * step
