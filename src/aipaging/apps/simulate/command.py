@@ -43,7 +43,7 @@ class _ScenarioFirst(click.Group):
     cls=_ScenarioFirst,
     epilog=examples(
         "aipaging simulate scenario.toml",
-        "aipaging simulate scenario.toml --packets 100000000 --executor processes --json",
+        "aipaging simulate run scenario.toml --packets 100000000 --executor processes --json",
         "aipaging simulate kinds                        what a scenario may hold",
     ),
 )
