@@ -158,10 +158,11 @@ async def test_the_head_has_one_deadline_however_often_a_byte_comes(make_bench) 
     bench = await make_bench(head_s=0.3)
     client = await bench.client()
     for byte in b"POST /x HTTP/1.1\r\nHost: a\r\nX-Slow: " + b"x" * 200:
-        client.send(bytes([byte]))
-        if client.reader.at_eof():
+        if client.reader.at_eof() or client.writer.transport.is_closing():
             break
+        client.send(bytes([byte]))
         await asyncio.sleep(0.02)
+    await client.reader.read()
     assert client.reader.at_eof(), "a slow-loris kept its connection"
 
 
