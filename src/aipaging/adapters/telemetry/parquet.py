@@ -32,8 +32,9 @@ class ParquetSource:
         arrow, parquet = _pyarrow()
         self._arrow = arrow
         try:
-            self._file: Any = parquet.ParquetFile(path, read_dictionary=["status", "tenant"])
-            names = list(self._file.schema_arrow.names)
+            names: list[str] = list(parquet.read_schema(path).names)
+            coded = [name for name in ("status", "tenant") if name in names]
+            self._file: Any = parquet.ParquetFile(path, read_dictionary=coded)
         except (OSError, arrow.ArrowException) as error:
             raise InvalidInputError(
                 f"{path} is not a readable Parquet file: {error}", code="TELEMETRY_UNREADABLE", field="telemetry"

@@ -103,5 +103,21 @@ def _show(document: dict[str, Any]) -> None:
     table(headings, rows, right=(3, 4, 5))
     say()
     say(document["multiplicity"]["statement"])
+    if document["attribution"] is not None:
+        _show_blame(document["attribution"])
     for name, flaw in document["data_quality"]["flaws"].items():
         say(f"{name}: {flaw['count']}; {flaw['effect']}")
+
+
+def _show_blame(attribution: dict[str, Any]) -> None:
+    say()
+    rows = [("permitted by the contracts", f"{attribution['permitted']:.3e}", "", "")]
+    rows += [
+        (f"blame of {name}", f"{one['blame']:.3e}", f"{one['low']:.3e}", f"{one['high']:.3e}")
+        for name, one in attribution["domains"].items()
+    ]
+    rows += [
+        ("unattributed", f"{attribution['unattributed']:.3e}", "", ""),
+        ("observed", f"{attribution['observed']:.3e}", "", ""),
+    ]
+    table(("end to end", "fraction late", "low", "high"), rows, right=(1, 2, 3))

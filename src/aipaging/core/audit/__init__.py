@@ -1,1 +1,69 @@
-"""Verdicts about tail delays, uncertainty, and blame."""
+"""Verdicts about tail delays, alarms, estimates and blame. Usable alone, with numpy and scipy.
+
+>>> import numpy as np
+>>> from aipaging.core import audit
+>>> delay_us = np.full(1000, 5_000)
+>>> delay_us[:2] = 80_000
+>>> table = audit.ArrayTable(audit.Batch(
+...     start_us=np.arange(1000), status=np.zeros(1000, np.uint8), end_to_end_us=delay_us, domains={}))
+>>> promised = audit.Contract(domain=audit.END_TO_END, delay_ms=20.0, epsilon=0.001)
+>>> audit.audit_period(table, [promised], alpha=0.05).verdicts[0].reason
+'at least 2 of 1000 requests exceeded, 1 are allowed'
+"""
+
+from aipaging.core.audit.accounts import accounts
+from aipaging.core.audit.attribution import Attribution, Blame, LateRequests, Ranks, attribute, permitted_delays
+from aipaging.core.audit.betting import WindowAlarm, log_mixture_evidence, watched
+from aipaging.core.audit.contract import END_TO_END, Contract, EnvelopeTail
+from aipaging.core.audit.dependence import design_effect
+from aipaging.core.audit.estimates import Estimate, EstimateMethod, estimates
+from aipaging.core.audit.opening import opening_key, opening_order
+from aipaging.core.audit.pareto import ParetoTail, fit_tail
+from aipaging.core.audit.period import PeriodAudit, Sampling, Table, audit_period
+from aipaging.core.audit.quality import data_quality
+from aipaging.core.audit.sampling import HypergeometricSequence, SampledFinding, judge_openings
+from aipaging.core.audit.sketch import DelaySketch
+from aipaging.core.audit.table import ArrayTable
+from aipaging.core.audit.telemetry import UNKNOWN, Batch, Status
+from aipaging.core.audit.verdict import Method, Outcome, Verdict, e_benjamini_hochberg
+
+__all__ = [
+    "END_TO_END",
+    "UNKNOWN",
+    "ArrayTable",
+    "Attribution",
+    "Batch",
+    "Blame",
+    "Contract",
+    "DelaySketch",
+    "EnvelopeTail",
+    "Estimate",
+    "EstimateMethod",
+    "HypergeometricSequence",
+    "LateRequests",
+    "Method",
+    "Outcome",
+    "ParetoTail",
+    "PeriodAudit",
+    "Ranks",
+    "SampledFinding",
+    "Sampling",
+    "Status",
+    "Table",
+    "Verdict",
+    "WindowAlarm",
+    "accounts",
+    "attribute",
+    "audit_period",
+    "data_quality",
+    "design_effect",
+    "e_benjamini_hochberg",
+    "estimates",
+    "fit_tail",
+    "judge_openings",
+    "log_mixture_evidence",
+    "opening_key",
+    "opening_order",
+    "permitted_delays",
+    "watched",
+]

@@ -46,8 +46,8 @@ class Layout:
     def windows_of(self, start_us: Integers) -> Integers:
         """Return the window of each start; unknown and outlying ones go to the ends."""
         per_window = WINDOWS / (self.last_us - self.first_us + 1)
-        window = np.asarray((start_us - self.first_us) * per_window, dtype=np.int64)
-        return np.clip(window, 0, WINDOWS - 1)
+        inside = np.clip(start_us, self.first_us, self.last_us)
+        return np.asarray((inside - self.first_us) * per_window, dtype=np.int64)
 
 
 class LayoutScan:

@@ -24,7 +24,7 @@ SCALE: Final = 8
 PER_OCTAVE: Final = 2**SCALE
 
 RELATIVE_ERROR: Final = (2 ** (1 / PER_OCTAVE) - 1) / (2 ** (1 / PER_OCTAVE) + 1)
-"""Of the middle of a bucket against any delay in it."""
+"""Of the harmonic middle of a bucket against any delay in it."""
 
 BUCKETS: Final = math.ceil(math.log2(DELAY_US_MAX)) * PER_OCTAVE + 1
 """From one microsecond (bucket -1, shifted to 0) to the greatest believable delay."""

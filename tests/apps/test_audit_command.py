@@ -1,0 +1,162 @@
+"""`aipaging audit` as a user runs it: what outside checks rely on, and what is refused."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from aipaging.adapters.terminal.guard import run
+from aipaging.apps.cli.registry import aipaging
+
+CONTRACT = """
+[[contract]]
+domain = "end-to-end"
+delay_ms = 100.0
+epsilon = 0.01
+expected_requests = 3000
+[[contract]]
+domain = "radio"
+delay_ms = 40.0
+epsilon = 0.01
+offset_ms = 2.0
+prefactor = 2.0
+decay_per_ms = 0.15
+[[contract]]
+domain = "compute"
+delay_ms = 60.0
+epsilon = 0.01
+offset_ms = 5.0
+prefactor = 2.0
+decay_per_ms = 0.11
+"""
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[str, str]:
+    """Return 3,000 requests whose compute domain is slow for a tenth of the period, and the contract."""
+    rng = np.random.default_rng(7)
+    radio = 2_000 + rng.exponential(4_000, 3_000).astype(int)
+    compute = 5_000 + rng.exponential(6_000, 3_000).astype(int) + 120_000 * (np.arange(3_000) > 2_700)
+    lines = ["request_id,start_us,tenant,status,end_to_end_us,domain_radio_us,domain_compute_us"]
+    for row in range(3_000):
+        if row % 500 == 3:
+            lines.append(f"r{row},{row * 1000},t,lost,,,")
+        else:
+            lines.append(f"r{row},{row * 1000},t,ok,{radio[row] + compute[row]},{radio[row]},{compute[row]}")
+    lines.append(lines[1])
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "c.toml").write_text(CONTRACT)
+    return str(tmp_path / "t.csv"), str(tmp_path / "c.toml")
+
+
+def invoke(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    status = run(aipaging, ["audit", *arguments])
+    return status, capsys.readouterr().out
+
+
+def document(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, Any]]:
+    status, out = invoke(capsys, *arguments, "--json")
+    return status, json.loads(out)
+
+
+def test_run(files: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    telemetry, contract = files
+    status, found = document(capsys, "run", telemetry, "--contract", contract, "--alpha", "0.05", "--seed", "1")
+    assert status == 1
+    verdicts = {verdict["domain"]: verdict for verdict in found["verdicts"]}
+    assert {name: verdict["verdict"] for name, verdict in verdicts.items()} == {
+        "end-to-end": "violated",
+        "radio": "compliant",
+        "compute": "violated",
+    }
+    whole = verdicts["end-to-end"]
+    assert (whole["requests"], whole["exceedances_low"], whole["exceedances_high"]) == (3_000, 305, 305)
+    assert whole["method"] == "census"
+    assert whole["sampled"] == 0
+    assert whole["epsilon"] == 0.01
+    assert whole["alpha"] == 0.05
+    assert whole["effective_requests"] < 100
+    assert (verdicts["compute"]["exceedances_low"], verdicts["compute"]["exceedances_high"]) == (300, 306)
+    assert found["data_quality"]["flaws"]["duplicated_requests"]["count"] == 1
+    blame = found["attribution"]
+    total = blame["permitted"] + sum(one["blame"] for one in blame["domains"].values()) + blame["unattributed"]
+    assert math.isclose(blame["observed"], total, abs_tol=1e-9)
+    assert blame["domains"]["radio"]["blame"] == 0
+    assert blame["unattributed"] == pytest.approx(6 / 3_000)
+    assert blame["domains"]["compute"]["blame"] > 0.08
+    assert {one["method"] for one in found["estimates"]} == {
+        "order-statistics",
+        "block-bootstrap",
+        "generalised-pareto",
+    }
+
+
+def test_the_same_seed_gives_the_same_document(files: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("run", files[0], "--contract", files[1], "--seed", "9")
+    assert document(capsys, *arguments) == document(capsys, *arguments)
+
+
+def test_sampled_run(files: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    status, found = document(
+        capsys, "run", files[0], "--contract", files[1], "--sample", "2600", "--seed", "3", "--root", "ab"
+    )
+    assert status == 1
+    assert [one["verdict"] for one in found["verdicts"]] == ["violated", "compliant", "violated"]
+    assert {one["alpha_each"] for one in found["verdicts"]} == {0.05 / 3}
+    assert found["multiplicity"]["method"] == "alpha-splitting"
+    assert found["attribution"] is None
+    for one in found["verdicts"]:
+        assert one["sampled"] <= 2600
+        assert one["decided_at"] <= 2600
+
+
+def test_watch(files: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    status, out = invoke(capsys, "watch", files[0], "--contract", files[1], "--window", "50", "--json")
+    events = [json.loads(line) for line in out.splitlines()]
+    assert status == 1
+    assert {event["domain"] for event in events if event["event"] == "alarm"} == {"end-to-end", "compute"}
+    assert sum(event["event"] == "end" for event in events) == 3
+    assert invoke(capsys, "watch", files[0], "--contract", files[1], "--window", "2000")[0] == 0
+
+
+def test_for_people(files: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    _, out = invoke(capsys, "run", files[0], "--contract", files[1])
+    assert "duplicated_requests" in out
+    assert "blame" in out
+    assert "ALARM compute" in invoke(capsys, "watch", files[0], "--contract", files[1], "--window", "50")[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ("", "contract"),
+        ("contract = 5", "contract"),
+        ("[[contract]]\ndomain = 'a'\nepsilon = 0.1", "contract[0].delay_ms"),
+        ("[[contract]]\ndomain = 'a'\ndelay_ms = 1\nepsilon = 2", "contract[0].epsilon"),
+        ("[[contract]]\ndomain = 'a'\ndelay_ms = 1\nepsilon = 0.1\ncolour = 1", "contract[0].colour"),
+        ("[[contract]]\ndomain = 'a'\ndelay_ms = 'x'\nepsilon = 0.1", "contract[0].delay_ms"),
+        ("[[contract]]\ndomain = 'a'\ndelay_ms = inf\nepsilon = 0.1", "contract[0].delay_ms"),
+        ("[[contract]]\ndomain = 'a'\ndelay_ms = 1\nepsilon = 0.1\nexpected_requests = 1.5", "expected_requests"),
+        ("[[contract]]\ndomain = 'a'\ndelay_ms = 1\nepsilon = 0.1\noffset_ms = 1", "contract[0].offset_ms"),
+        ("[[contract]]\ndomain = 'a'\ndelay_ms = 1\nepsilon = 0.1\n" * 2, "contract"),
+        ("[[contract", "contract"),
+    ],
+)
+def test_contract_files_that_are_none(
+    files: tuple[str, str], capsys: pytest.CaptureFixture[str], text: str, field: str
+) -> None:
+    Path(files[1]).write_text(text)
+    status, found = document(capsys, "run", files[0], "--contract", files[1])
+    assert status == 2
+    assert found["error"]["who"] == "caller"
+    assert field in found["error"]["field"]
+
+
+def test_what_else_is_refused(files: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert document(capsys, "run", "no-such-file.csv", "--contract", files[1])[0] == 2
+    assert document(capsys, "run", files[0], "--contract", "no-such-file.toml")[0] == 2
+    assert document(capsys, "run", files[0], "--contract", files[1], "--alpha", "0")[0] == 2
+    assert document(capsys, "run", files[0], "--contract", files[1], "--sample", "5", "--root", "xyz")[0] == 2
