@@ -201,3 +201,35 @@ def test_an_empty_batch_waits(build) -> None:
     engine = np.array([0.0, 1.0, 0.0, 0.0, 0.0])
     batched(rows.cells, rows.counts, rows.done, np.zeros((3, 2)), engine, math.inf)
     assert engine[0] == 0.0
+
+
+def test_periodic_packets_that_never_meet_have_one_delay(build) -> None:
+    tenant = build.tenant(arrivals={"kind": "periodic", "interval_ms": 1.25}, work=CONSTANT, targets_ms=[0.9, 1.1])
+    found = build.ran([build.domain(latency_ms=0.25)], [tenant], packets=2_000).tenants[0]
+    assert found.quantiles[0.999].value == pytest.approx(1.25)
+    assert [each.value for each in found.exceedance.values()] == [1.0, 1.0]
+    assert found.sent == 2_000
+
+
+def test_what_is_lost_on_the_way_does_not_reach_the_next_domain(build) -> None:
+    coin = {"kind": "on-off", "mean_good_ms": 1.0, "mean_bad_ms": 1.0, "bad_rate_per_ms": 4.0}
+    impairment = {**coin, "loss_good": 0.5, "loss_bad": 0.5}
+    domains = [build.domain("first", rate=4.0, impairment=impairment), build.domain("second")]
+    found = build.ran(domains, [build.tenant(route=("first", "second"), rate=0.9)], packets=400_000).tenants[0]
+    assert found.lost / found.sent == pytest.approx(0.5, rel=0.02)
+    # The second is offered 0.45, not 0.9, and the first spaces long packets out.
+    assert found.mean_ms.value < 0.25 / (1.0 - 0.225) + 1.0 / (1.0 - 0.45)
+
+
+def test_a_tenant_that_sends_nothing_has_no_delay(build) -> None:
+    found = build.ran([build.domain()], [build.tenant(), build.tenant("rare", rate=1e-9, targets_ms=[1.0])]).tenants[1]
+    assert found.sent == 0
+    assert math.isnan(found.mean_ms.value)
+    assert (found.exceedance[1.0].low, found.exceedance[1.0].high) == (0.0, 1.0)
+
+
+def test_nothing_seen_is_not_a_probability_of_zero(build) -> None:
+    found = build.ran([build.domain()], [build.tenant(rate=0.5, targets_ms=[200.0])], packets=50_000).tenants[0]
+    (rare,) = found.exceedance.values()
+    assert rare.value == rare.low == 0.0
+    assert 3.7 / 50_000 < rare.high < 0.1
