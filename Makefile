@@ -28,8 +28,10 @@ help:
 demo: $(DEMO_READY)
 	@$(BIN)/aipaging demo $(ARGS)
 
+# What starts real processes runs alone, one after the other: two whole systems on two cores measure one another.
 test: $(DEV_READY)
-	@$(BIN)/python -m pytest -m 'not soak' -n 2 --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -m 'not soak and not real' -n 2 --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -m 'real and not soak' $(ARGS)
 
 check: $(DEV_READY)
 	@echo '== format' >&2; $(BIN)/ruff format --check .
