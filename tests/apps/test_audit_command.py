@@ -160,3 +160,56 @@ def test_what_else_is_refused(files: tuple[str, str], capsys: pytest.CaptureFixt
     assert document(capsys, "run", files[0], "--contract", "no-such-file.toml")[0] == 2
     assert document(capsys, "run", files[0], "--contract", files[1], "--alpha", "0")[0] == 2
     assert document(capsys, "run", files[0], "--contract", files[1], "--sample", "5", "--root", "xyz")[0] == 2
+
+
+def test_recheck(files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for options in ((), ("--sample", "500", "--seed", "5", "--root", "0a")):
+        said = document(capsys, "run", files[0], "--contract", files[1], *options)[1]
+        written = tmp_path / "audit.json"
+        written.write_text(json.dumps(said))
+        assert document(capsys, "recheck", str(written), files[0], "--contract", files[1])[1]["same"]
+        said["verdicts"][0]["exceedances_low"] -= 1
+        written.write_text(json.dumps(said))
+        status, found = document(capsys, "recheck", str(written), files[0], "--contract", files[1])
+        assert status == 1
+        assert len(found["differences"]) == 1
+        assert "verdicts[0].exceedances_low" in found["differences"][0]
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"provenance": {}}', '{"provenance": {"alpha": "x"}}'])
+def test_what_cannot_be_rechecked(
+    files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    (tmp_path / "audit.json").write_text(text)
+    assert document(capsys, "recheck", str(tmp_path / "audit.json"), files[0], "--contract", files[1])[0] == 2
+
+
+def test_report_is_one_file(files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "audit.html"
+    assert document(capsys, "report", files[0], "--contract", files[1], "--output", str(page))[0] == 0
+    text = page.read_text()
+    assert text.count("<svg") == 7
+    assert "://" not in text
+    assert "<script" not in text
+    assert "'nan" not in text
+    assert "nan," not in text
+    assert document(capsys, "report", files[0], "--contract", files[1], "--output", str(tmp_path))[0] == 2
+
+
+def test_report_of_odd_names_escapes_them(
+    files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = Path(files[0])
+    table.write_text(table.read_text().replace("domain_radio_us", "domain_<b>_us"))
+    contract = Path(files[1])
+    contract.write_text(contract.read_text().replace('"radio"', '"<b>"'))
+    page = tmp_path / "audit.html"
+    document(capsys, "report", files[0], "--contract", files[1], "--output", str(page))
+    assert "<b>" not in page.read_text()
+
+
+def test_estimates_and_blame_alone(files: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert document(capsys, "estimate", files[0], "--contract", files[1])[1]["estimates"]
+    assert document(capsys, "attribute", files[0], "--contract", files[1])[1]["attributions"]
+    assert "refused" not in invoke(capsys, "attribute", files[0], "--contract", files[1])[1]
+    assert "p99.9 by order-statistics" in invoke(capsys, "estimate", files[0], "--contract", files[1])[1]

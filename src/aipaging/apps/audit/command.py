@@ -7,9 +7,12 @@ import click
 
 from aipaging.adapters.terminal.guard import examples, failed, json_option
 from aipaging.adapters.terminal.output import say, table, write_json
+from aipaging.apps.audit.recheck import recheck_audit
+from aipaging.apps.audit.report import audit_report
 from aipaging.apps.audit.run import run_audit
 from aipaging.apps.audit.watch import event_line, watch_telemetry
 from aipaging.core.audit.betting import WINDOW_REQUESTS
+from aipaging.core.foundation.errors import InvalidInputError
 
 telemetry_argument = click.argument("telemetry", type=click.Path(path_type=Path))
 contract_option = click.option(
@@ -30,6 +33,8 @@ seed_option = click.option("--seed", type=int, default=0, show_default=True, hel
         "aipaging audit run telemetry.parquet --contract contract.toml --alpha 0.05",
         "aipaging audit run telemetry.csv --contract contract.toml --sample 20000 --seed 7 --json",
         "aipaging audit watch telemetry.jsonl --contract contract.toml --window 5000",
+        "aipaging audit report telemetry.parquet --contract contract.toml --output audit.html",
+        "aipaging audit recheck audit.json telemetry.parquet --contract contract.toml",
     )
 )
 def audit() -> None:
@@ -84,6 +89,82 @@ def watch(telemetry: Path, *, contract_file: Path, alpha: float, window: int, as
             say(event_line(event))
     if alarms:
         failed()
+
+
+@audit.command()
+@telemetry_argument
+@contract_option
+@seed_option
+@json_option
+def estimate(telemetry: Path, *, contract_file: Path, seed: int, as_json: bool) -> None:
+    """Estimate extreme percentiles of TELEMETRY, with intervals and what they assume."""
+    found = run_audit(telemetry, contract_file, alpha=0.05, seed=seed)["estimates"]
+    if as_json:
+        write_json({"estimates": found})
+        return
+    for one in found:
+        label = f"{one['domain']} p{100 * one['quantile']:g} by {one['method']}"
+        say(f"{label}: {one['refused'] or _interval(one)}")
+
+
+@audit.command()
+@telemetry_argument
+@contract_option
+@seed_option
+@json_option
+def attribute(telemetry: Path, *, contract_file: Path, seed: int, as_json: bool) -> None:
+    """Say which domain made requests of TELEMETRY late, beyond what its contract permits."""
+    found = run_audit(telemetry, contract_file, alpha=0.05, seed=seed)["attributions"]
+    if as_json:
+        write_json({"attributions": found})
+        return
+    for one in found:
+        _show_blame(one)
+
+
+@audit.command()
+@click.argument("document", type=click.Path(path_type=Path))
+@telemetry_argument
+@contract_option
+@json_option
+def recheck(document: Path, telemetry: Path, *, contract_file: Path, as_json: bool) -> None:
+    """Do an audit again from the files alone, and compare with the DOCUMENT that `run --json` wrote.
+
+    Exit status 1 if anything differs.
+    """
+    differences = recheck_audit(document, telemetry, contract_file)
+    if as_json:
+        write_json({"same": not differences, "differences": differences})
+    else:
+        say("\n".join(differences) if differences else "the same")
+    if differences:
+        failed()
+
+
+@audit.command()
+@telemetry_argument
+@contract_option
+@alpha_option
+@seed_option
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="HTML file to write.")
+@json_option
+def report(telemetry: Path, *, contract_file: Path, output: Path, as_json: bool, **options: Any) -> None:
+    """Write the audit of TELEMETRY as one HTML file with plots, which needs nothing else."""
+    page = audit_report(telemetry, contract_file, **options)
+    try:
+        output.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise InvalidInputError(f"cannot write {output}: {error.strerror}", field="output") from error
+    if as_json:
+        write_json({"output": str(output)})
+    else:
+        say(f"wrote {output}")
+
+
+def _interval(one: dict[str, Any]) -> str:
+    ends = ("unbounded" if one[name] is None else f"{one[name]:.3f} ms" for name in ("delay_ms", "low_ms", "high_ms"))
+    value, low, high = ends
+    return f"{value} ({low} to {high}), assuming that {one['assumption']}"
 
 
 def _show(document: dict[str, Any]) -> None:

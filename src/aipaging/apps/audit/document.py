@@ -12,7 +12,9 @@ from aipaging.core.audit.quality import data_quality
 from aipaging.core.audit.verdict import Method, Verdict
 
 
-def audit_document(audit: PeriodAudit, *, content: bytes, alpha: float, sampling: Sampling | None) -> dict[str, Any]:
+def audit_document(
+    audit: PeriodAudit, *, content: bytes, alpha: float, seed: int, sampling: Sampling | None
+) -> dict[str, Any]:
     """Return verdicts, their multiplicity, data quality, and what is needed to do it again."""
     return {
         "verdicts": [_verdict(verdict) for verdict in audit.verdicts],
@@ -23,7 +25,7 @@ def audit_document(audit: PeriodAudit, *, content: bytes, alpha: float, sampling
             "software": f"aipaging {version('aipaging')}",
             "alpha": alpha,
             "sample": None if sampling is None else sampling.count,
-            "seed": None if sampling is None else sampling.seed,
+            "seed": seed,
             "root": None if sampling is None else sampling.root.hex(),
         },
     }

@@ -26,8 +26,10 @@ class ArrayTable:
         Raises:
             InvalidInputError: The columns are of different lengths.
         """
-        columns = (batch.status, batch.end_to_end_us, *batch.domains.values())
-        lengths = {len(batch), *map(len, columns), len(batch) if request_ids is None else len(request_ids)}
+        lengths = {len(batch), len(batch.status), len(batch.end_to_end_us)}
+        lengths |= {len(column) for column in batch.domains.values()}
+        if request_ids is not None:
+            lengths.add(len(request_ids))
         if len(lengths) > 1:
             raise InvalidInputError(f"columns of different lengths: {sorted(lengths)}", field="telemetry")
         self._batch = batch
@@ -65,7 +67,7 @@ class _Strings:
         return np.fromiter(map(hash, self._ids), dtype=np.int64, count=len(self._ids)).view(np.uint64)
 
     def take(self, rows: Integers) -> list[str]:
-        return [self._ids[row] for row in rows]
+        return [str(self._ids[int(row)]) for row in rows]
 
 
 class _NumberedIds:
