@@ -19,6 +19,7 @@ from aipaging.core.audit import (
     attribute,
     audit_period,
     permitted_delays,
+    rows,
 )
 
 DOMAINS = ("radio", "transport", "compute")
@@ -237,3 +238,52 @@ def test_failures_count_as_observed() -> None:
     assert found.observed == audit.verdicts[0].exceedances_low / COUNT
     assert found.unattributed > 0
     assert found.observed == pytest.approx(total(found), abs=1e-9)
+
+
+def test_without_domains_everything_is_unattributed() -> None:
+    delays = np.asarray([200_000] * 5 + [1] * 95)
+    batch = Batch(start_us=np.arange(100), status=np.zeros(100, np.uint8), end_to_end_us=delays, domains={})
+    table = ArrayTable(batch)
+    audit = audit_period(table, contracts()[:1], alpha=0.05)
+    found = accounts(table, audit, np.random.default_rng(0))[0]
+    assert (found.observed, found.permitted, found.unattributed) == (0.05, 0.0, 0.05)
+
+
+def test_more_late_requests_than_are_kept_are_thinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(6)
+    delays = healthy(rng)
+    delays["radio"] = delays["radio"] + 150_000 * (rng.random(COUNT) < 0.5)
+    whole = audited(delays)
+    monkeypatch.setattr(rows, "EXCEEDING_MAX", 300)
+    thinned = audited(delays)
+    assert thinned.observed == pytest.approx(whole.observed)
+    assert thinned.observed == pytest.approx(total(thinned), abs=1e-9)
+    assert thinned.domains["radio"].blame == pytest.approx(whole.domains["radio"].blame, abs=0.05)
+
+
+def test_tenants_and_periods_choose_who_may_be_blamed() -> None:
+    rng = np.random.default_rng(7)
+    delays = healthy(rng)
+    tenants = (np.arange(COUNT) % 2).astype(np.int64)
+    delays["compute"] = delays["compute"] + 120_000 * ((rng.random(COUNT) < 0.2) & (tenants == 1))
+    columns = {name: column.astype(np.int64) for name, column in delays.items()}
+    batch = Batch(
+        start_us=np.arange(COUNT) * 10_000,
+        status=np.zeros(COUNT, np.uint8),
+        end_to_end_us=np.asarray(sum(columns.values())),
+        domains=columns,
+        tenants=tenants,
+        tenant_names=("calm", "hit"),
+    )
+    table = ArrayTable(batch)
+    wanted = [
+        Contract(domain=domain, delay_ms=delay_ms, epsilon=EPSILON, tenant=tenant, period_start_us=start)
+        for tenant in ("calm", "hit")
+        for domain, delay_ms, start in ((END_TO_END, 110.0, None), ("compute", 65.0, 0))
+    ]
+    expired = Contract(domain=END_TO_END, delay_ms=110.0, epsilon=EPSILON, period_end_us=-5)
+    audit = audit_period(table, [*wanted, expired], alpha=0.05)
+    calm, hit, gone = accounts(table, audit, rng)
+    assert not calm.domains["compute"].may_be_blamed
+    assert hit.domains["compute"].blame > 0.05
+    assert (gone.observed, gone.permitted, gone.unattributed) == (0.0, 0.0, 0.0)

@@ -239,3 +239,9 @@ def test_nothing_at_all() -> None:
     verdict, _, _ = judged(table([]))
     assert verdict.outcome is Outcome.INSUFFICIENT_EVIDENCE
     assert verdict.requests == 0
+
+
+def test_nothing_to_open() -> None:
+    contract = Contract(domain=END_TO_END, delay_ms=10.0, epsilon=0.1)
+    audit = audit_period(table([]), [contract], alpha=0.05, sampling=Sampling(count=5, seed=1))
+    assert audit.verdicts[0].outcome is Outcome.INSUFFICIENT_EVIDENCE

@@ -23,7 +23,7 @@ def accounts(table: Table, audit: PeriodAudit, dice: Dice) -> list[Attribution]:
         audit: What was found.
         dice: For the intervals.
     """
-    tallies = [tally for tally in audit.scan.tallies if tally.contract.domain == END_TO_END and audit.domains]
+    tallies = [tally for tally in audit.scan.tallies if tally.contract.domain == END_TO_END]
     late = [_late(tally, audit.domains) for tally in tallies]
     scans = [
         RankScan(contract, rows.delays_us[:, audit.domains.index(contract.domain)], index)

@@ -67,6 +67,8 @@ class ExceedingRows:
         if not self.parts:
             nobody = np.zeros(0, dtype=np.int64)
             return np.zeros((0, len(domains)), dtype=np.int64), nobody, nobody
-        matrix = np.concatenate([np.column_stack([b.domains[d] for d in domains]) for b, _ in self.parts])
+        matrix = np.zeros((self._kept, len(domains)), dtype=np.int64)
+        for column, name in enumerate(domains):
+            matrix[:, column] = np.concatenate([batch.domains[name] for batch, _ in self.parts])
         whole = np.concatenate([batch.end_to_end_us for batch, _ in self.parts])
-        return np.asarray(matrix, dtype=np.int64), whole, np.concatenate([window for _, window in self.parts])
+        return matrix, whole, np.concatenate([window for _, window in self.parts])
