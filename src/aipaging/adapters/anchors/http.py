@@ -51,13 +51,21 @@ class HttpAnchorClient:
         host = f"[{anchor.host}]" if ":" in anchor.host else anchor.host
         url = f"{scheme}://{host}:{anchor.port}/aipaging/v1/prepare"
         try:
-            response = await self._client.post(url, json={"session": session, "term": epoch.term, "n": epoch.n})
+            response = await self._asked(url, {"session": session, "term": epoch.term, "n": epoch.n})
         except httpx.HTTPError as error:
             raise _not_ready(anchor, f"it could not be asked ({type(error).__name__})") from error
         if anchor.tls and not self._is_itself(response, anchor):
             raise _not_ready(anchor, "another identity answered at its address")
         if response.status_code != READY:
             raise _not_ready(anchor, f"it answered {response.status_code}")
+
+    async def _asked(self, url: str, document: dict[str, str | int]) -> httpx.Response:
+        """Ask, and once more where a kept connection turns out to lead to a sidecar that has been restarted since."""
+        try:
+            return await self._client.post(url, json=document)
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+            # Preparing changes nothing at the sidecar, so asking twice is asking once.
+            return await self._client.post(url, json=document)
 
     async def close(self) -> None:
         """Close the connections."""
