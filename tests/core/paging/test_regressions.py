@@ -1,5 +1,7 @@
 """Histories that once went wrong, each with the line that would have caught it."""
 
+from aipaging.core.anchor.catalogue import AnchorState
+from aipaging.core.foundation.names import AnchorId
 from aipaging.core.lease.machine import LeaseTerms
 from aipaging.core.paging import commands as c
 from aipaging.core.paging.events import ReservationReleased
@@ -36,3 +38,32 @@ def test_an_answer_that_comes_after_the_target_expired_fails_the_relocation() ->
     assert relocation is not None
     assert relocation.phase is RelocationPhase.FAILED
     assert world.state.sessions[session].available
+
+
+def test_a_sidecar_that_is_restarted_at_once_takes_sessions_again() -> None:
+    """It said DRAINING before it stopped; the one started after it says READY before anybody missed a heartbeat."""
+    world = World.started(SETTINGS)
+    anchor = AnchorId("a")
+    world.do(c.Heartbeat(anchor=anchor, state=AnchorState.DRAINING))
+    assert world.state.catalogue.anchors[anchor].state is AnchorState.DRAINING
+    world.do(c.Heartbeat(anchor=anchor, state=AnchorState.READY))
+    assert world.state.catalogue.anchors[anchor].state is AnchorState.READY
+
+
+def test_what_an_operator_drains_stays_drained_whatever_becomes_of_its_sidecar() -> None:
+    """A sidecar that was lost and came back had forgotten the operator's order."""
+    world = World.started(SETTINGS)
+    anchor = AnchorId("a")
+
+    def beat(state: AnchorState) -> AnchorState:
+        world.do(c.Heartbeat(anchor=anchor, state=state))
+        return world.state.catalogue.anchors[anchor].state
+
+    beat(AnchorState.DRAINING)
+    world.do(c.SetAnchorState(anchor=anchor, state=AnchorState.DRAINING, cause="OPERATOR"))
+    assert beat(AnchorState.READY) is AnchorState.DRAINING
+    assert beat(AnchorState.LOST) is AnchorState.LOST
+    world.do(c.StartTerm(settings=SETTINGS, software="test"))
+    assert beat(AnchorState.READY) is AnchorState.DRAINING
+    world.do(c.SetAnchorState(anchor=anchor, state=AnchorState.READY, cause="OPERATOR"))
+    assert beat(AnchorState.READY) is AnchorState.READY

@@ -2,6 +2,7 @@
 
 import enum
 from dataclasses import dataclass, field
+from typing import Final
 
 from aipaging.core.anchor.intent import DataClass
 from aipaging.core.envelope.envelope import Envelope
@@ -27,6 +28,10 @@ class AnchorState(enum.Enum):
     READY = "READY"
     DRAINING = "DRAINING"
     LOST = "LOST"
+
+
+OBSERVED: Final = frozenset({"HEARTBEAT", "UPSTREAM_UNHEALTHY", "HEARTBEATS_MISSED"})
+"""Causes of a change of state that nobody decided: all others are an operator's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +110,8 @@ class Anchor:
         capacity_mrps: What may be reserved at it, in thousandths of a request per second.
         in_flight_max: Requests that gateways may have under way at it.
         state: Whether it takes sessions.
+        held_back: Whether an operator has drained it: then it is never READY before the operator says so, whatever
+            becomes of it meanwhile.
     """
 
     anchor: AnchorId
@@ -116,6 +123,7 @@ class Anchor:
     capacity_mrps: int
     in_flight_max: int
     state: AnchorState = AnchorState.UNKNOWN
+    held_back: bool = False
 
 
 @dataclass(slots=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from aipaging.core.anchor.catalogue import AnchorState
+from aipaging.core.anchor.catalogue import OBSERVED, AnchorState
 from aipaging.core.envelope.envelope import Envelope
 from aipaging.core.foundation.time import MS, BootUs, WallUs
 from aipaging.core.lease.expiry import Due
@@ -40,14 +40,18 @@ def until_over(state: State, envelope: Envelope, boot_us: BootUs, wall_us: WallU
 def anchor_registered(state: State, event: e.AnchorRegistered) -> None:
     """An anchor is described; its state stays as it is known."""
     known = state.catalogue.anchors.get(event.anchor.anchor)
-    anchor_state = known.state if known else AnchorState.UNKNOWN
-    state.catalogue.anchors[event.anchor.anchor] = replace(event.anchor, state=anchor_state)
+    state.catalogue.anchors[event.anchor.anchor] = replace(
+        event.anchor,
+        state=known.state if known else AnchorState.UNKNOWN,
+        held_back=known is not None and known.held_back,
+    )
 
 
 def anchor_state_changed(state: State, event: e.AnchorStateChanged) -> None:
     """An anchor's state changed; the sessions that must leave it are looked at now."""
     anchor = state.catalogue.anchors[event.anchor]
-    state.catalogue.anchors[event.anchor] = replace(anchor, state=event.state)
+    held_back = anchor.held_back if event.cause in OBSERVED else event.state is AnchorState.DRAINING
+    state.catalogue.anchors[event.anchor] = replace(anchor, state=event.state, held_back=held_back)
     if event.state in {AnchorState.LOST, AnchorState.DRAINING}:
         for session in state.on_anchor.get(event.anchor, {}):
             state.queue.add(event.boot_us, Due.RELOCATION, session)

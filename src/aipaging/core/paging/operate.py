@@ -188,7 +188,7 @@ def register_anchor(state: State, command: RegisterAnchor, _now: Now) -> Decisio
     if anchor.aisi not in state.catalogue.services:
         raise InvalidInputError(f"service {anchor.aisi} is not registered", code="NOT_FOUND", field="aisi")
     known = state.catalogue.anchors.get(anchor.anchor)
-    if known is not None and replace(known, state=anchor.state) == anchor:
+    if known is not None and replace(known, state=anchor.state, held_back=anchor.held_back) == anchor:
         return Decision()
     return Decision(events=[AnchorRegistered(anchor=anchor)], effects=[PlaceAnchors()])
 
@@ -219,18 +219,22 @@ def set_anchor_state(state: State, command: SetAnchorState, now: Now) -> Decisio
         raise RefusedError("an operator sets READY or DRAINING; the rest is observed", code="INVALID_ARGUMENT")
     if command.state is AnchorState.READY and anchor.state is not AnchorState.DRAINING:
         raise RefusedError(f"anchor {anchor.anchor} is {anchor.state.value}, not DRAINING", code="INCOMPATIBLE_STATE")
+    if anchor.state is command.state and anchor.held_back:
+        return Decision()
+    # An anchor that drains by itself changes no state when an operator drains it, but who may end it.
     return _state_changed(anchor, command.state, command.cause, now)
 
 
 def heartbeat(state: State, command: Heartbeat, now: Now) -> Decision:
     """Take note of an anchor, and of what it says of itself.
 
-    An operator's DRAINING stays until the operator ends it; a sidecar cannot talk itself out of it.
+    An operator's DRAINING stays until the operator ends it; a sidecar cannot talk itself out of it, nor be restarted
+    out of it. Its own DRAINING, before it stops, ends with the READY of the sidecar that is started after it.
     """
     anchor = _known(state, command.anchor)
     decision = Decision(events=[HeartbeatSeen(anchor=anchor.anchor, boot_us=now.boot_us)])
-    said = command.state
-    if said is anchor.state or (anchor.state is AnchorState.DRAINING and said is AnchorState.READY):
+    said = AnchorState.DRAINING if anchor.held_back and command.state is AnchorState.READY else command.state
+    if said is anchor.state:
         return decision
     cause = "UPSTREAM_UNHEALTHY" if said is AnchorState.LOST else "HEARTBEAT"
     changed = _state_changed(anchor, said, cause, now)
@@ -241,8 +245,6 @@ def heartbeat(state: State, command: Heartbeat, now: Now) -> Decision:
 
 def _state_changed(anchor: Anchor, to: AnchorState, cause: str, now: Now) -> Decision:
     """Return the change; the sessions on the anchor are moved one after the other when they are looked at next."""
-    if anchor.state is to:
-        return Decision()
     return Decision(events=[AnchorStateChanged(anchor=anchor.anchor, state=to, cause=cause, boot_us=now.boot_us)])
 
 
