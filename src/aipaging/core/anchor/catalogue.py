@@ -128,13 +128,18 @@ class Anchor:
 
 @dataclass(slots=True)
 class Catalogue:
-    """Everything that is on offer; changed only by replaying events."""
+    """Everything that is on offer; changed only by replaying events.
+
+    `suspect` holds the digests of envelopes in force that are not believed any more, and why: nothing is admitted
+    under them.
+    """
 
     services: dict[ServiceUri, Service] = field(default_factory=dict)
     domains: dict[DomainName, Domain] = field(default_factory=dict)
     paths: dict[tuple[DomainName, DomainName], Path] = field(default_factory=dict)
     anchors: dict[AnchorId, Anchor] = field(default_factory=dict)
     envelopes: dict[tuple[DomainName, str], Envelope] = field(default_factory=dict)
+    suspect: dict[str, str] = field(default_factory=dict)
 
     def path_to(self, access: DomainName, compute: DomainName) -> Path | None:
         """Return the path between two domains, or None if none is registered."""

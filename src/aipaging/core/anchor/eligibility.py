@@ -196,6 +196,8 @@ def _envelope(look: _Look) -> str | None:
             return f"{domain.name} has no envelope"
         if not envelope.valid_from_us <= look.offer.wall_us < envelope.valid_until_us:
             return f"the envelope of {domain.name} is not valid now"
+        if envelope.digest in look.offer.catalogue.suspect:
+            return f"the envelope of {domain.name} is suspect: {look.offer.catalogue.suspect[envelope.digest]}"
         found.append(envelope)
     look.envelopes = tuple(found)
     return None

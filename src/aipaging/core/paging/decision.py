@@ -1,8 +1,9 @@
 """What a step came to, and the grants that several steps make."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from aipaging.core.anchor.catalogue import AnchorState
 from aipaging.core.anchor.eligibility import Candidate, Offer, examine
 from aipaging.core.anchor.intent import Intent
 from aipaging.core.foundation.epoch import Epoch
@@ -66,12 +67,14 @@ def grant_again(state: State, session: Session, lease: Lease, now: Now, *, cause
 
 
 def candidates_for(
-    state: State, session: SessionId, intent: Intent, now: Now, *, only: AnchorId | None = None
+    state: State, session: SessionId, intent: Intent, now: Now, *, only: AnchorId | None = None, as_ready: bool = False
 ) -> Sequence[Candidate]:
-    """Return every anchor looked at for the intent, or only the named one."""
+    """Return every anchor looked at for the intent, or only the named one; `as_ready`, as if it took sessions."""
     reserved = OthersReserved(state.ledger, session, intent.rate_mrps)
     anchors = state.catalogue.anchors
     chosen = anchors.values() if only is None else [anchors[only]] if only in anchors else []
+    if as_ready:
+        chosen = [replace(anchor, state=AnchorState.READY) for anchor in chosen]
     return examine(Offer(catalogue=state.catalogue, reserved=reserved, wall_us=now.wall_us), intent, chosen)
 
 

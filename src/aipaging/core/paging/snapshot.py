@@ -4,7 +4,7 @@ A snapshot is a convenience: evidence never depends on it, and what can be deriv
 left out of it and derived again.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -12,8 +12,9 @@ import msgspec
 from aipaging.core.anchor.catalogue import Anchor, Catalogue, Domain, Path, Service
 from aipaging.core.envelope.envelope import Envelope
 from aipaging.core.foundation.epoch import Epoch
-from aipaging.core.foundation.names import SessionId
+from aipaging.core.foundation.names import DomainName, SessionId
 from aipaging.core.lease.ledger import Ledger, Reservation
+from aipaging.core.paging.promises import KeySet, Original, Promises
 from aipaging.core.paging.settings import Settings
 from aipaging.core.paging.state import Session, State
 
@@ -40,6 +41,9 @@ class _Snapshot:
     envelopes: list[Envelope]
     sessions: list[Session]
     held: list[_Held]
+    suspect: dict[str, str] = field(default_factory=dict[str, str])
+    originals: dict[str, Original] = field(default_factory=dict[str, Original])
+    key_sets: dict[DomainName, KeySet] = field(default_factory=dict[DomainName, KeySet])
 
 
 _DECODER: Final = msgspec.msgpack.Decoder(_Snapshot)
@@ -63,6 +67,9 @@ def encode_state(state: State) -> bytes:
                 _Held(session=session, epoch=epoch, reservation=reservation)
                 for (session, epoch), reservation in state.ledger.reservations.items()
             ],
+            suspect=catalogue.suspect,
+            originals=state.promises.originals,
+            key_sets=state.promises.key_sets,
         )
     )
 
@@ -82,7 +89,9 @@ def decode_state(blob: bytes) -> State | None:
         paths={(path.access, path.compute): path for path in snapshot.paths},
         anchors={anchor.anchor: anchor for anchor in snapshot.anchors},
         envelopes={(envelope.domain, envelope.segment): envelope for envelope in snapshot.envelopes},
+        suspect=snapshot.suspect,
     )
+    state.promises = Promises(originals=snapshot.originals, key_sets=snapshot.key_sets)
     for session in snapshot.sessions:
         state.sessions[session.session] = session
         if session.available and session.lease is not None:

@@ -16,6 +16,7 @@ from aipaging.core.foundation.time import BootUs, WallUs
 from aipaging.core.lease.expiry import ExpiryQueue
 from aipaging.core.lease.ledger import Ledger
 from aipaging.core.lease.machine import Lease
+from aipaging.core.paging.promises import Contract, ContractState, Promises
 from aipaging.core.paging.relocation_machine import UNDER_WAY, RelocationCause, RelocationPhase
 from aipaging.core.paging.session_machine import SessionPhase, StatusInfo
 from aipaging.core.paging.settings import Settings
@@ -63,6 +64,7 @@ class Session:
         target: The COMMIT of a relocation's target before the switch, or None.
         source: The COMMIT of a relocation's source after the switch, while it drains, or None.
         relocation: The latest relocation, or None.
+        contract: How what it was promised stands, or None before the grant.
     """
 
     session: SessionId
@@ -83,6 +85,12 @@ class Session:
     target: Lease | None = None
     source: Lease | None = None
     relocation: Relocation | None = None
+    contract: Contract | None = None
+
+    @property
+    def degraded(self) -> bool:
+        """Whether its client was told that its contract is not provable now."""
+        return self.contract is not None and self.contract.state is ContractState.DEGRADED
 
     @property
     def available(self) -> bool:
@@ -107,6 +115,7 @@ class State:
     settings: Settings = field(default_factory=Settings)
     catalogue: Catalogue = field(default_factory=Catalogue)
     sessions: dict[SessionId, Session] = field(default_factory=dict)
+    promises: Promises = field(default_factory=Promises)
     ledger: Ledger = field(default_factory=Ledger)
     live: int = 0
     on_anchor: dict[AnchorId, dict[SessionId, None]] = field(default_factory=dict)
