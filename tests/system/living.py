@@ -40,7 +40,7 @@ INTENT: dict[str, Any] = {
     "delayMs": 400,
     "epsilon": 0.001,
     "ratePerSecond": 5,
-    "burst": 4,
+    "burst": 64,
     "durationS": 600,
 }
 

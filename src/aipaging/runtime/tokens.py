@@ -62,6 +62,8 @@ class SessionTokens:
             deadline_us=lease.deadline_us,
             token_expires_us=self._ends_wall_us(session),
             receipt=self.receipt(session, lease),
+            rate_mrps=lease.rate_mrps,
+            burst=session.intent.burst,
         )
 
     @staticmethod

@@ -46,6 +46,10 @@ HOST: Final = "127.0.0.1"
 
 TOKEN_LIFETIME_US: Final = 3_600 * SECOND
 IN_FLIGHT_MAX: Final = 1_024
+WIDE_MRPS: Final = 1_000_000_000
+WIDE_BURST: Final = 100_000
+"""A contract that nothing here exceeds: where guardrails are not the matter, they stay out of it."""
+
 STREAM_PAUSE_S: Final = 0.05
 KEEP_ALIVE_S: Final = 75
 """Longer than the gateway's idle timeout, so that it is always the gateway that closes."""
@@ -165,6 +169,9 @@ FAULTS: Final[dict[str, Callable[[dict[bytes, bytes]], Answer]]] = {
     "lease-huge": lambda h: (200, h | {b"x-aipaging-lease-ms": b"99999999999999"}),
     "lease-zero": lambda h: (200, h | {b"x-aipaging-lease-ms": b"0"}),
     "no-receipt": lambda h: (200, {k: v for k, v in h.items() if k != b"x-aipaging-commit"}),
+    "no-rate": lambda h: (200, {k: v for k, v in h.items() if k != b"x-aipaging-rate-mrps"}),
+    "rate-zero": lambda h: (200, h | {b"x-aipaging-rate-mrps": b"0"}),
+    "burst-text": lambda h: (200, h | {b"x-aipaging-burst": b"1e9"}),
     "no-generation": lambda h: (200, {k: v for k, v in h.items() if k != b"x-aipaging-generation"}),
     "old-term": lambda h: (200, h | {b"x-aipaging-term": b"0", b"x-aipaging-generation": b"0.0"}),
     "server-error": lambda h: (500, h),
@@ -267,6 +274,8 @@ class EnvoyRig:
     verifier: JwtVerifier
     authority: CertificateAuthority
     short_ms: int = 700
+    rate_mrps: int = WIDE_MRPS
+    burst: int = WIDE_BURST
     tokens: dict[SessionId, str] = field(default_factory=dict)
 
     @property
@@ -316,8 +325,8 @@ class EnvoyRig:
             anchor=anchor,
             epoch=epoch,
             lease_ms=lease_ms,
-            rate_mrps=1_000,
-            burst=1,
+            rate_mrps=self.rate_mrps,
+            burst=self.burst,
             delay_us=100_000,
             epsilon="0.01",
             epsilon_bound="0.005",
@@ -333,6 +342,8 @@ class EnvoyRig:
             deadline_us=now.after(lease_ms * MS),
             token_expires_us=expires_us,
             receipt=self.signer.sign_commit(claims),
+            rate_mrps=self.rate_mrps,
+            burst=self.burst,
         )
 
     async def request(self, session: SessionId, headers: Mapping[str, str] | None = None) -> AnchorId | None:

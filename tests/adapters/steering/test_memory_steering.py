@@ -43,6 +43,8 @@ class MemoryRig:
             deadline_us=now.after(lease_ms * MS),
             token_expires_us=WallUs(now.wall_us + 3_600_000 * MS),
             receipt="receipt",
+            rate_mrps=1_000,
+            burst=1,
         )
 
     def session(self) -> SessionId:

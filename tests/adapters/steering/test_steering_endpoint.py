@@ -87,6 +87,8 @@ class Rig:
                 deadline_us=now.after(lease_ms * MS),
                 token_expires_us=WallUs(now.wall_us + HOUR_US),
                 receipt="r.e.c",
+                rate_mrps=2_500,
+                burst=4,
             )
         )
 
@@ -127,6 +129,8 @@ async def test_an_answer_carries_what_the_gateway_needs() -> None:
         b"x-aipaging-token-ms": b"1000",
         b"x-aipaging-generation": b"1.7",
         b"x-aipaging-commit": b"r.e.c",
+        b"x-aipaging-rate-mrps": b"2500",
+        b"x-aipaging-burst": b"4",
         b"content-length": b"0",
     }
 
@@ -273,6 +277,8 @@ def grants(count: int, epoch: Epoch) -> Sequence[SteeringGrant]:
             deadline_us=BootUs(10**12 + number),
             token_expires_us=WallUs(10**15 + number),
             receipt=receipt,
+            rate_mrps=10_000,
+            burst=8,
         )
         for number in range(count)
     ]

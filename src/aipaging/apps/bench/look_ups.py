@@ -204,6 +204,8 @@ def _grant(session: SessionId) -> SteeringGrant:
         deadline_us=now.after(LEASE_US),
         token_expires_us=WallUs(now.wall_us + LEASE_US),
         receipt=RECEIPT,
+        rate_mrps=1_000,
+        burst=1,
     )
 
 

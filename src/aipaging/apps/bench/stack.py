@@ -37,6 +37,9 @@ READY_S_MAX: Final = 30.0
 CALL_S_MAX: Final = 20.0
 """A northbound call takes milliseconds; a machine that does everything at once takes longer."""
 
+BURST: Final = 1_000_000
+"""Guardrails stay out of the way: no run sends as many requests in one session."""
+
 IN_FLIGHT_MAX: Final = 4_096
 """No benchmark here measures the bounds of a queue: they are wide at gateway and sidecar."""
 
@@ -109,7 +112,7 @@ offset_ms = 1.0
 prefactor = 1.0
 decay_per_ms = 1.0
 rate_rps_max = 100000.0
-burst_max = 1000
+burst_max = 1000000
 valid_from = 2020-01-01T00:00:00Z
 valid_until = 2100-01-01T00:00:00Z
 """
@@ -248,6 +251,7 @@ class BenchStack:
             "delayMs": 1_000.0,
             "epsilon": 0.01,
             "ratePerSecond": 10.0,
+            "burst": BURST,
             "durationS": duration_s,
             "regions": [anchor] if anchor else [],
         }

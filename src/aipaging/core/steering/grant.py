@@ -23,6 +23,8 @@ class SteeringGrant:
         deadline_us: The COMMIT's deadline on the controller's boot clock; nothing may be steered after it.
         token_expires_us: `exp` of the session's AIST; no cached entry outlives it.
         receipt: The signed COMMIT receipt that the next enforcement point checks.
+        rate_mrps: Guardrail: the reserved rate, in thousandths of a request per second, at least 1.
+        burst: Guardrail: how many requests may come at once, at least 1.
     """
 
     session: SessionId
@@ -31,6 +33,8 @@ class SteeringGrant:
     deadline_us: BootUs
     token_expires_us: WallUs
     receipt: str
+    rate_mrps: int
+    burst: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

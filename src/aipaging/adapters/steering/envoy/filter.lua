@@ -7,6 +7,7 @@
 --   3. An answer is judged against the list as it is when the answer arrives, not as it was when the look-up left.
 --   4. Everything runs under pcall. An error answers 503; should even that fail, no cluster is named and the router
 --      answers 503, because every x-aipaging-* header of the client was removed before the first route was chosen.
+--   5. A request is charged to its session's guardrail once: after its steering is decided, before it is forwarded.
 --
 -- Left out: signatures (the controller verifies the token; the sidecar verifies the COMMIT receipt) and requests
 -- in flight at the deadline (the sidecar cuts them).
@@ -22,11 +23,28 @@ local TOKEN_CHARS_MAX = 4096 -- an AIST has about 700
 local RECEIPT_CHARS_MAX = 4096 -- a receipt has about 800
 local LEASE_MS_MAX = 86400000 -- nobody grants a day; a longer lease is an error of somebody's arithmetic
 local ATTEMPTS_MAX = 3 -- an answer overtaken by the list is asked for again, but not for ever
+local CLUMPING_MS = 10 -- what the way from a conforming client to here may push together: at r requests/s, 0.01 r more
+local RATE_MRPS_MAX = 1e12 -- a thousand million requests a second: more is an error of somebody's arithmetic
+local BURST_MAX = 1e9
+local TABLE_TRIES_MAX = 2000 -- of a millisecond each, until the thread that lays out the buckets has done so
 
 local ffi = require("ffi")
 ffi.cdef([[
 typedef struct { long tv_sec; long tv_nsec; } aipaging_timespec;
 int clock_gettime(int, aipaging_timespec *);
+int nanosleep(const aipaging_timespec *, aipaging_timespec *);
+int getpid(void);
+int open(const char *, int, ...);
+long read(int, void *, unsigned long);
+long write(int, const void *, unsigned long);
+int close(int);
+void *mmap(void *, unsigned long, int, int, int, long);
+typedef struct { double spent_until_ms, key_high, key_low; } aipaging_bucket;
+typedef struct { long opaque[8]; } aipaging_mutex; // holds any pthread_mutex_t; a cache line each
+typedef struct { aipaging_mutex locks[64]; aipaging_bucket buckets[131072]; } aipaging_guardrails;
+typedef struct { aipaging_guardrails *guardrails; long pid; } aipaging_address;
+int pthread_mutex_lock(aipaging_mutex *);
+int pthread_mutex_unlock(aipaging_mutex *);
 ]])
 local C = ffi.C
 local CLOCK_BOOTTIME = 7
@@ -38,6 +56,99 @@ local function boot_ms()
     error("the boot clock cannot be read")
   end
   return tonumber(timespec.tv_sec) * 1000 + tonumber(timespec.tv_nsec) * 1e-6
+end
+
+-- Guardrails: the token bucket of every session, in memory that all workers of this process share.
+--
+-- A worker's script sees nothing of another's. So the first thread that runs it lays out the table and leaves its address
+-- in a file of the run directory, which the supervisor removes before each start. A bucket is one instant: until then,
+-- what the session may send is spent (the virtual scheduling of ITU-T I.371, annex A). So the bucket of a session that
+-- has been idle for long enough says nothing, and its place may be given away. A set has eight places; where all eight
+-- are in use, that nearest to idle is given away, and its session gains a burst at most (the sidecar does not forget).
+-- Zeroed memory is an unlocked mutex on Linux, and between lock and unlock stands nothing that can fail.
+local SETS, WAYS, LOCKS = 16384, 8, 64
+
+local function laid_out(file)
+  local memory = C.mmap(nil, ffi.sizeof("aipaging_guardrails"), 3, 34, -1, 0) -- to read and write; private, anonymous
+  if ffi.cast("intptr_t", memory) == -1 then
+    error("no memory for the guardrails")
+  end
+  local address = ffi.new("aipaging_address", ffi.cast("aipaging_guardrails *", memory), C.getpid())
+  if C.write(file, address, ffi.sizeof(address)) ~= ffi.sizeof(address) then
+    error("the address of the guardrails cannot be written")
+  end
+  C.close(file)
+  return address.guardrails
+end
+
+local function shared_guardrails()
+  local file = C.open("guardrails", 0xC1, ffi.cast("int", 0x180)) -- to write, created, and by us alone; mode 0600
+  if file >= 0 then
+    return laid_out(file)
+  end
+  local address, pause = ffi.new("aipaging_address"), ffi.new("aipaging_timespec", 0, 1000000)
+  for _ = 1, TABLE_TRIES_MAX do
+    file = C.open("guardrails", 0)
+    local count = file >= 0 and C.read(file, address, ffi.sizeof(address)) or 0
+    C.close(file)
+    if count == ffi.sizeof(address) then
+      if address.pid ~= C.getpid() then
+        error("the guardrails are those of another process")
+      end
+      return address.guardrails
+    end
+    C.nanosleep(pause, nil)
+  end
+  error("nobody lays out the guardrails")
+end
+
+local guardrails = shared_guardrails()
+
+local function guard(entry, rate_mrps, burst)
+  local digits = entry.session:gsub("-", "")
+  entry.key_high, entry.key_low = tonumber(digits:sub(-26, -14), 16) or 0, tonumber(digits:sub(-13), 16) or 0
+  entry.set = entry.key_low % SETS
+  entry.lock = guardrails.locks + entry.set % LOCKS
+  entry.bucket = guardrails.buckets + entry.set * WAYS
+  entry.rate_mrps, entry.burst, entry.each_ms = rate_mrps, burst, 1e6 / rate_mrps
+  entry.ahead_ms_max = (burst - 1) * entry.each_ms + CLUMPING_MS
+end
+
+-- Find the session's place in its set, or give it the one whose owner has been idle for longest. Under the set's lock.
+local function placed(entry)
+  local first = guardrails.buckets + entry.set * WAYS
+  local idlest = first
+  for way = 0, WAYS - 1 do
+    local bucket = first + way
+    if bucket.key_high == entry.key_high and bucket.key_low == entry.key_low then
+      return bucket
+    end
+    if bucket.spent_until_ms < idlest.spent_until_ms then
+      idlest = bucket
+    end
+  end
+  idlest.spent_until_ms, idlest.key_high, idlest.key_low = 0, entry.key_high, entry.key_low
+  return idlest
+end
+
+-- Charge one request. Returns nil, or how many milliseconds too early the request is; such a request is not charged.
+local function too_early_ms(entry, now)
+  local bucket = entry.bucket
+  C.pthread_mutex_lock(entry.lock)
+  if bucket.key_low ~= entry.key_low or bucket.key_high ~= entry.key_high then
+    bucket = placed(entry)
+    entry.bucket = bucket
+  end
+  local spent_until_ms = bucket.spent_until_ms
+  if spent_until_ms < now then
+    spent_until_ms = now
+  end
+  local early_ms = spent_until_ms - now - entry.ahead_ms_max
+  if early_ms <= 0 then
+    bucket.spent_until_ms = spent_until_ms + entry.each_ms
+  end
+  C.pthread_mutex_unlock(entry.lock)
+  return early_ms > 0 and early_ms or nil
 end
 
 -- Requests leave garbage (a coroutine, a few wrappers); collecting it less often than Lua's default saves 2 % of Envoy's
@@ -158,19 +269,23 @@ local function read_answer(answer, asked_ms)
   local anchor = matching(answer["x-aipaging-anchor"], "^anchor:[a-z0-9.%-]+$", 80)
   local receipt = matching(answer["x-aipaging-commit"], "^[%w%-_.]+$", RECEIPT_CHARS_MAX)
   local generation = matching(answer["x-aipaging-generation"], "^%d+%.%d+$", 31)
-  if lease_ms ~= nil and lease_ms > LEASE_MS_MAX then
+  local rate_mrps, burst = whole_number(answer["x-aipaging-rate-mrps"]), whole_number(answer["x-aipaging-burst"])
+  if not (lease_ms and token_ms and term and n and session and anchor and receipt and generation and rate_mrps
+      and burst) then
     return nil
   end
-  if not (lease_ms and token_ms and term and n and session and anchor and receipt and generation) then
+  if lease_ms > LEASE_MS_MAX or rate_mrps < 1 or rate_mrps > RATE_MRPS_MAX or burst < 1 or burst > BURST_MAX then
     return nil
   end
   local of_term, of_generation = generation:match("^(%d+)%.(%d+)$")
   local held_ms = (lease_ms < token_ms and lease_ms or token_ms) * DRIFT
-  return {
+  local entry = {
     session = session, anchor = anchor, receipt = receipt, term = term, n = n,
     list_term = tonumber(of_term), list_generation = tonumber(of_generation),
     version = -1, deadline_ms = asked_ms + held_ms, refresh_ms = asked_ms + held_ms * 0.5,
   }
+  guard(entry, rate_mrps, burst)
+  return entry
 end
 
 -- Ask the controller. Returns an entry, or nil and the status to answer with.
@@ -211,6 +326,19 @@ local function refuse(handle, status)
     headers["retry-after"] = "1"
   end
   handle:respond(headers, REFUSALS[status])
+end
+
+local OVER_CONTRACT = '{"status":429,"code":"GUARDRAIL_EXCEEDED","message":"This session was admitted with %s requests '
+  .. 'per second in bursts of %d; the next request may come in %d ms.","guardrail":{"name":"rate","ratePerSecond":%s,'
+  .. '"burst":%d,"retryAfterMs":%d,"enforcedBy":"gateway"}}'
+
+local function hold_back(handle, entry, early_ms)
+  local rate = string.format("%.12g", entry.rate_mrps / 1000)
+  local wait_ms = math.ceil(early_ms)
+  handle:respond({
+    [":status"] = "429", ["content-type"] = "application/json", ["cache-control"] = "no-store",
+    ["retry-after"] = string.format("%d", math.ceil(wait_ms / 1000)),
+  }, OVER_CONTRACT:format(rate, entry.burst, wait_ms, rate, entry.burst, wait_ms))
 end
 
 -- One request refreshes an entry of which half has passed; the others go on using it meanwhile.
@@ -278,6 +406,11 @@ local function steer(handle)
       return refuse(handle, status)
     end
     headers = handle:headers() -- Envoy retires its objects whenever a script waits
+    now = boot_ms()
+  end
+  local early_ms = too_early_ms(entry, now)
+  if early_ms ~= nil then
+    return hold_back(handle, entry, early_ms)
   end
   headers:add("x-aipaging-anchor", entry.anchor)
   headers:add("x-aipaging-commit", entry.receipt)

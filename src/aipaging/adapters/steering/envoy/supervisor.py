@@ -46,6 +46,9 @@ KILL_AFTER_S: Final = 3.0
 
 ADMIN_TIMEOUT_S: Final = 2.0
 
+GUARDRAILS: Final = "guardrails"
+"""The file by which the workers' scripts find the memory that they share; it is of one process and dies with it."""
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -192,8 +195,9 @@ class EnvoySupervisor:
 
     async def _spawn(self, binary: Path, configuration: str) -> None:
         """Start an Envoy in a session of its own and wait until its admin interface answers."""
-        with contextlib.suppress(FileNotFoundError):
-            (self._run / "admin.sock").unlink()
+        for name in ("admin.sock", GUARDRAILS):  # of an Envoy that is gone
+            with contextlib.suppress(FileNotFoundError):
+                (self._run / name).unlink()
         command = [
             str(binary), "--config-path", "envoy.json", "--disable-hot-restart", "--log-level", "warning",
             "--log-path", "envoy.log", "--concurrency", str(self._gateway.workers),

@@ -27,7 +27,9 @@ _NOBODY: Final[frozenset[GatewayId]] = frozenset()
 class Steered:
     """One session's steering. Mutable and slotted: there are up to 250,000."""
 
-    __slots__ = ("anchor", "deadline_us", "epoch", "gateways", "receipt", "session", "token_expires_us")
+    __slots__ = (
+        "anchor", "burst", "deadline_us", "epoch", "gateways", "rate_mrps", "receipt", "session", "token_expires_us",
+    )  # fmt: skip
 
     def __init__(self, grant: SteeringGrant) -> None:
         self.session: SessionId = grant.session
@@ -36,6 +38,8 @@ class Steered:
         self.deadline_us: BootUs = grant.deadline_us
         self.token_expires_us: WallUs = grant.token_expires_us
         self.receipt: str = grant.receipt
+        self.rate_mrps: int = grant.rate_mrps
+        self.burst: int = grant.burst
         self.gateways: frozenset[GatewayId] = _NOBODY
 
 
