@@ -7,47 +7,30 @@ against another; `ranked` only orders what passed all of them.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final, Protocol, TypeAlias
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
 
 from aipaging.core.anchor.catalogue import Anchor, AnchorState, Catalogue, Domain, Path, Service
 from aipaging.core.anchor.intent import Intent, Preference
-from aipaging.core.envelope.admission import TailBound, least_delay_ms, tail_bound
+from aipaging.core.anchor.offer import (
+    Offer,
+    highest_rate_rps,
+    largest_burst,
+    limits_mrps,
+    queue_full,
+    session_path,
+    shared_queues,
+)
+from aipaging.core.envelope.admission import TailBound, session_bound, session_delay_ms
 from aipaging.core.envelope.envelope import Envelope
 from aipaging.core.foundation.names import AnchorId, DomainName, ServiceUri
-from aipaging.core.foundation.time import WallUs
-
-
-class Reserved(Protocol):
-    """What others hold; a session that holds its share already is not counted against itself."""
-
-    def anchor_mrps(self, anchor: AnchorId) -> int:
-        """Return the rate that others have reserved at the anchor."""
-        ...
-
-    def domain_mrps(self, domain: DomainName) -> int:
-        """Return the rate that others have reserved in the domain."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Offer:
-    """What is on offer at one instant.
-
-    Attributes:
-        catalogue: Services, domains, paths, anchors, envelopes.
-        reserved: What others hold of it.
-        wall_us: The instant, for the validity of envelopes.
-    """
-
-    catalogue: Catalogue
-    reserved: Reserved
-    wall_us: WallUs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nearest:
     """What would pass the constraint that failed, everything else in the intent as it is; None where nothing would.
+
+    Each alone would do: they are alternatives, not a set.
 
     Attributes:
         delay_ms: The least delay target that can be promised at the intent's epsilon.
@@ -93,8 +76,8 @@ class Candidate:
 
 
 @dataclass(slots=True)
-class _Look:
-    """What one check may see, and what it leaves for the next."""
+class Look:
+    """What one check may see, and what it leaves for the next; `bounds` remembers paths that were bounded already."""
 
     offer: Offer
     intent: Intent
@@ -105,29 +88,33 @@ class _Look:
     envelopes: tuple[Envelope, ...] = ()
     bound: TailBound | None = None
     nearest: Nearest | None = None
+    bounds: "Bounds" = field(default_factory=dict[tuple[str, ...], tuple[TailBound, Nearest | None]])
 
 
-Check: TypeAlias = Callable[[_Look], str | None]
+Bounds: TypeAlias = dict[tuple[str, ...], tuple[TailBound, Nearest | None]]
+"""Bounds, and what would be admitted instead, by the digests of a path's envelopes."""
+
+Check: TypeAlias = Callable[[Look], str | None]
 
 
-def _task(look: _Look) -> str | None:
+def _task(look: Look) -> str | None:
     wanted, offered = look.intent.task, look.service.task
     return None if wanted == offered else f"wanted {wanted}, offers {offered}"
 
 
-def _modality(look: _Look) -> str | None:
+def _modality(look: Look) -> str | None:
     wanted, offered = look.intent.modality, look.service.modality
     return None if wanted == offered else f"wanted {wanted}, offers {offered}"
 
 
-def _language(look: _Look) -> str | None:
+def _language(look: Look) -> str | None:
     wanted, offered = look.intent.language, look.service.languages
     if not wanted or not offered or wanted in offered:
         return None
     return f"wanted {wanted}, offers {', '.join(offered)}"
 
 
-def _quality(look: _Look) -> str | None:
+def _quality(look: Look) -> str | None:
     quality = look.intent.quality
     if quality is None:
         return None
@@ -137,22 +124,22 @@ def _quality(look: _Look) -> str | None:
     return f"no score on {quality.benchmark} is vouched for"
 
 
-def _licence(look: _Look) -> str | None:
+def _licence(look: Look) -> str | None:
     wanted, offered = look.intent.licences, look.service.licence
     return None if not wanted or offered in wanted else f"licence {offered or 'unknown'} is not among those accepted"
 
 
-def _cost(look: _Look) -> str | None:
+def _cost(look: Look) -> str | None:
     most, price = look.intent.cost_max, look.service.price
     return None if most is None or price <= most else f"price {price} per 1,000 requests is above {most}"
 
 
-def _health(look: _Look) -> str | None:
+def _health(look: Look) -> str | None:
     state = look.anchor.state
     return None if state is AnchorState.READY else f"the anchor is {state.value}"
 
 
-def _path(look: _Look) -> str | None:
+def _path(look: Look) -> str | None:
     path = look.path
     if path is None:
         return f"no path from {look.intent.place} to {look.anchor.domain} is registered"
@@ -163,7 +150,7 @@ def _path(look: _Look) -> str | None:
     return None
 
 
-def _place(look: _Look) -> str | None:
+def _place(look: Look) -> str | None:
     compute = look.domains[-1]
     for what, wanted, offered in (
         ("region", look.intent.regions, compute.region),
@@ -174,21 +161,21 @@ def _place(look: _Look) -> str | None:
     return None
 
 
-def _trust(look: _Look) -> str | None:
+def _trust(look: Look) -> str | None:
     for domain in look.domains:
         if domain.trust < look.intent.trust_min:
             return f"{domain.name} has trust {domain.trust}, below {look.intent.trust_min}"
     return None
 
 
-def _data_class(look: _Look) -> str | None:
+def _data_class(look: Look) -> str | None:
     for domain in look.domains:
         if domain.data_class_max < look.intent.data_class:
             return f"{domain.name} is cleared up to {domain.data_class_max.name}, not {look.intent.data_class.name}"
     return None
 
 
-def _envelope(look: _Look) -> str | None:
+def _envelope(look: Look) -> str | None:
     found: list[Envelope] = []
     for domain in look.domains:
         envelope = look.offer.catalogue.envelope_of(domain.name, look.anchor.aisi)
@@ -203,7 +190,7 @@ def _envelope(look: _Look) -> str | None:
     return None
 
 
-def _guardrail(look: _Look) -> str | None:
+def _guardrail(look: Look) -> str | None:
     for envelope in look.envelopes:
         if look.intent.rate_mrps > envelope.rate_mrps_max:
             look.nearest = Nearest(rate_rps=min(one.rate_mrps_max for one in look.envelopes) / 1000)
@@ -214,13 +201,12 @@ def _guardrail(look: _Look) -> str | None:
     return None
 
 
-def _capacity(look: _Look) -> str | None:
+def _capacity(look: Look) -> str | None:
     rate = look.intent.rate_mrps
     spare = look.anchor.capacity_mrps - look.offer.reserved.anchor_mrps(look.anchor.anchor)
     where = "at the anchor"
     for domain, envelope in zip(look.domains, look.envelopes, strict=True):
-        limits = [limit for limit in (domain.capacity_mrps, envelope.capacity_mrps) if limit]
-        left = min(limits) - look.offer.reserved.domain_mrps(domain.name) if limits else spare
+        left = min(limits_mrps(look.offer, domain, envelope), default=spare)
         if left < spare:
             spare, where = left, f"in {domain.name}"
     if rate <= spare:
@@ -230,54 +216,104 @@ def _capacity(look: _Look) -> str | None:
     return f"{max(spare, 0) / 1000:g} requests/s are left {where}"
 
 
-def _delay(look: _Look) -> str | None:
+def _queue(look: Look) -> str | None:
+    for domain, envelope in zip(look.domains, look.envelopes, strict=True):
+        full = queue_full(look.offer, look.intent, domain, envelope)
+        if full is not None:
+            look.nearest = Nearest(burst=full[1]) if full[1] else None
+            return full[0]
+    return None
+
+
+def _delay(look: Look) -> str | None:
     intent = look.intent
-    look.bound = tail_bound(look.envelopes, intent.delay_ms)
-    if look.bound.epsilon_bound <= intent.epsilon:
+    key = (*(envelope.domain for envelope in look.envelopes), *(envelope.digest for envelope in look.envelopes))
+    if key not in look.bounds:
+        look.bounds[key] = _bounded(look.offer, intent, look.envelopes)
+    look.bound, look.nearest = look.bounds[key]
+    if look.nearest is None:
         return None
-    delay_ms = least_delay_ms(look.envelopes, intent.epsilon)
-    epsilon = look.bound.epsilon_bound
-    look.nearest = Nearest(delay_ms=delay_ms, epsilon=epsilon if epsilon < 1 else None)
+    epsilon, delay_ms = look.bound.epsilon_bound, look.nearest.delay_ms
     least = f"; the least that can be promised is {delay_ms:.4g} ms" if delay_ms is not None else ""
     if epsilon >= 1:
         return f"nothing can be proven about P(delay > {intent.delay_ms:g} ms){least}"
     return f"P(delay > {intent.delay_ms:g} ms) is provably at most {epsilon:.3g}, not {intent.epsilon:g}{least}"
 
 
-CHECKS: Final[Sequence[tuple[str, Check]]] = (
+def _bounded(offer: Offer, intent: Intent, envelopes: Sequence[Envelope]) -> tuple[TailBound, Nearest | None]:
+    """Return the bound of a path, and what could be promised instead where it does not admit."""
+    path = session_path(offer, intent, envelopes)
+    bound = session_bound(path, intent.delay_ms, intent.epsilon)
+    if bound.epsilon_bound <= intent.epsilon:
+        return bound, None
+    return bound, Nearest(
+        delay_ms=session_delay_ms(path, intent.epsilon),
+        epsilon=bound.epsilon_bound if bound.epsilon_bound < 1 else None,
+        rate_rps=highest_rate_rps(offer, intent, envelopes),
+        burst=largest_burst(offer, intent, envelopes),
+    )
+
+
+def _others(look: Look) -> str | None:
+    queues = shared_queues(look.envelopes)
+    harm = look.offer.reserved.harm(queues) if queues else None
+    if harm is None or not harm.domain:
+        return None
+    burst = math.floor(min(harm.burst_max, look.intent.burst - 1))
+    look.nearest = Nearest(burst=burst) if burst >= 1 else None
+    most = f": a burst of {burst} would be admitted" if burst >= 1 else ""
+    return f"sessions in {harm.domain} could not be promised their delay any more{most}"
+
+
+Checks: TypeAlias = Sequence[tuple[str, Check]]
+
+SERVICE_CHECKS: Final[Checks] = (
     ("TASK", _task),
     ("MODALITY", _modality),
     ("LANGUAGE", _language),
     ("QUALITY", _quality),
     ("LICENCE", _licence),
     ("COST", _cost),
-    ("HEALTH", _health),
-    ("PATH", _path),
+)
+"""What depends on the service alone."""
+
+ROUTE_CHECKS: Final[Checks] = (
     ("PLACE", _place),
     ("TRUST", _trust),
     ("DATA_CLASS", _data_class),
     ("ENVELOPE", _envelope),
     ("GUARDRAIL", _guardrail),
     ("CAPACITY", _capacity),
+    ("QUEUE", _queue),
+)
+"""What can be said of the domains of a path."""
+
+CHECKS: Final[Checks] = (
+    *SERVICE_CHECKS,
+    ("HEALTH", _health),
+    ("PATH", _path),
+    *ROUTE_CHECKS,
     ("DELAY", _delay),
+    ("OTHERS", _others),
 )
 """Every hard constraint, in the order in which it is checked."""
 
 
 def examine(offer: Offer, intent: Intent, anchors: Iterable[Anchor]) -> list[Candidate]:
     """Return one candidate per anchor, eligible or with the constraint that failed."""
-    return [_examined(offer, intent, anchor) for anchor in anchors]
+    bounds: Bounds = {}
+    return [_examined(offer, intent, anchor, bounds) for anchor in anchors]
 
 
-def _examined(offer: Offer, intent: Intent, anchor: Anchor) -> Candidate:
+def _examined(offer: Offer, intent: Intent, anchor: Anchor, bounds: Bounds) -> Candidate:
     service = offer.catalogue.services.get(anchor.aisi)
     rejection: Rejection | None = None
     path = offer.catalogue.path_to(intent.place, anchor.domain)
-    look: _Look | None = None
+    look: Look | None = None
     if service is None:
         rejection = Rejection(constraint="SERVICE", message=f"{anchor.aisi} is not in the catalogue")
     else:
-        look = _Look(offer, intent, anchor, service, path)
+        look = Look(offer, intent, anchor, service, path, bounds=bounds)
         for constraint, check in CHECKS:
             message = check(look)
             if message is not None:
@@ -293,17 +329,20 @@ def _examined(offer: Offer, intent: Intent, anchor: Anchor) -> Candidate:
     )
 
 
+def rank(intent: Intent, service: Service, bound: float) -> tuple[float, ...]:
+    """Return what orders the eligible, least first: by the intent's preference, then cost and bound."""
+    if intent.prefer is Preference.DELAY:
+        return bound, service.price
+    if intent.prefer is Preference.QUALITY and intent.quality is not None:
+        return -dict(service.scores).get(intent.quality.benchmark, -math.inf), service.price, bound
+    return service.price, bound
+
+
 def ranked(catalogue: Catalogue, intent: Intent, candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Return the eligible candidates, best first: by the intent's preference, then cost, bound and name."""
+    """Return the eligible candidates, best first: by `rank`, then by name."""
 
-    def key(candidate: Candidate) -> tuple[float, ...]:
-        service = catalogue.services[candidate.aisi]
+    def key(candidate: Candidate) -> tuple[tuple[float, ...], AnchorId]:
         bound = candidate.bound.epsilon_bound if candidate.bound else 1.0
-        if intent.prefer is Preference.DELAY:
-            return bound, service.price
-        if intent.prefer is Preference.QUALITY and intent.quality is not None:
-            return -dict(service.scores).get(intent.quality.benchmark, -math.inf), service.price, bound
-        return service.price, bound
+        return rank(intent, catalogue.services[candidate.aisi], bound), candidate.anchor
 
-    eligible = [candidate for candidate in candidates if candidate.rejection is None]
-    return sorted(eligible, key=lambda candidate: (key(candidate), candidate.anchor))
+    return sorted((candidate for candidate in candidates if candidate.rejection is None), key=key)

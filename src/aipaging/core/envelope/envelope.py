@@ -2,12 +2,15 @@
 
 An envelope holds for flows within its guardrail, up to its capacity, until it expires. Its delay contract is
 P(D > T + x) <= M exp(-eta x); lost and failed requests are a budget line of their own and count as exceedances.
+Where the domain says how it serves (`service`), the contract of a session follows from its own rate and burst, and the
+envelope's own contract is what holds for every session that the guardrail lets in.
 """
 
 import enum
 from dataclasses import dataclass
 
 from aipaging.core.calculus.risk_budget import DelayContract
+from aipaging.core.envelope.service import ServiceModel
 from aipaging.core.foundation.names import DomainName
 from aipaging.core.foundation.time import WallUs
 
@@ -39,6 +42,8 @@ class Envelope:
         dependence: The dependence clause.
         common_cause: Name of a shared cause of delay; domains that name the same one are never independent.
         digest: Hex SHA-256 of the document that the envelope was read from.
+        service: How the domain serves, or None: only the contract is promised.
+        tenant_capacity_mrps: What one tenant may reserve under this envelope; 0 is no limit of its own.
     """
 
     domain: DomainName
@@ -55,3 +60,5 @@ class Envelope:
     dependence: Dependence
     common_cause: str
     digest: str
+    service: ServiceModel | None = None
+    tenant_capacity_mrps: int = 0

@@ -1,37 +1,46 @@
-"""What is reserved where: capacity is never sold twice.
+"""What is reserved where, and for whom: capacity is never sold twice.
 
 A reservation belongs to one COMMIT, that is to one (session, epoch). It counts once per session at the anchor and
 once per session in every domain of the path, however many epochs of the session hold it there: a relocation
 inside one domain does not charge that domain twice. It is taken with the COMMIT and given back only by `release`,
 which the issuer calls after the holder's deadline, drift and grace (`hold` remembers until when).
+
+In a domain the rate and the burst are reserved for the session's *tenant*: sums are kept for every tenant, and for all.
 """
 
 from dataclasses import dataclass, field, replace
 
+from aipaging.core.envelope.reserved import NOTHING, Sum
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.errors import AipagingError, Who
-from aipaging.core.foundation.names import AnchorId, DomainName, SessionId
+from aipaging.core.foundation.names import AnchorId, DomainName, SessionId, TenantId
 from aipaging.core.foundation.time import BootUs
+from aipaging.core.lease.queues import EVERYBODY, QueueKey, Tolerances
 
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """Rate reserved for one COMMIT, not to be freed before `hold_us`."""
+    """Rate and burst reserved for one COMMIT of a tenant, not to be freed before `hold_us`."""
 
     anchor: AnchorId
     domains: tuple[DomainName, ...]
     rate_mrps: int
     hold_us: BootUs
+    tenant: TenantId = EVERYBODY
+    burst: int = 0
 
 
 @dataclass(slots=True)
 class Ledger:
-    """Sums of reserved rate, kept incrementally."""
+    """Sums of what is reserved, kept incrementally."""
 
     reservations: dict[tuple[SessionId, Epoch], Reservation] = field(default_factory=dict)
     at_anchor: dict[AnchorId, int] = field(default_factory=dict)
-    in_domain: dict[DomainName, int] = field(default_factory=dict)
+    sums: dict[QueueKey, Sum] = field(default_factory=dict[QueueKey, Sum])
+    bursts: dict[QueueKey, int] = field(default_factory=dict[QueueKey, int])
+    tenants: dict[DomainName, int] = field(default_factory=dict[DomainName, int])
     holders: dict[tuple[SessionId, str, str], int] = field(default_factory=dict)
+    tolerances: Tolerances = field(default_factory=Tolerances)
 
     def anchor_mrps(self, anchor: AnchorId) -> int:
         """Return what is reserved at the anchor."""
@@ -39,7 +48,11 @@ class Ledger:
 
     def domain_mrps(self, domain: DomainName) -> int:
         """Return what is reserved in the domain."""
-        return self.in_domain.get(domain, 0)
+        return self.sum_of(domain).rate_mrps
+
+    def sum_of(self, domain: DomainName, tenant: TenantId = EVERYBODY) -> Sum:
+        """Return what is reserved in the domain, by one tenant or by all."""
+        return self.sums.get((domain, tenant), NOTHING)
 
     def holds_domain(self, session: SessionId, domain: DomainName) -> bool:
         """Return whether the session holds its rate in the domain: a second reservation there is free."""
@@ -56,19 +69,24 @@ class Ledger:
             self.at_anchor[reservation.anchor] = self.anchor_mrps(reservation.anchor) + reservation.rate_mrps
         for domain in reservation.domains:
             if self._hold((session, "domain", domain)):
-                self.in_domain[domain] = self.domain_mrps(domain) + reservation.rate_mrps
+                self._count(domain, reservation, more=True)
 
     def hold(self, session: SessionId, epoch: Epoch, until_us: BootUs) -> BootUs:
-        """Keep the reservation at least until `until_us`; return until when it is kept."""
+        """Keep the reservation of a COMMIT that is over at least until `until_us`; return until when it is kept.
+
+        From now on the COMMIT tolerates everything: nobody is promised anything under it any more.
+        """
         reservation = self._of(session, epoch)
         kept_us = max(reservation.hold_us, until_us)
         self.reservations[session, epoch] = replace(reservation, hold_us=kept_us)
+        self.tolerances.forget(session, epoch)
         return kept_us
 
     def move(self, session: SessionId, old: Epoch, new: Epoch) -> None:
         """Put the reservation of one epoch under another: the same rate, granted anew after a recovery."""
         self.reservations[session, new] = self._of(session, old)
         del self.reservations[session, old]
+        self.tolerances.move(session, old, new)
 
     def release(self, session: SessionId, epoch: Epoch) -> None:
         """Give the rate of a COMMIT back.
@@ -78,11 +96,26 @@ class Ledger:
         """
         reservation = self._of(session, epoch)
         del self.reservations[session, epoch]
+        self.tolerances.forget(session, epoch)
         if self._let_go((session, "anchor", reservation.anchor)):
             self.at_anchor[reservation.anchor] -= reservation.rate_mrps
         for domain in reservation.domains:
             if self._let_go((session, "domain", domain)):
-                self.in_domain[domain] -= reservation.rate_mrps
+                self._count(domain, reservation, more=False)
+
+    def _count(self, domain: DomainName, reservation: Reservation, *, more: bool) -> None:
+        """Count a session more or less in a domain, for its tenant and for all."""
+        for owner in {EVERYBODY, reservation.tenant}:
+            key = (domain, owner)
+            before = self.sums.get(key, NOTHING)
+            change = before.plus if more else before.minus
+            after = change(reservation.rate_mrps, reservation.burst)
+            if owner != EVERYBODY and bool(before.sessions) != bool(after.sessions):
+                self.tenants[domain] = self.tenants.get(domain, 0) + (1 if more else -1)
+            if after.sessions:
+                self.sums[key], self.bursts[key] = after, after.burst
+            else:
+                del self.sums[key], self.bursts[key]
 
     def _of(self, session: SessionId, epoch: Epoch) -> Reservation:
         reservation = self.reservations.get((session, epoch))

@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from aipaging.core.anchor.catalogue import AnchorState
-from aipaging.core.anchor.eligibility import Candidate, Offer, examine
+from aipaging.core.anchor.eligibility import Candidate, examine
 from aipaging.core.anchor.intent import Intent
+from aipaging.core.anchor.offer import Offer
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.errors import AipagingError, Who
-from aipaging.core.foundation.names import AnchorId, SessionId
+from aipaging.core.foundation.names import AnchorId, SessionId, TenantId
 from aipaging.core.foundation.time import MS, BootUs, Now
 from aipaging.core.lease.machine import Lease
+from aipaging.core.lease.queues import EVERYBODY
 from aipaging.core.paging.commands import Done, Reply
 from aipaging.core.paging.effects import Effect
 from aipaging.core.paging.events import CommitGranted, Event
@@ -66,16 +68,28 @@ def grant_again(state: State, session: Session, lease: Lease, now: Now, *, cause
     )
 
 
+def offer_to(state: State, session: SessionId, intent: Intent, now: Now, *, tenant: TenantId = EVERYBODY) -> Offer:
+    """Return what is on offer to a session; `tenant` is asked for only where the session is not known yet."""
+    known = state.sessions.get(session)
+    reserved = OthersReserved(
+        ledger=state.ledger,
+        session=session,
+        tenant=known.tenant if known is not None else tenant,
+        rate_mrps=intent.rate_mrps,
+        burst=intent.burst,
+    )
+    return Offer(catalogue=state.catalogue, reserved=reserved, wall_us=now.wall_us)
+
+
 def candidates_for(
     state: State, session: SessionId, intent: Intent, now: Now, *, only: AnchorId | None = None, as_ready: bool = False
 ) -> Sequence[Candidate]:
     """Return every anchor looked at for the intent, or only the named one; `as_ready`, as if it took sessions."""
-    reserved = OthersReserved(state.ledger, session, intent.rate_mrps)
     anchors = state.catalogue.anchors
     chosen = anchors.values() if only is None else [anchors[only]] if only in anchors else []
     if as_ready:
         chosen = [replace(anchor, state=AnchorState.READY) for anchor in chosen]
-    return examine(Offer(catalogue=state.catalogue, reserved=reserved, wall_us=now.wall_us), intent, chosen)
+    return examine(offer_to(state, session, intent, now), intent, chosen)
 
 
 def fence(state: State, session: SessionId, lease: Lease) -> Fence:

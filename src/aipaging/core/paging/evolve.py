@@ -21,6 +21,7 @@ from aipaging.core.lease.machine import Lease, LeasePhase, LeaseVerb
 from aipaging.core.paging import events as e
 from aipaging.core.paging import evolve_catalogue as catalogue
 from aipaging.core.paging import session_machine
+from aipaging.core.paging.protection import protect
 from aipaging.core.paging.relocation_machine import RelocationPhase
 from aipaging.core.paging.session_machine import SessionPhase, SessionVerb
 from aipaging.core.paging.state import Relocation, Session, State
@@ -128,9 +129,12 @@ def _commit_granted(state: State, event: e.CommitGranted) -> None:
             state.live += 1
         session = replace(session, lease=lease, n=event.epoch.n)
         _serve_from(state, session)
-    reservation = Reservation(event.anchor, event.domains, event.rate_mrps, event.boot_us)
+    reservation = Reservation(
+        event.anchor, event.domains, event.rate_mrps, event.boot_us, session.tenant, session.intent.burst
+    )
     state.ledger.reserve(event.session, event.epoch, reservation)
     state.sessions[event.session] = session
+    protect(state, event.session)
     _arm(state, event.session, lease)
 
 

@@ -7,6 +7,7 @@ from aipaging.core.envelope.envelope import Envelope
 from aipaging.core.foundation.time import MS, BootUs, WallUs
 from aipaging.core.lease.expiry import Due
 from aipaging.core.paging import events as e
+from aipaging.core.paging.protection import protect_all
 from aipaging.core.paging.state import State
 
 
@@ -28,6 +29,7 @@ def path_registered(state: State, event: e.PathRegistered) -> None:
 def envelope_accepted(state: State, event: e.EnvelopeAccepted) -> None:
     """An envelope is in force; the sessions that cross its domain are looked at now and at its end."""
     state.catalogue.envelopes[event.envelope.domain, event.envelope.segment] = event.envelope
+    protect_all(state, event.envelope.domain)
     state.queue.add(event.boot_us, Due.ENVELOPE, event.envelope.domain)
     until_over(state, event.envelope, event.boot_us, event.wall_us)
 

@@ -7,14 +7,16 @@ leaves its evidence and holds nothing.
 from collections.abc import Sequence
 from typing import Final
 
-from aipaging.core.anchor.eligibility import CHECKS, Candidate, ranked
+from aipaging.core.anchor.choice import best
+from aipaging.core.anchor.eligibility import CHECKS, Candidate, examine, ranked
 from aipaging.core.anchor.intent import Intent
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.errors import RefusedError, UnavailableError
-from aipaging.core.foundation.names import SessionId
+from aipaging.core.foundation.names import SessionId, TenantId
 from aipaging.core.foundation.time import Now
+from aipaging.core.lease.queues import EVERYBODY
 from aipaging.core.paging.commands import Admitted, Extend, Page, Refused
-from aipaging.core.paging.decision import Decision, candidates_for
+from aipaging.core.paging.decision import Decision, offer_to
 from aipaging.core.paging.effects import InstallSteering
 from aipaging.core.paging.events import CommitGranted, SessionExtended, SessionRefused, SessionRequested
 from aipaging.core.paging.state import State
@@ -24,9 +26,18 @@ NO_SESSION: Final = SessionId("")
 """Who asks when nobody holds anything yet: a resolution without commitment."""
 
 
-def resolve(state: State, intent: Intent, now: Now) -> Sequence[Candidate]:
-    """Return every candidate for the intent, the eligible ones first and ranked; commits to nothing."""
-    candidates = candidates_for(state, NO_SESSION, intent, now)
+def resolve(state: State, intent: Intent, now: Now, *, tenant: TenantId = EVERYBODY) -> Sequence[Candidate]:
+    """Return every candidate for the intent, the eligible ones first and ranked; commits to nothing.
+
+    Args:
+        state: What is known.
+        intent: What is wanted.
+        now: The instant.
+        tenant: For whom it would be; left out, for a tenant that has reserved nothing yet.
+    """
+    candidates = examine(
+        offer_to(state, NO_SESSION, intent, now, tenant=tenant), intent, state.catalogue.anchors.values()
+    )
     refused = [candidate for candidate in candidates if candidate.rejection is not None]
     return [*ranked(state.catalogue, intent, candidates), *refused]
 
@@ -39,11 +50,13 @@ def page(state: State, command: Page, now: Now) -> Decision:
         raise RefusedError(f"client {command.client} may not hold sessions", code="PERMISSION_DENIED")
     if state.live >= state.settings.sessions_max:
         raise UnavailableError(f"{state.live} sessions are live: the most that is allowed", code="SESSIONS_FULL")
-    candidates = candidates_for(state, command.session, command.intent, now)
-    best = ranked(state.catalogue, command.intent, candidates)[:1]
-    if not best or best[0].bound is None:
-        return _refused(command, candidates, now)
-    chosen = best[0]
+    offer, anchors = (
+        offer_to(state, command.session, command.intent, now, tenant=command.tenant),
+        state.catalogue.anchors,
+    )
+    chosen = best(offer, command.intent, anchors.values())
+    if chosen is None or chosen.bound is None:
+        return _refused(command, examine(offer, command.intent, anchors.values()), now)
     duration_ms = command.intent.duration_s * 1000
     epoch = Epoch(state.term, 1)
     granted = CommitGranted(
@@ -53,7 +66,7 @@ def page(state: State, command: Page, now: Now) -> Decision:
         epoch=epoch,
         lease_ms=min(state.settings.lease.lease_ms, duration_ms),
         rate_mrps=command.intent.rate_mrps,
-        bound=best[0].bound,
+        bound=chosen.bound,
         envelopes=chosen.envelopes,
         cause="PAGED",
         boot_us=now.boot_us,
@@ -72,7 +85,7 @@ def page(state: State, command: Page, now: Now) -> Decision:
     return Decision(
         events=[requested, granted],
         effects=[InstallSteering(session=command.session, epoch=epoch)],
-        reply=Admitted(session=command.session, candidates=tuple(candidates)),
+        reply=Admitted(session=command.session, candidates=(chosen,)),
     )
 
 

@@ -4,7 +4,7 @@ A snapshot is a convenience: evidence never depends on it, and what can be deriv
 left out of it and derived again.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import msgspec
@@ -15,6 +15,7 @@ from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.names import DomainName, SessionId
 from aipaging.core.lease.ledger import Ledger, Reservation
 from aipaging.core.paging.promises import KeySet, Original, Promises
+from aipaging.core.paging.protection import protect_all
 from aipaging.core.paging.settings import Settings
 from aipaging.core.paging.state import Session, State
 
@@ -92,11 +93,17 @@ def decode_state(blob: bytes) -> State | None:
         suspect=snapshot.suspect,
     )
     state.promises = Promises(originals=snapshot.originals, key_sets=snapshot.key_sets)
-    for session in snapshot.sessions:
-        state.sessions[session.session] = session
-        if session.available and session.lease is not None:
+    for each in snapshot.sessions:
+        state.sessions[each.session] = each
+        if each.available and each.lease is not None:
             state.live += 1
-            state.on_anchor.setdefault(session.lease.anchor, {})[session.session] = None
+            state.on_anchor.setdefault(each.lease.anchor, {})[each.session] = None
     for held in snapshot.held:
-        state.ledger.reserve(held.session, held.epoch, held.reservation)
+        session = state.sessions.get(held.session)
+        reservation = held.reservation
+        if session is not None and not reservation.tenant:
+            # Written before reservations named their tenant; the session does.
+            reservation = replace(reservation, tenant=session.tenant, burst=session.intent.burst)
+        state.ledger.reserve(held.session, held.epoch, reservation)
+    protect_all(state)
     return state

@@ -4,11 +4,13 @@ It is changed in one place only, `core.paging.evolve`, and only by events; `step
 agenda, not a fact: it is derived from the sessions, and popping it decides nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from aipaging.core.anchor.catalogue import Catalogue
 from aipaging.core.anchor.intent import Intent
+from aipaging.core.envelope.reserved import NOTHING, Harm, Sum
+from aipaging.core.envelope.service import QueueCurve
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.errors import InvalidInputError, RefusedError
 from aipaging.core.foundation.names import AnchorId, ClientId, DomainName, ServiceUri, SessionId, TenantId
@@ -16,6 +18,7 @@ from aipaging.core.foundation.time import BootUs, WallUs
 from aipaging.core.lease.expiry import ExpiryQueue
 from aipaging.core.lease.ledger import Ledger
 from aipaging.core.lease.machine import Lease
+from aipaging.core.lease.queues import EVERYBODY
 from aipaging.core.paging.promises import Contract, ContractState, Promises
 from aipaging.core.paging.relocation_machine import UNDER_WAY, RelocationCause, RelocationPhase
 from aipaging.core.paging.session_machine import SessionPhase, StatusInfo
@@ -150,20 +153,52 @@ class State:
         return found
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OthersReserved:
-    """The ledger, less what one session holds itself."""
+    """The ledger, less what one session holds itself.
+
+    Attributes:
+        ledger: Everything that is reserved.
+        session: Who asks.
+        tenant: For whom it would reserve; empty where nobody is named: a tenant that has nothing yet.
+        rate_mrps: What it would reserve, and holds where it is already.
+        burst: Likewise.
+    """
 
     ledger: Ledger
     session: SessionId
+    tenant: TenantId
     rate_mrps: int
+    burst: int
 
     def anchor_mrps(self, anchor: AnchorId) -> int:
         """Return the rate that others have reserved at the anchor."""
         own = self.rate_mrps if self.ledger.holds_anchor(self.session, anchor) else 0
         return self.ledger.anchor_mrps(anchor) - own
 
-    def domain_mrps(self, domain: DomainName) -> int:
-        """Return the rate that others have reserved in the domain."""
-        own = self.rate_mrps if self.ledger.holds_domain(self.session, domain) else 0
-        return self.ledger.domain_mrps(domain) - own
+    def domain_sum(self, domain: DomainName) -> Sum:
+        """Return what others have reserved in the domain."""
+        return self._less_own(domain, self.ledger.sum_of(domain))
+
+    def tenant_sum(self, domain: DomainName) -> Sum:
+        """Return what other sessions of the tenant have reserved in the domain."""
+        return self._less_own(domain, self.ledger.sum_of(domain, self.tenant)) if self.tenant else NOTHING
+
+    def tenants(self, domain: DomainName) -> int:
+        """Return how many other tenants have reserved something in the domain."""
+        own = bool(self.tenant) and bool(self.ledger.sum_of(domain, self.tenant).sessions)
+        return self.ledger.tenants.get(domain, 0) - own
+
+    def harm(self, queues: Mapping[DomainName, QueueCurve]) -> Harm:
+        """Return what the session's burst would do to the others in these queues, as far as it is not in them yet."""
+        adding = {
+            (domain, self.tenant if curve.per_tenant else EVERYBODY): self.burst
+            for domain, curve in queues.items()
+            if not self.ledger.holds_domain(self.session, domain)
+        }
+        return self.ledger.tolerances.harm(self.ledger.bursts, adding, self.session)
+
+    def _less_own(self, domain: DomainName, everything: Sum) -> Sum:
+        if not self.ledger.holds_domain(self.session, domain):
+            return everything
+        return everything.minus(self.rate_mrps, self.burst)

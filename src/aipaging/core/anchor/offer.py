@@ -1,0 +1,140 @@
+"""What is on offer to one intent: catalogue, what others hold of it, and what that makes of a path.
+
+Reservations are of a tenant: its share of a domain is its own, whatever other tenants do with theirs. Queues that
+sessions share are looked at with everybody's bursts in them.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from aipaging.core.anchor.catalogue import Catalogue, Domain
+from aipaging.core.anchor.intent import Intent
+from aipaging.core.envelope.admission import session_bound
+from aipaging.core.envelope.envelope import Envelope
+from aipaging.core.envelope.path_delay import Hop, PathDelay, path_delay
+from aipaging.core.envelope.reserved import Harm, Sum
+from aipaging.core.envelope.service import QueueCurve, ReservedSlots, SharedRate, Traffic, queue_curve
+from aipaging.core.foundation.names import AnchorId, DomainName
+from aipaging.core.foundation.time import WallUs
+
+
+class Reserved(Protocol):
+    """What others hold; a session that holds its share already is not counted against itself."""
+
+    def anchor_mrps(self, anchor: AnchorId) -> int:
+        """Return the rate that others have reserved at the anchor."""
+        ...
+
+    def domain_sum(self, domain: DomainName) -> Sum:
+        """Return what others have reserved in the domain."""
+        ...
+
+    def tenant_sum(self, domain: DomainName) -> Sum:
+        """Return what other sessions of the same tenant have reserved in the domain."""
+        ...
+
+    def tenants(self, domain: DomainName) -> int:
+        """Return how many tenants have reserved something in the domain, this one not counted."""
+        ...
+
+    def harm(self, queues: Mapping[DomainName, QueueCurve]) -> Harm:
+        """Return what the session's burst would do to the others in these queues, as far as it is not in them yet."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """What is on offer at one instant.
+
+    Attributes:
+        catalogue: Services, domains, paths, anchors, envelopes.
+        reserved: What others hold of it.
+        wall_us: The instant, for the validity of envelopes.
+    """
+
+    catalogue: Catalogue
+    reserved: Reserved
+    wall_us: WallUs
+
+
+def limits_mrps(offer: Offer, domain: Domain, envelope: Envelope) -> list[int]:
+    """Return how much rate every limit of a domain leaves: of the domain, of its envelope, of its queue."""
+    everybody, tenant = offer.reserved.domain_sum(domain.name), offer.reserved.tenant_sum(domain.name)
+    limits = [limit - everybody.rate_mrps for limit in (domain.capacity_mrps, envelope.capacity_mrps) if limit]
+    if envelope.tenant_capacity_mrps:
+        limits.append(envelope.tenant_capacity_mrps - tenant.rate_mrps)
+    queue = queue_curve(envelope.service)
+    if queue is not None:
+        inside = tenant if queue.per_tenant else everybody
+        limits.append(math.floor(queue.rate_per_ms * 1e6) - inside.rate_mrps)
+    return limits
+
+
+def queue_full(offer: Offer, intent: Intent, domain: Domain, envelope: Envelope) -> tuple[str, int] | None:
+    """Return why the queue of a domain takes no more, and the burst that it would take; None if it does."""
+    model, queue = envelope.service, queue_curve(envelope.service)
+    if queue is None or model is None:
+        return None
+    tenant = offer.reserved.tenant_sum(domain.name)
+    slots_gone = isinstance(model, ReservedSlots) and offer.reserved.tenants(domain.name) >= model.tenants_max
+    if slots_gone and not tenant.sessions:
+        return f"all slots of {domain.name} are reserved for other tenants", 0
+    inside = tenant if queue.per_tenant else offer.reserved.domain_sum(domain.name)
+    burst_max = model.burst_total_max if isinstance(model, SharedRate | ReservedSlots) else 0
+    if inside.burst + intent.burst <= burst_max:
+        return None
+    left = max(0, burst_max - inside.burst)
+    return f"the queue of {domain.name} holds bursts of {burst_max} requests, of which {left} are left", left
+
+
+def session_path(offer: Offer, intent: Intent, envelopes: Sequence[Envelope]) -> PathDelay | None:
+    """Return the delay of the intent's traffic along the envelopes, or None where it overloads a domain."""
+    hops: list[Hop] = []
+    for envelope in envelopes:
+        queue, ahead = queue_curve(envelope.service), 0
+        if queue is not None:
+            inside = offer.reserved.tenant_sum if queue.per_tenant else offer.reserved.domain_sum
+            ahead = inside(envelope.domain).burst
+        hops.append(Hop(envelope=envelope, ahead=ahead))
+    return path_delay(hops, Traffic.of(intent.rate_mrps, intent.burst), intent.epsilon)
+
+
+def _provable(offer: Offer, intent: Intent, envelopes: Sequence[Envelope]) -> bool:
+    path = session_path(offer, intent, envelopes)
+    return session_bound(path, intent.delay_ms, intent.epsilon).epsilon_bound <= intent.epsilon
+
+
+def highest_rate_rps(offer: Offer, intent: Intent, envelopes: Sequence[Envelope]) -> float | None:
+    """Return a rate, within 1 % of the highest, at which the target could be promised; None if there is none."""
+    if all(envelope.service is None for envelope in envelopes):
+        return None  # the contracts do not depend on it
+    low, high = 0, intent.rate_mrps
+    while high - low > max(1, high // 100):
+        middle = (low + high) // 2
+        if _provable(offer, replace(intent, rate_rps=middle / 1000), envelopes):
+            low = middle
+        else:
+            high = middle
+    return low / 1000 if low else None
+
+
+def largest_burst(offer: Offer, intent: Intent, envelopes: Sequence[Envelope]) -> int | None:
+    """Return the largest burst with which the target could be promised; None if there is none."""
+    if all(envelope.service is None for envelope in envelopes):
+        return None
+    low, high = 0, intent.burst
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _provable(offer, replace(intent, burst=middle), envelopes):
+            low = middle
+        else:
+            high = middle
+    return low or None
+
+
+def shared_queues(envelopes: Sequence[Envelope]) -> dict[DomainName, QueueCurve]:
+    """Return the queues on a path that sessions share."""
+    curves = {envelope.domain: queue_curve(envelope.service) for envelope in envelopes}
+    return {domain: curve for domain, curve in curves.items() if curve is not None}
