@@ -100,9 +100,7 @@ def test_the_same_seed_gives_the_same_document(files: tuple[str, str], capsys: p
 
 
 def test_sampled_run(files: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
-    status, found = document(
-        capsys, "run", files[0], "--contract", files[1], "--sample", "2600", "--seed", "3", "--root", "ab"
-    )
+    status, found = document(capsys, "run", files[0], "--contract", files[1], "--sample", "2600", "--seed", "3")
     assert status == 1
     assert [one["verdict"] for one in found["verdicts"]] == ["violated", "compliant", "violated"]
     assert {one["alpha_each"] for one in found["verdicts"]} == {0.05 / 3}
@@ -163,7 +161,7 @@ def test_what_else_is_refused(files: tuple[str, str], capsys: pytest.CaptureFixt
 
 
 def test_recheck(files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for options in ((), ("--sample", "500", "--seed", "5", "--root", "0a")):
+    for options in ((), ("--sample", "500", "--seed", "5")):
         said = document(capsys, "run", files[0], "--contract", files[1], *options)[1]
         written = tmp_path / "audit.json"
         written.write_text(json.dumps(said))
@@ -173,6 +171,7 @@ def test_recheck(files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureF
         status, found = document(capsys, "recheck", str(written), files[0], "--contract", files[1])
         assert status == 1
         assert len(found["differences"]) == 1
+        assert found["signatures"] == 0
         assert "verdicts[0].exceedances_low" in found["differences"][0]
 
 
@@ -213,3 +212,113 @@ def test_estimates_and_blame_alone(files: tuple[str, str], capsys: pytest.Captur
     assert document(capsys, "attribute", files[0], "--contract", files[1])[1]["attributions"]
     assert "refused" not in invoke(capsys, "attribute", files[0], "--contract", files[1])[1]
     assert "p99.9 by order-statistics" in invoke(capsys, "estimate", files[0], "--contract", files[1])[1]
+
+
+@pytest.fixture
+def opened(files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """Commit, let a beacon decide, open: the arguments of an audit of the openings alone."""
+    note, beacon, output = (str(tmp_path / name) for name in ("c.note", "beacon", "opened.jsonl"))
+    Path(beacon).write_text("published afterwards")
+    said = document(
+        capsys, "commit", files[0], "--origin", "p.example/1", "--key", str(tmp_path / "p.pem"), "--output", note
+    )[1]
+    assert said["size"] == 3_001
+    chosen = ["--commitment", note, "--provider-key", said["verifier_key"], "--beacon", beacon]
+    status, told = document(capsys, "open", files[0], *chosen, "--sample", "1500", "--output", output)
+    assert (status, told["opened"]) == (0, 1_500)
+    return [output, "--contract", files[1], *chosen]
+
+
+def signed(capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str]) -> tuple[Path, dict[str, Any]]:
+    said = document(capsys, "run", *arguments, "--key", str(tmp_path / "a.pem"), "--key-name", "auditor.example")[1]
+    path = tmp_path / "audit.json"
+    path.write_text(json.dumps(said))
+    return path, said
+
+
+def test_openings_are_judged_signed_and_rechecked(
+    opened: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, said = signed(capsys, tmp_path, opened)
+    assert [one["verdict"] for one in said["verdicts"]] == ["violated", "compliant", "violated"]
+    assert said["provenance"]["root_matches"]
+    assert said["records"][0]["root"] == said["provenance"]["root"]
+    arguments = (str(path), *opened[:5], "--verifier-key", said["verifier_key"])
+    status, found = document(capsys, "recheck", *arguments)
+    assert (status, found["signatures"]) == (0, 3)
+    said["notes"][1] = said["notes"][0]
+    path.write_text(json.dumps(said))
+    status, found = document(capsys, "recheck", *arguments)
+    assert status == 1
+    assert found["differences"] == ["notes[1]: what is signed is not what the files say"]
+    del said["notes"]
+    path.write_text(json.dumps(said))
+    assert document(capsys, "recheck", *arguments)[0] == 1
+
+
+def test_an_opening_that_is_changed_or_left_out_is_named_and_widens(
+    opened: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = document(capsys, "run", *opened)[1]
+    lines = Path(opened[0]).read_text().splitlines()
+    lines[7] = lines[7].replace('"status":"ok"', '"status":"oK"')
+    lines[9] = "{"
+    lines[11] = lines[11].replace('"proof":["', '"proof":["zz')
+    Path(opened[0]).write_text("\n".join(lines[:-1]) + "\n")
+    status, after = document(capsys, "run", *opened)
+    assert status == 1
+    assert after["data_quality"]["flaws"]["unproven_openings"]["count"] == 4
+    assert after["verdicts"][0]["exceedances_high"] > before["verdicts"][0]["exceedances_high"]
+
+
+def test_openings_under_another_seed_give_no_verdict(opened: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    status, found = document(capsys, "run", *opened[:-2], "--seed", "5")
+    assert status == 1
+    assert {one["verdict"] for one in found["verdicts"]} == {"insufficient_evidence"}
+    assert "root_mismatch" in found["data_quality"]["flaws"]
+
+
+def test_telemetry_that_was_changed_after_the_commitment(
+    opened: list[str], files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rest = opened[3:]
+    fine = document(capsys, "run", files[0], "--contract", files[1], *rest)[1]
+    assert fine["provenance"]["root_matches"]
+    assert fine["verdicts"][0]["verdict"] == "violated"
+    path, said = signed(capsys, tmp_path, [files[0], "--contract", files[1], *rest])
+    table = Path(files[0])
+    table.write_text(table.read_text().replace(",lost,", ",ok,"))
+    status, found = document(capsys, "recheck", str(path), files[0], "--contract", files[1])
+    assert status == 1
+    assert any("root" in line for line in found["differences"])
+    status, found = document(capsys, "run", files[0], "--contract", files[1], "--root", said["provenance"]["root"])
+    assert status == 1
+    assert {one["verdict"] for one in found["verdicts"]} == {"insufficient_evidence"}
+    status, found = document(capsys, "open", files[0], *rest, "--sample", "5", "--output", str(tmp_path / "x"))
+    assert (status, found["error"]["code"]) == (1, "ROOT_MISMATCH")
+
+
+def test_sampling_by_false_discovery_rate(files: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--sample", "2600", "--seed", "3", "--multiplicity", "e-bh")
+    found = document(capsys, "run", files[0], "--contract", files[1], *options)[1]
+    assert [one["verdict"] for one in found["verdicts"]] == ["violated", "compliant", "violated"]
+    assert found["multiplicity"]["method"] == "e-bh"
+
+
+def test_what_cannot_be_opened(
+    opened: list[str], files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    contract = ("--contract", files[1])
+    for arguments in (
+        ("run", opened[0], *contract),
+        ("run", opened[0], *contract, "--commitment", str(tmp_path / "none")),
+        ("run", opened[0], *contract, "--commitment", files[0]),
+        ("run", files[0], *contract, "--beacon", str(tmp_path / "none")),
+        ("run", files[0], *contract, "--commitment", opened[4], "--provider-key", "a+b+c"),
+        ("commit", files[0], "--origin", "two words", "--output", str(tmp_path / "x")),
+        ("commit", files[0], "--origin", "o", "--output", str(tmp_path)),
+        ("open", files[0], "--sample", "5", "--output", str(tmp_path / "x")),
+    ):
+        assert document(capsys, *arguments)[0] == 2, arguments
+    (tmp_path / "p2.pem").write_text("no key")
+    assert document(capsys, "run", files[0], *contract, "--key", str(tmp_path / "p2.pem"))[0] != 0

@@ -56,7 +56,7 @@ class CsvSource:
             for index in bad:
                 rows[index] = [""] * width
             columns = dict(zip(self._header, zip(*rows, strict=True), strict=True))
-            yield _batch(columns, self._domains, ids=ids, tenants=tenants and self.has_tenants, malformed=len(bad))
+            yield rows_batch(columns, self._domains, ids=ids, tenants=tenants and self.has_tenants, malformed=len(bad))
 
     def _chunks(self) -> Iterator[list[list[str]]]:
         with _text(self._path) as lines:
@@ -107,16 +107,16 @@ class JsonLinesSource:
     def identities(self) -> Iterator[tuple[Integers, RequestIds]]:
         """Yield the starts and the ids, batch by batch."""
         for rows in self._chunks():
-            yield integers([row.get("start_us") for row in rows]), ListedIds(_names(rows))
+            yield integers([row.get("start_us") for row in rows]), ListedIds(request_ids(rows))
 
     def batches(self, *, ids: bool, tenants: bool) -> Iterator[Batch]:
         """Yield the table, batch by batch."""
         wanted = ("request_id", "start_us", "status", "end_to_end_us", "tenant", *self._domains)
         for rows in self._chunks():
             columns: dict[str, Sequence[Any]] = {name: [row.get(name) for row in rows] for name in wanted}
-            columns["request_id"] = _names(rows)
+            columns["request_id"] = request_ids(rows)
             malformed = sum(not row for row in rows)
-            yield _batch(columns, self._domains, ids=ids, tenants=tenants and self.has_tenants, malformed=malformed)
+            yield rows_batch(columns, self._domains, ids=ids, tenants=tenants and self.has_tenants, malformed=malformed)
 
     def _chunks(self) -> Iterator[list[dict[str, Any]]]:
         rows = self._rows()
@@ -135,13 +135,23 @@ class JsonLinesSource:
                     yield {}
 
 
-def _names(rows: Sequence[dict[str, Any]]) -> list[str]:
+def request_ids(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the ids of rows, empty where there is none."""
     return ["" if row.get("request_id") is None else str(row["request_id"]) for row in rows]
 
 
-def _batch(
-    columns: Mapping[str, Sequence[Any]], domains: dict[str, str], *, ids: bool, tenants: bool, malformed: int
+def rows_batch(
+    columns: Mapping[str, Sequence[Any]], domains: Mapping[str, str], *, ids: bool, tenants: bool, malformed: int
 ) -> Batch:
+    """Return columns of cells as a batch.
+
+    Args:
+        columns: Cells by column.
+        domains: Names of the domains by column.
+        ids: Whether ids are wanted.
+        tenants: Whether tenants are.
+        malformed: How many rows could not be read.
+    """
     codes, names = tenant_codes(columns["tenant"]) if tenants else (None, [])
     return Batch(
         start_us=integers(columns["start_us"]),

@@ -1,18 +1,26 @@
 """`aipaging audit`: verdicts, alarms, estimates and blame, from files."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from aipaging.adapters.terminal.guard import examples, failed, json_option
 from aipaging.adapters.terminal.output import say, table, write_json
+from aipaging.apps.audit import disclosure
+from aipaging.apps.audit.notary import note_signer, note_verifiers
 from aipaging.apps.audit.recheck import recheck_audit
 from aipaging.apps.audit.report import audit_report
-from aipaging.apps.audit.run import run_audit
+from aipaging.apps.audit.run import Request, root_only, run_audit
 from aipaging.apps.audit.watch import event_line, watch_telemetry
 from aipaging.core.audit.betting import WINDOW_REQUESTS
+from aipaging.core.audit.commitment import PROVEN_MAX, Commitment
+from aipaging.core.audit.record import signed_text
+from aipaging.core.audit.verdict import Multiplicity
 from aipaging.core.foundation.errors import InvalidInputError
+
+SEED_MAX: Final = 2**63 - 1
+"""What a beacon gives, and every reader of the document holds."""
 
 telemetry_argument = click.argument("telemetry", type=click.Path(path_type=Path))
 contract_option = click.option(
@@ -25,13 +33,35 @@ alpha_option = click.option(
     show_default=True,
     help="Error probability of all verdicts together, on each side.",
 )
-seed_option = click.option("--seed", type=int, default=0, show_default=True, help="Decides every random choice.")
+seed_option = click.option(
+    "--seed",
+    type=click.IntRange(min=0, max=SEED_MAX),
+    default=0,
+    show_default=True,
+    help="Decides every random choice.",
+)
+beacon_option = click.option(
+    "--beacon",
+    type=click.Path(path_type=Path),
+    help="File that decides the seed: published after the commitment, and not to be predicted.",
+)
+commitment_option = click.option(
+    "--commitment", "commitment_file", type=click.Path(path_type=Path), help="What the provider committed to."
+)
+provider_key_option = click.option(
+    "--provider-key", "provider_keys", multiple=True, help="Verifier key of the commitment, as text or in a file."
+)
+key_option = click.option("--key", type=click.Path(path_type=Path), help="Ed25519 key to sign with; made on first use.")
+key_name_option = click.option("--key-name", help="Name of the key in the signature, such as auditor.example.")
+output_option = click.option("--output", type=click.Path(path_type=Path), required=True, help="File to write.")
 
 
 @click.group(
     epilog=examples(
         "aipaging audit run telemetry.parquet --contract contract.toml --alpha 0.05",
-        "aipaging audit run telemetry.csv --contract contract.toml --sample 20000 --seed 7 --json",
+        "aipaging audit commit telemetry.parquet --origin provider.example/nov --key p.pem --output c.note",
+        "aipaging audit open telemetry.parquet --commitment c.note --beacon b.note --sample 9000 --output o.jsonl",
+        "aipaging audit run o.jsonl --contract contract.toml --commitment c.note --beacon b.note --json",
         "aipaging audit watch telemetry.jsonl --contract contract.toml --window 5000",
         "aipaging audit report telemetry.parquet --contract contract.toml --output audit.html",
         "aipaging audit recheck audit.json telemetry.parquet --contract contract.toml",
@@ -43,24 +73,101 @@ def audit() -> None:
 
 @audit.command()
 @telemetry_argument
+@click.option("--origin", required=True, help="Name of these records, such as provider.example/2026-11.")
+@key_option
+@key_name_option
+@output_option
+@json_option
+def commit(telemetry: Path, *, output: Path, as_json: bool, **options: Any) -> None:
+    """Commit to the records of TELEMETRY, before anybody knows which of them will be opened.
+
+    The commitment is a checkpoint (origin, number of records, Merkle root), signed with --key. Publish it, or have it
+    witnessed; then let a beacon decide the seed.
+    """
+    document = disclosure.commit(telemetry, output, **options)
+    if as_json:
+        write_json(document)
+        return
+    say(f"{document['size']} records, root {document['root']}")
+    if document["verifier_key"]:
+        say(f"verifier key {document['verifier_key']}")
+
+
+@audit.command("open")
+@telemetry_argument
+@commitment_option
+@provider_key_option
+@seed_option
+@beacon_option
+@click.option("--sample", type=click.IntRange(min=1, max=PROVEN_MAX), required=True, help="How many records to open.")
+@output_option
+@json_option
+def open_command(telemetry: Path, *, commitment_file: Path | None, as_json: bool, **options: Any) -> None:
+    """Open the records of TELEMETRY that a seed picks, each with the proof that it was committed to.
+
+    What is written is all that an auditor needs: `run` takes it in place of the telemetry.
+    """
+    committed = _committed(commitment_file, None, options["provider_keys"])
+    if committed is None:
+        raise InvalidInputError("give --commitment", field="commitment")
+    seed = disclosure.seed_of(options["seed"], options["beacon"])
+    document = disclosure.open_records(telemetry, options["output"], committed, seed=seed, count=options["sample"])
+    if as_json:
+        write_json(document)
+    else:
+        say(f"opened {document['opened']} of {document['size']} records, seed {document['seed']}")
+
+
+@audit.command()
+@telemetry_argument
 @contract_option
 @alpha_option
 @seed_option
+@beacon_option
 @click.option("--sample", type=click.IntRange(min=1), help="Open so many records at random instead of counting all.")
-@click.option("--root", help="What the provider committed to (hex); it decides with the seed what is opened.")
+@commitment_option
+@click.option("--root", help="Root of the commitment in hex, where the file is not at hand.")
+@provider_key_option
+@click.option(
+    "--multiplicity",
+    type=click.Choice([one.value for one in Multiplicity]),
+    default=Multiplicity.SPLIT.value,
+    show_default=True,
+    help="How several verdicts share alpha.",
+)
+@key_option
+@key_name_option
 @json_option
 def run(telemetry: Path, *, contract_file: Path, as_json: bool, **options: Any) -> None:
-    """Judge TELEMETRY against every contract of a file.
+    """Judge TELEMETRY, or opened records, against every contract of a file.
 
-    Exit status 1 if a contract is violated.
+    Exit status 1 if a contract is violated, or if the records are not those that were committed to.
     """
-    document = run_audit(telemetry, contract_file, **options)
+    request = Request(
+        alpha=options["alpha"],
+        seed=disclosure.seed_of(options["seed"], options["beacon"]),
+        sample=options["sample"],
+        committed=_committed(options["commitment_file"], options["root"], options["provider_keys"]),
+        multiplicity=Multiplicity(options["multiplicity"]),
+    )
+    document = run_audit(telemetry, contract_file, request)
+    if options["key"] is not None:
+        signer = note_signer(options["key"], options["key_name"] or "auditor")
+        document["notes"] = [signer.sign_note(signed_text(record)) for record in document["records"]]
+        document["verifier_key"] = signer.verifier.text
     if as_json:
         write_json(document)
     else:
         _show(document)
-    if any(verdict["verdict"] == "violated" for verdict in document["verdicts"]):
+    mismatch = document["provenance"]["root_matches"] is False
+    if mismatch or any(verdict["verdict"] == "violated" for verdict in document["verdicts"]):
         failed()
+
+
+def _committed(file: Path | None, root: str | None, keys: tuple[str, ...]) -> Commitment | None:
+    if file is not None:
+        return disclosure.read_commitment(file, note_verifiers(keys))
+    return None if root is None else root_only(root)
 
 
 @audit.command()
@@ -98,7 +205,7 @@ def watch(telemetry: Path, *, contract_file: Path, alpha: float, window: int, as
 @json_option
 def estimate(telemetry: Path, *, contract_file: Path, seed: int, as_json: bool) -> None:
     """Estimate extreme percentiles of TELEMETRY, with intervals and what they assume."""
-    found = run_audit(telemetry, contract_file, alpha=0.05, seed=seed)["estimates"]
+    found = run_audit(telemetry, contract_file, Request(seed=seed))["estimates"]
     if as_json:
         write_json({"estimates": found})
         return
@@ -114,7 +221,7 @@ def estimate(telemetry: Path, *, contract_file: Path, seed: int, as_json: bool) 
 @json_option
 def attribute(telemetry: Path, *, contract_file: Path, seed: int, as_json: bool) -> None:
     """Say which domain made requests of TELEMETRY late, beyond what its contract permits."""
-    found = run_audit(telemetry, contract_file, alpha=0.05, seed=seed)["attributions"]
+    found = run_audit(telemetry, contract_file, Request(seed=seed))["attributions"]
     if as_json:
         write_json({"attributions": found})
         return
@@ -126,18 +233,28 @@ def attribute(telemetry: Path, *, contract_file: Path, seed: int, as_json: bool)
 @click.argument("document", type=click.Path(path_type=Path))
 @telemetry_argument
 @contract_option
+@commitment_option
+@provider_key_option
+@click.option("--verifier-key", "verifier_keys", multiple=True, help="The auditor's key: every verdict must be signed.")
 @json_option
-def recheck(document: Path, telemetry: Path, *, contract_file: Path, as_json: bool) -> None:
+def recheck(document: Path, telemetry: Path, *, contract_file: Path, as_json: bool, **options: Any) -> None:
     """Do an audit again from the files alone, and compare with the DOCUMENT that `run --json` wrote.
 
-    Exit status 1 if anything differs.
+    Exit status 1 if anything differs, if a signature is wrong, or if a root does not match.
     """
-    differences = recheck_audit(document, telemetry, contract_file)
+    found = recheck_audit(
+        document,
+        telemetry,
+        contract_file,
+        committed=_committed(options["commitment_file"], None, options["provider_keys"]),
+        verifiers=note_verifiers(options["verifier_keys"]),
+    )
+    same = not found.differences
     if as_json:
-        write_json({"same": not differences, "differences": differences})
+        write_json({"same": same, "differences": found.differences, "signatures": found.signatures})
     else:
-        say("\n".join(differences) if differences else "the same")
-    if differences:
+        say("the same" if same else "\n".join(found.differences))
+    if not same:
         failed()
 
 
@@ -146,15 +263,12 @@ def recheck(document: Path, telemetry: Path, *, contract_file: Path, as_json: bo
 @contract_option
 @alpha_option
 @seed_option
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="HTML file to write.")
+@output_option
 @json_option
 def report(telemetry: Path, *, contract_file: Path, output: Path, as_json: bool, **options: Any) -> None:
     """Write the audit of TELEMETRY as one HTML file with plots, which needs nothing else."""
     page = audit_report(telemetry, contract_file, **options)
-    try:
-        output.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise InvalidInputError(f"cannot write {output}: {error.strerror}", field="output") from error
+    disclosure.write(output, page.encode())
     if as_json:
         write_json({"output": str(output)})
     else:

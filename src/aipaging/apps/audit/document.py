@@ -3,31 +3,76 @@
 import hashlib
 import math
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Protocol
 
 from aipaging.core.audit.attribution import Attribution
+from aipaging.core.audit.commitment import Commitment
 from aipaging.core.audit.estimates import Estimate
-from aipaging.core.audit.period import PeriodAudit, Sampling
+from aipaging.core.audit.period import PeriodAudit
 from aipaging.core.audit.quality import data_quality
-from aipaging.core.audit.verdict import Method, Verdict
+from aipaging.core.audit.record import ESTIMAND, Circumstances, verdict_record
+from aipaging.core.audit.verdict import Method, Multiplicity, Verdict
 
 
-def audit_document(
-    audit: PeriodAudit, *, content: bytes, alpha: float, seed: int, sampling: Sampling | None
-) -> dict[str, Any]:
-    """Return verdicts, their multiplicity, data quality, and what is needed to do it again."""
+class How(Protocol):
+    """How an audit was done: satisfied by `run.Request`."""
+
+    @property
+    def alpha(self) -> float:
+        """Error probability of all verdicts together, on each side."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """What decided every random choice."""
+        ...
+
+    @property
+    def sample(self) -> int | None:
+        """Records that were opened, None where all were counted."""
+        ...
+
+    @property
+    def committed(self) -> Commitment | None:
+        """What the provider committed to."""
+        ...
+
+
+def audit_document(audit: PeriodAudit, content: bytes, how: How, *, matches: bool | None) -> dict[str, Any]:
+    """Return verdicts, their multiplicity and records, data quality, and what is needed to do it again.
+
+    Args:
+        audit: What was found.
+        content: The contract file.
+        how: How it was done.
+        matches: Whether the records are those that were committed to, None where nobody committed.
+    """
+    software = f"aipaging {version('aipaging')}"
+    circumstances = Circumstances(
+        software=software,
+        seed="" if audit.verdicts[0].method is Method.CENSUS else str(how.seed),
+        root="" if how.committed is None else how.committed.root.hex(),
+        committed=0 if how.committed is None else how.committed.size,
+        multiplicity=_sharing(audit),
+        family=len(audit.verdicts),
+    )
     return {
         "verdicts": [_verdict(verdict) for verdict in audit.verdicts],
-        "multiplicity": _multiplicity(audit, alpha),
+        "multiplicity": _multiplicity(audit, how.alpha),
         "data_quality": data_quality(audit),
         "provenance": {
             "contract_sha256": hashlib.sha256(content).hexdigest(),
-            "software": f"aipaging {version('aipaging')}",
-            "alpha": alpha,
-            "sample": None if sampling is None else sampling.count,
-            "seed": seed,
-            "root": None if sampling is None else sampling.root.hex(),
+            "software": software,
+            "alpha": how.alpha,
+            "multiplicity": audit.multiplicity.value,
+            "sample": how.sample,
+            "seed": how.seed,
+            "origin": None if how.committed is None else how.committed.origin,
+            "root": None if how.committed is None else how.committed.root.hex(),
+            "committed": None if how.committed is None else how.committed.size,
+            "root_matches": matches,
         },
+        "records": [dict(verdict_record(verdict, circumstances)) for verdict in audit.verdicts],
     }
 
 
@@ -51,7 +96,7 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "alpha": verdict.alpha,
         "alpha_each": verdict.alpha_each,
         "method": verdict.method.value,
-        "estimand": "fraction of the period's requests later than delay_ms, lost, timed out and failed ones included",
+        "estimand": ESTIMAND,
         "sampled": verdict.sampled,
         "effective_requests": verdict.effective_requests,
         "design_effect": verdict.effect,
@@ -65,20 +110,25 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
     return document
 
 
+def _sharing(audit: PeriodAudit) -> str:
+    return "arithmetic" if audit.verdicts[0].method is Method.CENSUS else audit.multiplicity.value
+
+
 def _multiplicity(audit: PeriodAudit, alpha: float) -> dict[str, Any]:
-    count = len(audit.verdicts)
-    if audit.verdicts[0].method is Method.CENSUS:
-        text = "none needed: every verdict is arithmetic over the whole period and errs with no probability"
-        return {"verdicts": count, "method": "arithmetic", "alpha": alpha, "alpha_each": 0.0, "statement": text}
-    text = (
-        f"alpha is divided equally: with {count} verdicts, any of them errs with probability {alpha} at most, per side"
-    )
+    count, sharing = len(audit.verdicts), _sharing(audit)
+    statements = {
+        "arithmetic": "none needed: every verdict is arithmetic over the whole period and errs with no probability",
+        Multiplicity.SPLIT.value: f"alpha is divided equally: with {count} verdicts, any of them errs with "
+        f"probability {alpha} at most, per side",
+        Multiplicity.E_BH.value: f"e-BH over {count} verdicts: of those of one side, a fraction {alpha} is wrong at "
+        "most, in the mean",
+    }
     return {
         "verdicts": count,
-        "method": "alpha-splitting",
+        "method": sharing,
         "alpha": alpha,
-        "alpha_each": alpha / count,
-        "statement": text,
+        "alpha_each": audit.verdicts[0].alpha_each,
+        "statement": statements[sharing],
     }
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from aipaging.apps.audit.plots import blame_bars, exceedances_over_time, tail_plot
-from aipaging.apps.audit.run import Audited, audited
+from aipaging.apps.audit.run import Audited, Request, audited
 
 STYLE: Final = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
@@ -22,7 +22,7 @@ def audit_report(telemetry: Path, contract_file: Path, *, alpha: float, seed: in
     Raises:
         InvalidInputError: A file, or what it holds, cannot be audited.
     """
-    found = audited(telemetry, contract_file, alpha=alpha, seed=seed)
+    found = audited(telemetry, contract_file, Request(alpha=alpha, seed=seed))
     document = found.document
     parts = [
         "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>Audit</title>",

@@ -14,18 +14,35 @@
 from aipaging.core.audit.accounts import accounts
 from aipaging.core.audit.attribution import Attribution, Blame, LateRequests, Ranks, attribute, permitted_delays
 from aipaging.core.audit.betting import WindowAlarm, log_mixture_evidence, watched
+from aipaging.core.audit.commitment import (
+    Commitment,
+    CommitmentScan,
+    commitment_from,
+    is_proven,
+    leaf_of,
+    leaves,
+    needed,
+)
 from aipaging.core.audit.contract import END_TO_END, Contract, EnvelopeTail
 from aipaging.core.audit.dependence import design_effect
 from aipaging.core.audit.estimates import Estimate, EstimateMethod, estimates
-from aipaging.core.audit.opening import opening_key, opening_order
+from aipaging.core.audit.opening import beacon_seed, opening_key, opening_order
 from aipaging.core.audit.pareto import ParetoTail, fit_tail
-from aipaging.core.audit.period import PeriodAudit, Sampling, Table, audit_period
+from aipaging.core.audit.period import PeriodAudit, Sampling, Table, audit_period, hashed, without_commitment
 from aipaging.core.audit.quality import data_quality
-from aipaging.core.audit.sampling import HypergeometricSequence, SampledFinding, judge_openings
+from aipaging.core.audit.record import Circumstances, contract_digest, signed_text, verdict_record
+from aipaging.core.audit.sampling import (
+    HypergeometricSequence,
+    Openings,
+    SampledFinding,
+    ScopeBounds,
+    bound_scope,
+    judge_openings,
+)
 from aipaging.core.audit.sketch import DelaySketch
 from aipaging.core.audit.table import ArrayTable
 from aipaging.core.audit.telemetry import UNKNOWN, Batch, Status
-from aipaging.core.audit.verdict import Method, Outcome, Verdict, e_benjamini_hochberg
+from aipaging.core.audit.verdict import Method, Multiplicity, Outcome, Verdict, e_benjamini_hochberg
 
 __all__ = [
     "END_TO_END",
@@ -34,6 +51,9 @@ __all__ = [
     "Attribution",
     "Batch",
     "Blame",
+    "Circumstances",
+    "Commitment",
+    "CommitmentScan",
     "Contract",
     "DelaySketch",
     "EnvelopeTail",
@@ -42,12 +62,15 @@ __all__ = [
     "HypergeometricSequence",
     "LateRequests",
     "Method",
+    "Multiplicity",
+    "Openings",
     "Outcome",
     "ParetoTail",
     "PeriodAudit",
     "Ranks",
     "SampledFinding",
     "Sampling",
+    "ScopeBounds",
     "Status",
     "Table",
     "Verdict",
@@ -55,15 +78,27 @@ __all__ = [
     "accounts",
     "attribute",
     "audit_period",
+    "beacon_seed",
+    "bound_scope",
+    "commitment_from",
+    "contract_digest",
     "data_quality",
     "design_effect",
     "e_benjamini_hochberg",
     "estimates",
     "fit_tail",
+    "hashed",
+    "is_proven",
     "judge_openings",
+    "leaf_of",
+    "leaves",
     "log_mixture_evidence",
+    "needed",
     "opening_key",
     "opening_order",
     "permitted_delays",
+    "signed_text",
+    "verdict_record",
     "watched",
+    "without_commitment",
 ]

@@ -9,8 +9,9 @@ from aipaging.core.audit.contract import END_TO_END, Contract
 from aipaging.core.audit.dependence import WINDOWS
 from aipaging.core.audit.dice import Dice
 from aipaging.core.audit.period import PeriodAudit, Table
+from aipaging.core.audit.scope import scope_of
 from aipaging.core.audit.special import Floats
-from aipaging.core.audit.tally import SKETCH_WINDOWS, Tally, scope_of
+from aipaging.core.audit.tally import SKETCH_WINDOWS, Tally
 from aipaging.core.audit.telemetry import Batch, Flaws, Integers, Mask, screened
 from aipaging.core.audit.verdict import Outcome
 

@@ -19,6 +19,9 @@ from aipaging.core.audit.telemetry import Integers, Mask
 LABEL: Final = b"aipaging audit opening v1"
 """Keeps these numbers apart from every other use of the same seed."""
 
+BEACON_LABEL: Final = b"aipaging audit beacon v1"
+"""Keeps seeds apart from every other digest of the same beacon."""
+
 OPENED_MAX: Final = 2_000_000
 """Records that may be opened: whoever opens more counts them all."""
 
@@ -26,6 +29,15 @@ OPENED_MAX: Final = 2_000_000
 def opening_key(seed: int, root: bytes) -> bytes:
     """Return what the order is drawn from."""
     return sha256(LABEL + len(root).to_bytes(1) + root + str(seed).encode()).digest()
+
+
+def beacon_seed(beacon: bytes) -> int:
+    """Return the seed that a beacon decides: 63 bits, which no one can know before the beacon is out.
+
+    A beacon is whatever was published after the commitment and could not be predicted: the signed note of a witness
+    over a later checkpoint, or a round of a public randomness beacon.
+    """
+    return int.from_bytes(sha256(BEACON_LABEL + beacon).digest()[:8]) >> 1
 
 
 def opening_order(key: bytes, rows: int, count: int) -> Integers:
@@ -72,8 +84,13 @@ class Opening:
 
 @dataclass(slots=True, kw_only=True)
 class Opened:
-    """What opened records of one contract said, in no order until `ordered`."""
+    """What opened records of one contract said, in no order until `ordered`.
 
+    Attributes:
+        drawn: Opened records seen so far, of whichever contract.
+    """
+
+    drawn: int = 0
     _parts: list[tuple[Integers, NDArray[np.bool_], NDArray[np.bool_]]] = field(
         default_factory=list[tuple[Integers, NDArray[np.bool_], NDArray[np.bool_]]]
     )
@@ -81,6 +98,7 @@ class Opened:
     def add(self, drawn: tuple[Integers, Integers], scope: Mask | None, certain: Mask, possible: Mask) -> None:
         """Take what the opened rows of a batch said."""
         chosen, position = drawn
+        self.drawn += len(chosen)
         if scope is not None:
             mine = scope[chosen]
             chosen, position = chosen[mine], position[mine]

@@ -5,15 +5,19 @@ may be blamed: ranks. Reading is the caller's: `Table` is satisfied by every sou
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+import numpy as np
+
+from aipaging.core.audit.commitment import Commitment, CommitmentScan, Node, leaves
 from aipaging.core.audit.contract import Contract
 from aipaging.core.audit.layout import Layout, LayoutScan
 from aipaging.core.audit.opening import OPENED_MAX, Opening, opening_key, opening_order
 from aipaging.core.audit.tally import TallyScan
 from aipaging.core.audit.telemetry import Batch, Integers, RequestIds
-from aipaging.core.audit.verdict import Verdict, judge
+from aipaging.core.audit.verdict import Multiplicity, Verdict, judge, undecided
 from aipaging.core.foundation.errors import InvalidInputError
 
 
@@ -63,6 +67,7 @@ class PeriodAudit:
         layout: What the first pass found.
         scan: Counts, by contract, and what was wrong with the telemetry.
         verdicts: The verdicts, in the order of the contracts.
+        multiplicity: How they share alpha.
     """
 
     contracts: tuple[Contract, ...]
@@ -70,10 +75,17 @@ class PeriodAudit:
     layout: Layout
     scan: TallyScan
     verdicts: tuple[Verdict, ...]
+    multiplicity: Multiplicity = Multiplicity.SPLIT
 
 
 def audit_period(
-    table: Table, contracts: Sequence[Contract], *, alpha: float, sampling: Sampling | None = None
+    table: Table,
+    contracts: Sequence[Contract],
+    *,
+    alpha: float,
+    sampling: Sampling | None = None,
+    committed: Commitment | None = None,
+    multiplicity: Multiplicity = Multiplicity.SPLIT,
 ) -> PeriodAudit:
     """Return the verdicts about a period.
 
@@ -82,6 +94,8 @@ def audit_period(
         contracts: What was promised.
         alpha: Error probability of all verdicts together, on each side.
         sampling: Open records at random instead of counting all.
+        committed: What the rows of the table are openings of, in the order of opening; then `sampling` is not needed.
+        multiplicity: How the verdicts share alpha.
 
     Raises:
         InvalidInputError: There is no contract, or alpha is no probability.
@@ -98,11 +112,40 @@ def audit_period(
     if sampling is not None:
         key = opening_key(sampling.seed, sampling.root)
         opening = Opening(opening_order(key, layout.rows, sampling.count))
+    elif committed is not None:
+        opening = Opening(np.arange(layout.rows, dtype=np.int64))
     scan = TallyScan(contracts, layout, opening)
     for batch in table.batches(ids=layout.needs_ids, tenants=any(c.tenant is not None for c in contracts)):
         scan.add(batch)
     scan.finish()
-    verdicts = tuple(
-        judge(tally, alpha=alpha, family=len(contracts), sampled=sampling is not None) for tally in scan.tallies
+    if committed is not None:
+        scan.flaws.counts.pop("clock_step", None)  # records come in the order of opening, not of time
+    sampled = sampling is not None
+    verdicts = judge(scan.tallies, alpha=alpha, sampled=sampled, multiplicity=multiplicity, committed=committed)
+    return PeriodAudit(
+        contracts=tuple(contracts),
+        domains=table.domains,
+        layout=layout,
+        scan=scan,
+        verdicts=verdicts,
+        multiplicity=multiplicity,
     )
-    return PeriodAudit(contracts=tuple(contracts), domains=table.domains, layout=layout, scan=scan, verdicts=verdicts)
+
+
+def without_commitment(audit: PeriodAudit) -> PeriodAudit:
+    """Return the audit of records that are not those that were committed to: named, and without a verdict."""
+    audit.scan.flaws.add("root_mismatch", 1)
+    return replace(audit, verdicts=undecided(audit.verdicts, "the records are not those that were committed to"))
+
+
+def hashed(table: Table, wanted: AbstractSet[Node] = frozenset()) -> CommitmentScan:
+    """Return the tree over the rows of a table.
+
+    Args:
+        table: The telemetry.
+        wanted: Subtrees whose hashes proofs will need.
+    """
+    scan = CommitmentScan(wanted)
+    for batch in table.batches(ids=True, tenants=True):
+        scan.add(leaves(batch))
+    return scan

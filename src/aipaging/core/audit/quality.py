@@ -26,6 +26,9 @@ EFFECTS: Final[Mapping[str, str]] = {
     "surplus_requests": "more than the period was to hold: all are counted, and the contract allows for all",
     "domain_without_telemetry": "no column: every request of the contract is unknown",
     "no_request_in_period": "the contract's period has no request here (expired, or other telemetry): no verdict",
+    "unknown_tenant": "may be any tenant's: each widens the counts of every contract that names a tenant by one",
+    "unproven_openings": "not what was committed to: each counts as a record of which everything is unknown",
+    "root_mismatch": "the records are not those that were committed to: no verdict",
     "tenants_unknown": "no column tenant: every request counts for every tenant's contract",
 }
 """By the name of a flaw, up to its colon."""

@@ -100,6 +100,7 @@ class SampledFinding:
         high: Upper bound, with everything unknown counted as late.
         log_e_violated: Greatest log e-value against compliance.
         log_e_compliant: Greatest log e-value against violation.
+        closing: The two log e-values after the last opening: e-values of one stopping time, which e-BH may compare.
     """
 
     violated_at: int | None
@@ -108,6 +109,7 @@ class SampledFinding:
     high: int
     log_e_violated: float
     log_e_compliant: float
+    closing: tuple[float, float] = (0.0, 0.0)
 
 
 def judge_openings(
@@ -141,6 +143,61 @@ def judge_openings(
         high=high + missing,
         log_e_violated=float(against_compliance.max(initial=0.0)),
         log_e_compliant=float(against_violation.max(initial=0.0)),
+        closing=(float(against_compliance[-1]), float(against_violation[-1])) if count else (0.0, 0.0),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Openings:
+    """Opened records of a commitment, some of them about the contract.
+
+    Attributes:
+        committed: Records in the commitment.
+        opened: How many of them were opened.
+        mine: How many of those are of the contract's tenant and period.
+        certain: Of those, exceedances for certain.
+        possible: Exceedances if everything unknown was late.
+    """
+
+    committed: int
+    opened: int
+    mine: int
+    certain: int
+    possible: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScopeBounds:
+    """What openings establish about a contract's share of a commitment, at one stopping time.
+
+    Attributes:
+        records: Its records in the commitment, at least and at most.
+        exceedances: Exceedances among them, at least and at most.
+    """
+
+    records: tuple[int, int]
+    exceedances: tuple[int, int]
+
+
+def bound_scope(openings: Openings, *, epsilon: float, alpha: float) -> ScopeBounds:
+    """Return bounds on how many committed records a contract is about, and on how many of those exceeded.
+
+    Who sees the opened records alone does not know the first number. Both bounds come from confidence sequences over
+    the whole commitment, at half of alpha each, so together they err with probability alpha at most, at any time.
+
+    Args:
+        openings: What was opened.
+        epsilon: Of the contract, where the sequence is sharp.
+        alpha: Error probability of each side.
+    """
+    flat = HypergeometricSequence(population=openings.committed, prior=(1.0, 1.0))
+    sharp = HypergeometricSequence.centred(openings.committed, epsilon)
+    return ScopeBounds(
+        records=flat.bounds(openings.opened, openings.mine, alpha=alpha / 2),
+        exceedances=(
+            sharp.bounds(openings.opened, openings.certain, alpha=alpha / 2)[0],
+            sharp.bounds(openings.opened, openings.possible, alpha=alpha / 2)[1],
+        ),
     )
 
 

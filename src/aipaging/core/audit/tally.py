@@ -16,6 +16,7 @@ from aipaging.core.audit.exceedance import Exceedances, disagreement_us, exceeda
 from aipaging.core.audit.layout import Layout
 from aipaging.core.audit.opening import Opened, Opening
 from aipaging.core.audit.rows import ExceedingRows, select
+from aipaging.core.audit.scope import in_period, placed, scope_of
 from aipaging.core.audit.sketch import DelaySketch
 from aipaging.core.audit.tail import TopDelays
 from aipaging.core.audit.telemetry import Batch, Flaws, Integers, Mask, screened
@@ -33,7 +34,6 @@ class Tally:
         requests: Requests of its tenant in its period.
         certain: Of those, exceedances for certain.
         possible: Exceedances if everything unknown was late.
-        unplaced: Requests of unknown start, counted as possible ones.
         by_window: Requests and certain exceedances by window of time.
         sketch: Delays by window.
         top: The latest delays, as they are.
@@ -46,7 +46,6 @@ class Tally:
     requests: int = 0
     certain: int = 0
     possible: int = 0
-    unplaced: int = 0
     by_window: tuple[Integers, Integers]
     sketch: DelaySketch
     top: TopDelays
@@ -84,6 +83,8 @@ class TallyScan:
         batch = screened(batch, self.flaws)
         if batch.ids is not None:
             self.flaws.add("missing_id", np.count_nonzero(batch.ids.missing()) - batch.malformed)
+        if batch.tenants is None and any(tally.contract.tenant is not None for tally in self.tallies):
+            self.flaws.add("tenants_unknown", len(batch))
         excess_us = disagreement_us(batch, self.flaws)
         rows = np.arange(self._row, self._row + len(batch), dtype=np.int64)
         self._row += len(batch)
@@ -94,7 +95,7 @@ class TallyScan:
         window = self._layout.windows_of(batch.start_us)
         found: list[tuple[Exceedances, Mask | None]] = []
         for index, tally in enumerate(self.tallies):
-            late = exceedances(tally.contract, batch, excess_us)
+            late = placed(tally.contract, batch, exceedances(tally.contract, batch, excess_us))
             scope = self._scope(index, batch, counted)
             found.append((late, scope_of(tally.contract, batch)))
             self._account(tally, batch, late, scope=scope, window=window, rows=rows)
@@ -141,7 +142,7 @@ class TallyScan:
             return counted
         contract = self.tallies[index].contract
         if contract.has_period:
-            outside = np.count_nonzero(~_in_period(contract, batch))
+            outside = np.count_nonzero(~in_period(contract, batch))
             if outside:
                 self.outside[index] = self.outside.get(index, 0) + int(outside)
         return scope if counted is None else scope & counted
@@ -151,10 +152,6 @@ class TallyScan:
     ) -> None:
         contract = tally.contract
         certain, possible = late.certain, late.possible
-        unplaced = batch.start_us < 0
-        if contract.has_period and unplaced.any():
-            tally.unplaced += int(np.count_nonzero(unplaced if scope is None else unplaced & scope))
-            certain, possible = certain & ~unplaced, possible | unplaced
         if scope is not None:
             certain, possible = certain & scope, possible & scope
         tally.requests += len(batch) if scope is None else int(np.count_nonzero(scope))
@@ -241,29 +238,6 @@ def _empty(contract: Contract) -> Tally:
         top=TopDelays(),
         opened=Opened(),
     )
-
-
-def _in_period(contract: Contract, batch: Batch) -> Mask:
-    """Return who is in the period, or may be: unknown starts are."""
-    inside = np.ones(len(batch), dtype=np.bool_)
-    if contract.period_start_us is not None:
-        inside &= batch.start_us >= contract.period_start_us
-    if contract.period_end_us is not None:
-        inside &= batch.start_us < contract.period_end_us
-    return inside | (batch.start_us < 0)
-
-
-def scope_of(contract: Contract, batch: Batch) -> Mask | None:
-    """Return which rows a contract is about, None for all; rows that could not be read may be anybody's."""
-    scope = _in_period(contract, batch) if contract.has_period else None
-    if contract.tenant is None:
-        return scope
-    if batch.tenants is None:
-        mine = np.ones(len(batch), dtype=np.bool_)
-    else:
-        wanted = [code for code, name in enumerate(batch.tenant_names) if name == contract.tenant]
-        mine = np.isin(batch.tenants, wanted)
-    return mine if scope is None else scope & mine
 
 
 def _sum_domains(tally: Tally, batch: Batch, scope: Mask | None) -> None:

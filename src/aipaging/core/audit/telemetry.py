@@ -120,6 +120,9 @@ def screened(batch: Batch, flaws: Flaws) -> Batch:
     """Return the batch with every value that cannot be true unknown, and count those under their names."""
     flaws.add("malformed_rows", batch.malformed)
     flaws.add("unknown_status", np.count_nonzero(batch.status == Status.UNKNOWN) - batch.malformed)
+    if batch.tenants is not None:
+        nameless = [code for code, name in enumerate(batch.tenant_names) if not name]
+        flaws.add("unknown_tenant", max(0, np.count_nonzero(np.isin(batch.tenants, nameless)) - batch.malformed))
     start_us = _starts(batch.start_us, flaws)
     end_to_end_us = _delays(batch.end_to_end_us, END_TO_END, flaws)
     silent = (batch.end_to_end_us == UNKNOWN) & (batch.status == Status.OK)

@@ -2,18 +2,29 @@
 
 It is about a count at the contracted delay, never about an estimated quantile. `violated` needs the lower count,
 `compliant` the upper one. A complete period is arithmetic (`census`): no probability, so nothing to divide among
-several verdicts. A sampled one errs with probability alpha at most, at any stopping time, on either side; over a family
-of verdicts alpha is divided equally, and the e-values are there for e-BH.
+several verdicts. A sampled one errs with probability alpha at most, at any stopping time, on either side; a family of
+verdicts divides alpha equally, or controls the false discovery rate by e-BH on the e-values of the last opening.
 """
 
 import enum
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
+
+from aipaging.core.audit.commitment import Commitment
 from aipaging.core.audit.contract import Contract
 from aipaging.core.audit.dependence import design_effect, effective_requests
-from aipaging.core.audit.sampling import HypergeometricSequence, SampledFinding, judge_openings
+from aipaging.core.audit.sampling import (
+    HypergeometricSequence,
+    Openings,
+    SampledFinding,
+    bound_scope,
+    judge_openings,
+)
 from aipaging.core.audit.tally import Tally
+from aipaging.core.foundation.errors import InvalidInputError
 
 
 class Outcome(enum.Enum):
@@ -29,6 +40,17 @@ class Method(enum.Enum):
 
     CENSUS = "census"
     SAMPLED = "hypergeometric-prior-posterior-ratio"
+    SCOPED = "hypergeometric-bounds-of-a-scope"
+
+
+class Multiplicity(enum.Enum):
+    """How a family of verdicts shares alpha."""
+
+    SPLIT = "alpha-splitting"
+    """Equally: that any verdict is wrong has probability alpha at most, on each side."""
+
+    E_BH = "e-bh"
+    """By e-BH: of the verdicts of one side, a fraction alpha is wrong at most, in the mean."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,51 +97,181 @@ class Verdict:
         return effective_requests(self.observed, self.effect)
 
 
-def judge(tally: Tally, *, alpha: float, family: int, sampled: bool) -> Verdict:
-    """Return the verdict of one contract.
+def judge(
+    tallies: Sequence[Tally],
+    *,
+    alpha: float,
+    sampled: bool,
+    multiplicity: Multiplicity = Multiplicity.SPLIT,
+    committed: Commitment | None = None,
+) -> tuple[Verdict, ...]:
+    """Return the verdicts of a family of contracts.
 
     Args:
-        tally: Its counts.
-        alpha: Error probability of the family.
-        family: How many verdicts share alpha.
+        tallies: The counts of each.
+        alpha: Error probability of the family, on each side.
         sampled: Whether records were opened at random, instead of counting all.
+        multiplicity: How the family shares alpha.
+        committed: What the opened records are from, where they alone are there.
+
+    Raises:
+        InvalidInputError: e-BH is asked of verdicts that have no e-values.
     """
-    contract = tally.contract
-    missing = max(0, (contract.expected_requests or 0) - tally.requests)
-    requests = tally.requests + missing
-    allowed = contract.allowance(requests)
-    alpha_each = alpha / family if sampled else 0.0
-    finding: SampledFinding | None = None
-    opened = 0
-    if sampled:
-        certain, possible = tally.opened.ordered()
-        opened = len(certain)
-        sequence = HypergeometricSequence.centred(tally.requests, contract.epsilon)
-        finding = judge_openings(sequence, certain, possible, allowed=allowed, missing=missing, alpha=alpha_each)
-        low, high = finding.low, finding.high
-        outcome = _sampled_outcome(finding)
+    each = alpha / len(tallies) if multiplicity is Multiplicity.SPLIT else alpha
+    if committed is not None:
+        verdicts = tuple(_from_openings(tally, committed, alpha=alpha, each=each) for tally in tallies)
+    elif sampled:
+        verdicts = tuple(_sampled(tally, alpha=alpha, each=each) for tally in tallies)
     else:
-        low, high = tally.certain, tally.possible + missing
-        outcome = _census_outcome(low, high, allowed)
-    if requests == 0:
-        outcome = Outcome.INSUFFICIENT_EVIDENCE
-    return Verdict(
-        contract=contract,
-        outcome=outcome,
-        reason=_reason(outcome, (low, high), allowed, requests),
-        requests=requests,
-        observed=tally.requests,
-        missing=missing,
-        allowed=allowed,
-        exceedances_low=low,
-        exceedances_high=high,
-        alpha=alpha,
-        alpha_each=alpha_each,
-        method=Method.SAMPLED if sampled else Method.CENSUS,
-        sampled=opened,
-        effect=design_effect(*tally.by_window),
-        finding=finding,
+        verdicts = tuple(_census(tally, alpha=alpha) for tally in tallies)
+    if multiplicity is Multiplicity.SPLIT or all(verdict.method is Method.CENSUS for verdict in verdicts):
+        return verdicts
+    if any(verdict.finding is None for verdict in verdicts):
+        raise InvalidInputError(
+            "e-BH compares e-values, which opened records give for contracts over the whole commitment alone: "
+            "split alpha, or commit to the tenant's period by itself",
+            field="multiplicity",
+        )
+    return _by_false_discovery_rate(verdicts, alpha)
+
+
+def _census(tally: Tally, *, alpha: float) -> Verdict:
+    missing, requests, allowed = _dues(tally.contract, tally.requests)
+    low, high = tally.certain, tally.possible + missing
+    outcome = _between(low, high, violated_above=allowed, compliant_to=allowed)
+    return _verdict(
+        tally,
+        outcome,
+        alpha=(alpha, 0.0),
+        method=Method.CENSUS,
+        counts=_Counts(
+            requests=requests, observed=tally.requests, missing=missing, allowed=allowed, low=low, high=high
+        ),
     )
+
+
+def _sampled(tally: Tally, *, alpha: float, each: float, population: int | None = None) -> Verdict:
+    records = tally.requests if population is None else population
+    missing, requests, allowed = _dues(tally.contract, records)
+    certain, possible = tally.opened.ordered()
+    sequence = HypergeometricSequence.centred(records, tally.contract.epsilon)
+    finding = judge_openings(sequence, certain, possible, allowed=allowed, missing=missing, alpha=each)
+    return _verdict(
+        tally,
+        _sampled_outcome(finding),
+        alpha=(alpha, each),
+        method=Method.SAMPLED,
+        counts=_Counts(
+            requests=requests,
+            observed=records,
+            missing=missing,
+            allowed=allowed,
+            low=finding.low,
+            high=finding.high,
+            sampled=len(certain),
+            finding=finding,
+        ),
+    )
+
+
+def _from_openings(tally: Tally, committed: Commitment, *, alpha: float, each: float) -> Verdict:
+    contract = tally.contract
+    if contract.tenant is None and not contract.has_period:
+        return _sampled(tally, alpha=alpha, each=each, population=committed.size)
+    certain, possible = tally.opened.ordered()
+    openings = Openings(
+        committed=committed.size,
+        opened=tally.opened.drawn,
+        mine=len(certain),
+        certain=int(np.count_nonzero(certain)),
+        possible=int(np.count_nonzero(possible)),
+    )
+    bounds = bound_scope(openings, epsilon=contract.epsilon, alpha=each)
+    # The fewer records there are, the more are missing and the less is allowed: each side takes its worst end.
+    missing, requests, allowed_least = _dues(contract, bounds.records[0])
+    _, _, allowed_most = _dues(contract, bounds.records[1])
+    low, high = bounds.exceedances[0], bounds.exceedances[1] + missing
+    return _verdict(
+        tally,
+        _between(low, high, violated_above=allowed_most, compliant_to=allowed_least),
+        alpha=(alpha, each),
+        method=Method.SCOPED,
+        counts=_Counts(
+            requests=requests,
+            observed=bounds.records[0],
+            missing=missing,
+            allowed=allowed_least,
+            low=low,
+            high=high,
+            sampled=len(certain),
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Counts:
+    requests: int
+    observed: int
+    missing: int
+    allowed: int
+    low: int
+    high: int
+    sampled: int = 0
+    finding: SampledFinding | None = None
+
+
+def _dues(contract: Contract, records: int) -> tuple[int, int, int]:
+    """Return how many requests are missing, how many there must be, and how many of them may exceed."""
+    missing = max(0, (contract.expected_requests or 0) - records)
+    return missing, records + missing, contract.allowance(records + missing)
+
+
+def _verdict(
+    tally: Tally,
+    outcome: Outcome,
+    *,
+    alpha: tuple[float, float],
+    method: Method,
+    counts: _Counts,
+) -> Verdict:
+    outcome = outcome if counts.requests else Outcome.INSUFFICIENT_EVIDENCE
+    return Verdict(
+        contract=tally.contract,
+        outcome=outcome,
+        reason=_reason(outcome, (counts.low, counts.high), counts.allowed, counts.requests),
+        requests=counts.requests,
+        observed=counts.observed,
+        missing=counts.missing,
+        allowed=counts.allowed,
+        exceedances_low=counts.low,
+        exceedances_high=counts.high,
+        alpha=alpha[0],
+        alpha_each=alpha[1],
+        method=method,
+        sampled=counts.sampled,
+        effect=design_effect(*tally.by_window),
+        finding=counts.finding,
+    )
+
+
+def _by_false_discovery_rate(verdicts: tuple[Verdict, ...], alpha: float) -> tuple[Verdict, ...]:
+    closing = [verdict.finding.closing for verdict in verdicts if verdict.finding is not None]
+    violated = set(e_benjamini_hochberg([against for against, _ in closing], alpha=alpha))
+    compliant = set(e_benjamini_hochberg([against for _, against in closing], alpha=alpha))
+    found: list[Verdict] = []
+    for index, verdict in enumerate(verdicts):
+        outcome = Outcome.INSUFFICIENT_EVIDENCE
+        if (index in violated) != (index in compliant) and verdict.requests:
+            outcome = Outcome.VIOLATED if index in violated else Outcome.COMPLIANT
+        bounds = (verdict.exceedances_low, verdict.exceedances_high)
+        reason = f"by e-BH: {_reason(Outcome.INSUFFICIENT_EVIDENCE, bounds, verdict.allowed, verdict.requests)}"
+        found.append(replace(verdict, outcome=outcome, reason=reason))
+    return tuple(found)
+
+
+def undecided(verdicts: Sequence[Verdict], reason: str) -> tuple[Verdict, ...]:
+    """Return the verdicts as insufficient evidence: what they were computed from is not what it had to be."""
+    return tuple(replace(verdict, outcome=Outcome.INSUFFICIENT_EVIDENCE, reason=reason) for verdict in verdicts)
 
 
 def e_benjamini_hochberg(log_e_values: list[float], *, alpha: float) -> list[int]:
@@ -136,10 +288,10 @@ def e_benjamini_hochberg(log_e_values: list[float], *, alpha: float) -> list[int
     return sorted(order[:rejected])
 
 
-def _census_outcome(low: int, high: int, allowed: int) -> Outcome:
-    if low > allowed:
+def _between(low: int, high: int, *, violated_above: int, compliant_to: int) -> Outcome:
+    if low > violated_above:
         return Outcome.VIOLATED
-    return Outcome.COMPLIANT if high <= allowed else Outcome.INSUFFICIENT_EVIDENCE
+    return Outcome.COMPLIANT if high <= compliant_to else Outcome.INSUFFICIENT_EVIDENCE
 
 
 def _sampled_outcome(finding: SampledFinding) -> Outcome:

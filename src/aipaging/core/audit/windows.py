@@ -6,7 +6,7 @@ import numpy as np
 
 from aipaging.core.audit.contract import Contract
 from aipaging.core.audit.exceedance import disagreement_us, exceedances
-from aipaging.core.audit.tally import scope_of
+from aipaging.core.audit.scope import placed, scope_of
 from aipaging.core.audit.telemetry import Batch, Flaws, Mask, screened
 
 
@@ -26,7 +26,8 @@ class RequestWindows:
     def add(self, batch: Batch, flaws: Flaws) -> Iterator[int]:
         """Yield the exceedances of every window that the next rows fill."""
         batch = screened(batch, flaws)
-        certain = exceedances(self._contract, batch, disagreement_us(batch, flaws)).certain
+        found = exceedances(self._contract, batch, disagreement_us(batch, flaws))
+        certain = placed(self._contract, batch, found).certain
         scope = scope_of(self._contract, batch)
         late = np.concatenate((self._late, certain if scope is None else certain[scope]))
         full = len(late) // self._requests * self._requests
