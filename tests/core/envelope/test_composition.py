@@ -24,7 +24,6 @@ from aipaging.core.envelope.document import (
     EnvelopeDocument,
     Guardrails,
     Impairment,
-    RateLatencyModel,
     Reservation,
     canonical_bytes,
     digest_of,
@@ -32,6 +31,7 @@ from aipaging.core.envelope.document import (
     envelope_of,
 )
 from aipaging.core.envelope.envelope import Dependence
+from aipaging.core.envelope.models import RateLatencyModel
 from aipaging.core.envelope.trust import VerifiedEnvelope
 from aipaging.core.foundation.errors import InvalidInputError
 from aipaging.core.foundation.names import DomainName
@@ -214,7 +214,11 @@ def test_deterministic_parts_add_their_delay_and_nothing_else() -> None:
     made = composed(stage(curve), stage(curve))
     assert isinstance(made.model, DelayContractModel)
     assert made.model.prefactor == "0"
-    mixed = composed(stage(document()), stage(curve))
+    behind = composed(stage(document()), stage(curve))
+    assert isinstance(behind.model, DelayContractModel)
+    # What a random delay sends on in a burst, a server further on has to serve.
+    assert float(behind.model.prefactor) > 2.0
+    mixed = composed(stage(curve), stage(document()))
     assert isinstance(mixed.model, DelayContractModel)
     assert float(mixed.model.prefactor) == pytest.approx(2.0, rel=1e-8)
     assert float(mixed.model.offset_ms) == pytest.approx(104.0)

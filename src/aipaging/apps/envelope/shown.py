@@ -10,7 +10,6 @@ from aipaging.core.envelope.document import (
     DOCUMENT_BYTES_MAX,
     DOCUMENT_DEPTH_MAX,
     DOCUMENT_TYPES,
-    DelayContractModel,
     EnvelopeDocument,
     digest_of,
     envelope_of,
@@ -85,7 +84,7 @@ def show(document: EnvelopeDocument, *, signed: bool) -> None:
     digest = digest_of(document)
     envelope = envelope_of(document, digest)
     guardrails = document.guardrails
-    kind = "delay contract" if isinstance(document.model, DelayContractModel) else "rate-latency"
+    kind = str(document.model.__struct_config__.tag)
     rows = [
         ("domain", f"{document.domain} {document.segment}".strip()),
         ("sequence", f"{document.sequence}, {'signed' if signed else 'a draft, not signed'}"),

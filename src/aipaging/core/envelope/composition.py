@@ -24,6 +24,7 @@ from aipaging.core.calculus.risk_budget import DelayContract, combined_failure
 from aipaging.core.envelope.decimals import at_least, at_most, decimal_down, decimal_up
 from aipaging.core.envelope.document import (
     COMMON_CAUSES_MAX,
+    EPSILON_TIGHT,
     PARTS_MAX,
     REGIONS_MAX,
     SCHEMA_VERSION,
@@ -39,6 +40,8 @@ from aipaging.core.envelope.document import (
     instant_of,
 )
 from aipaging.core.envelope.envelope import Envelope
+from aipaging.core.envelope.path_delay import Hop, path_delay
+from aipaging.core.envelope.service import Traffic, queue_curve
 from aipaging.core.envelope.trust import VerifiedEnvelope
 from aipaging.core.foundation.errors import InvalidInputError
 from aipaging.core.foundation.names import DomainName
@@ -99,8 +102,33 @@ class Composite:
 
     @property
     def contracts(self) -> tuple[DelayContract, ...]:
-        """The contracts of the parts, each charged for the re-shaper before it."""
-        return tuple(_shifted(stage.verified.envelope.contract, stage.reshaper_delay_ms) for stage in self.stages)
+        """The contracts of the parts in series, each charged for the re-shaper before it.
+
+        Where parts say how they serve, these are of the largest session that all guardrails let in, along the path.
+
+        Raises:
+            InvalidInputError: Such a session overloads a part, or a part has a queue that sessions share: how full it
+                is cannot be known from the composite.
+        """
+        envelopes = self.envelopes
+        shared = [one.domain for one in envelopes if queue_curve(one.service) is not None]
+        if shared and len(envelopes) > 1:
+            raise InvalidInputError(
+                f"sessions share a queue in {shared[0]}: its envelope cannot be composed, offer it beside the others",
+                field="parts",
+            )
+        largest = Traffic.of(min(one.rate_mrps_max for one in envelopes), min(one.burst_max for one in envelopes))
+        path = path_delay([Hop(envelope=one) for one in envelopes], largest, EPSILON_TIGHT)
+        if path is None:
+            raise InvalidInputError("the parts do not serve what their guardrails let in", field="parts")
+        tails = {tail.hop: tail.contract for tail in path.tails}
+        return tuple(
+            _shifted(
+                tails.get(i, DelayContract(offset_ms=path.fixed_ms[i], prefactor=0.0, decay_per_ms=1.0)),
+                stage.reshaper_delay_ms,
+            )
+            for i, stage in enumerate(self.stages)
+        )
 
     def failure(self) -> tuple[float, float]:
         """Return loss and error of the path: sums, for nothing is known of how they depend on each other."""
@@ -282,7 +310,15 @@ def _reservation(composite: Composite) -> Reservation:
     capacity_rps = min((one.capacity_rps for one in each if at_most(one.capacity_rps) > 0.0), key=at_most, default="0")
     currency = _the_same([one.currency for one in each], "")
     price = sum(one.price_micros_per_rps_hour for one in each) if currency else 0
-    return Reservation(capacity_rps=capacity_rps, price_micros_per_rps_hour=price, currency=currency)
+    tenant_rps = min(
+        (one.tenant_capacity_rps for one in each if at_most(one.tenant_capacity_rps) > 0.0), key=at_most, default="0"
+    )
+    return Reservation(
+        capacity_rps=capacity_rps,
+        tenant_capacity_rps=tenant_rps,
+        price_micros_per_rps_hour=price,
+        currency=currency,
+    )
 
 
 def _the_same(values: Sequence[Value], otherwise: Value) -> Value:

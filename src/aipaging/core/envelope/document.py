@@ -16,14 +16,19 @@ import msgspec
 from msgspec import Meta
 
 from aipaging.core.calculus.risk_budget import DelayContract, combined_failure
-from aipaging.core.envelope.decimals import (
-    DECIMAL_CHARS_MAX,
-    DECIMAL_PATTERN,
-    at_least,
-    at_most,
-    thousandths_down,
-)
+from aipaging.core.envelope.decimals import at_least, at_most, thousandths_down
 from aipaging.core.envelope.envelope import Dependence, Envelope
+from aipaging.core.envelope.fields import END, Amount, Closed, Count, Digest, Instant, Name, Sentence, about
+from aipaging.core.envelope.models import (
+    SERVED_TYPES,
+    OnOffSlotsModel,
+    RateLatencyDeficitModel,
+    RateLatencyModel,
+    ReservedSlotsModel,
+    SharedRateModel,
+    service_of,
+)
+from aipaging.core.envelope.service import ServiceModel, Traffic, worst_contract
 from aipaging.core.foundation.errors import InvalidInputError
 from aipaging.core.foundation.names import DomainName
 from aipaging.core.foundation.time import SECOND, WallUs
@@ -47,84 +52,61 @@ COMMON_CAUSES_MAX: Final = 16
 VALIDITY_S_MAX: Final = 400 * 86_400
 """A promise for longer than a year and a bit is not measured any more, and a stolen key would sign for ever."""
 
-_END: Final = r"$(?!\n)"
-_NAME: Final = "[a-z0-9]([a-z0-9.-]{0,62}[a-z0-9])?"
+EPSILON_TIGHT: Final = 1e-6
+"""Where the tail of a service model is tight when it is shown or published; admission asks with its own epsilon."""
+
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_MS_PER_S: Final = 1000.0
-
-
-def _about(what: str) -> Meta:
-    return Meta(description=what)
-
-
-Amount: TypeAlias = Annotated[str, Meta(max_length=DECIMAL_CHARS_MAX, pattern=DECIMAL_PATTERN)]
-"""A decimal, exact, as a string."""
-Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=64, pattern=f"^{_NAME}{_END}")]
-Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**53 - 1)]
-Instant: TypeAlias = Annotated[
-    str, Meta(max_length=20, pattern=rf"^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}T[0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}Z{_END}")
-]
-Digest: TypeAlias = Annotated[str, Meta(max_length=64, pattern=f"^[0-9a-f]{{64}}{_END}")]
-Sentence: TypeAlias = Annotated[str, Meta(max_length=512, pattern=f"^[ -~]*{_END}")]
 
 
 Clause: TypeAlias = Literal["none", "conditional", "independent"]
 
 
-class _Closed(
-    msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True, omit_defaults=True
-):
-    """What every part of the document has in common: no member that the schema does not know."""
-
-
-class Guardrails(_Closed, frozen=True, kw_only=True):
+class Guardrails(Closed, frozen=True, kw_only=True):
     """The traffic for which the promise is made, and the limits that the domain keeps."""
 
-    rate_rps: Annotated[Amount, _about("Sustained rate of one session, requests per second; at least 0.001.")]
-    burst: Annotated[Annotated[int, Meta(ge=1, le=1_000_000)], _about("Burst of one session, requests.")]
-    max_tokens: Annotated[Count, _about("Most tokens that a request may generate; 0: not limited.")] = 0
-    concurrency: Annotated[Count, _about("Most requests of one session at a time; 0: not limited.")] = 0
-    loss_max: Annotated[Amount, _about("Probability of loss that the domain keeps within; the larger counts.")] = "0"
-    error_max: Annotated[Amount, _about("Probability of failure that it keeps within; the larger counts.")] = "0"
+    rate_rps: Annotated[Amount, about("Sustained rate of one session, requests per second; at least 0.001.")]
+    burst: Annotated[Annotated[int, Meta(ge=1, le=1_000_000)], about("Burst of one session, requests.")]
+    max_tokens: Annotated[Count, about("Most tokens that a request may generate; 0: not limited.")] = 0
+    concurrency: Annotated[Count, about("Most requests of one session at a time; 0: not limited.")] = 0
+    loss_max: Annotated[Amount, about("Probability of loss that the domain keeps within; the larger counts.")] = "0"
+    error_max: Annotated[Amount, about("Probability of failure that it keeps within; the larger counts.")] = "0"
     regions: Annotated[
         tuple[Name, ...],
         Meta(max_length=REGIONS_MAX, description="Where traffic may be processed; empty: nothing is said."),
     ] = ()
 
 
-class DelayContractModel(_Closed, frozen=True, kw_only=True, tag="delay-contract", tag_field="kind"):
+class DelayContractModel(Closed, frozen=True, kw_only=True, tag="delay-contract", tag_field="kind"):
     """P(delay > offsetMs + x) <= prefactor * exp(-decayPerMs * x) for every x >= 0, in ms."""
 
-    offset_ms: Annotated[Amount, _about("T: the delay below which nothing is promised, ms.")]
-    prefactor: Annotated[
-        Amount, _about("M: the probability at the offset; may exceed 1; 0 is a deterministic promise.")
-    ]
-    decay_per_ms: Annotated[Amount, _about("eta: how fast the tail falls, per ms.")]
+    offset_ms: Annotated[Amount, about("T: the delay below which nothing is promised, ms.")]
+    prefactor: Annotated[Amount, about("M: the probability at the offset; may exceed 1; 0 is a deterministic promise.")]
+    decay_per_ms: Annotated[Amount, about("eta: how fast the tail falls, per ms.")]
 
 
-class RateLatencyModel(_Closed, frozen=True, kw_only=True, tag="rate-latency", tag_field="kind"):
-    """A service curve for one session, FIFO within it: after latencyMs, at least rateRps requests a second."""
+Model: TypeAlias = (
+    DelayContractModel
+    | RateLatencyModel
+    | RateLatencyDeficitModel
+    | OnOffSlotsModel
+    | SharedRateModel
+    | ReservedSlotsModel
+)
 
-    service_rate_rps: Annotated[Amount, _about("R: the reserved rate, requests per second; at least the guardrail's.")]
-    latency_ms: Annotated[Amount, _about("The latency of the curve, ms.")]
 
-
-Model: TypeAlias = DelayContractModel | RateLatencyModel
-
-
-class Impairment(_Closed, frozen=True, kw_only=True):
+class Impairment(Closed, frozen=True, kw_only=True):
     """Requests that never come back as answers; they count as exceedances at every delay."""
 
-    loss: Annotated[Amount, _about("Probability that a request is lost.")] = "0"
-    error: Annotated[Amount, _about("Probability that a request fails or times out.")] = "0"
+    loss: Annotated[Amount, about("Probability that a request is lost.")] = "0"
+    error: Annotated[Amount, about("Probability that a request fails or times out.")] = "0"
 
 
-class DependenceClause(_Closed, frozen=True, kw_only=True):
+class DependenceClause(Closed, frozen=True, kw_only=True):
     """What is claimed about the dependence on the other domains of a path."""
 
     clause: Annotated[
         Clause,
-        _about(
+        about(
             "`none`: nothing is claimed. `conditional`: the model holds whatever happened in the domains before. "
             "`independent`: the delay is independent of the other domains'."
         ),
@@ -138,64 +120,67 @@ class DependenceClause(_Closed, frozen=True, kw_only=True):
     ] = ()
 
 
-class Calibration(_Closed, frozen=True, kw_only=True):
+class Calibration(Closed, frozen=True, kw_only=True):
     """The evidence behind the model."""
 
-    window_start: Annotated[Instant, _about("First measurement, UTC.")]
-    window_end: Annotated[Instant, _about("Last measurement, UTC.")]
-    samples: Annotated[Count, _about("Measured requests.")]
-    effective_samples: Annotated[Count, _about("What they are worth as independent ones.")]
-    method: Annotated[Sentence, _about("How the model was derived, and what that assumes.")]
-    confidence: Annotated[Amount, _about("Probability, before measuring, that the model would hold.")]
-    epsilon_floor: Annotated[Amount, _about("The probability below which the measurements say nothing.")]
+    window_start: Annotated[Instant, about("First measurement, UTC.")]
+    window_end: Annotated[Instant, about("Last measurement, UTC.")]
+    samples: Annotated[Count, about("Measured requests.")]
+    effective_samples: Annotated[Count, about("What they are worth as independent ones.")]
+    method: Annotated[Sentence, about("How the model was derived, and what that assumes.")]
+    confidence: Annotated[Amount, about("Probability, before measuring, that the model would hold.")]
+    epsilon_floor: Annotated[Amount, about("The probability below which the measurements say nothing.")]
 
 
-class Reservation(_Closed, frozen=True, kw_only=True):
+class Reservation(Closed, frozen=True, kw_only=True):
     """What may be reserved under the envelope, and at which price."""
 
-    capacity_rps: Annotated[Amount, _about("Rate to be reserved in total, requests per second; 0: unlimited.")] = "0"
+    capacity_rps: Annotated[Amount, about("Rate to be reserved in total, requests per second; 0: unlimited.")] = "0"
+    tenant_capacity_rps: Annotated[
+        Amount, about("Of it, the most that one tenant may reserve, requests per second; 0: no limit of its own.")
+    ] = "0"
     price_micros_per_rps_hour: Annotated[
-        Count, _about("Price of one reserved request per second for an hour, in millionths of the currency.")
+        Count, about("Price of one reserved request per second for an hour, in millionths of the currency.")
     ] = 0
     currency: Annotated[
-        str, Meta(pattern=f"^([A-Z]{{3}})?{_END}", max_length=3, description="ISO 4217; empty: no price is given.")
+        str, Meta(pattern=f"^([A-Z]{{3}})?{END}", max_length=3, description="ISO 4217; empty: no price is given.")
     ] = ""
 
 
-class Part(_Closed, frozen=True, kw_only=True):
+class Part(Closed, frozen=True, kw_only=True):
     """One envelope of a composite, in the order of the path."""
 
-    domain: Annotated[Name, _about("Who signed it.")]
-    sequence: Annotated[Count, _about("Its sequence number.")]
-    digest: Annotated[Digest, _about("Hex SHA-256 of its canonical bytes.")]
-    reshaper_delay_ms: Annotated[Amount, _about("Delay charged for the re-shaper before it, ms.")] = "0"
+    domain: Annotated[Name, about("Who signed it.")]
+    sequence: Annotated[Count, about("Its sequence number.")]
+    digest: Annotated[Digest, about("Hex SHA-256 of its canonical bytes.")]
+    reshaper_delay_ms: Annotated[Amount, about("Delay charged for the re-shaper before it, ms.")] = "0"
 
 
-class EnvelopeDocument(_Closed, frozen=True, kw_only=True):
+class EnvelopeDocument(Closed, frozen=True, kw_only=True):
     """The Tail-Risk Envelope of a domain, of one service in it, or of a composite of several."""
 
-    version: Annotated[Literal[1], _about("Version of this schema.")]
-    domain: Annotated[Name, _about("Who promises, and with whose key it is signed.")]
+    version: Annotated[Literal[1], about("Version of this schema.")]
+    domain: Annotated[Name, about("Who promises, and with whose key it is signed.")]
     segment: Annotated[
         str,
         Meta(
             max_length=256,
-            pattern="^(aisi://[a-z0-9.-]{1,64}/[a-z0-9.-]{1,64}/[a-z0-9.-]{1,64})?" + _END,
+            pattern="^(aisi://[a-z0-9.-]{1,64}/[a-z0-9.-]{1,64}/[a-z0-9.-]{1,64})?" + END,
             description="The AISI that it is about; empty: all traffic of the domain.",
         ),
     ] = ""
     sequence: Annotated[
         Annotated[int, Meta(ge=1, le=2**53 - 1)],
-        _about("Rises with every envelope of the same domain and segment; a lower one is refused."),
+        about("Rises with every envelope of the same domain and segment; a lower one is refused."),
     ]
-    not_before: Annotated[Instant, _about("Begin of validity, UTC.")]
-    not_after: Annotated[Instant, _about("End of validity, UTC; exclusive.")]
-    guardrails: Annotated[Guardrails, _about("For which traffic it holds.")]
-    model: Annotated[Model, _about("The stochastic model of the delay: one of the kinds below.")]
-    impairment: Annotated[Impairment, _about("Loss and error.")] = Impairment()
-    dependence: Annotated[DependenceClause, _about("What is claimed about other domains.")] = DependenceClause()
-    calibration: Annotated[Calibration | None, _about("Where the model comes from; null: it is an assertion.")] = None
-    reservation: Annotated[Reservation, _about("Capacity and price.")] = Reservation()
+    not_before: Annotated[Instant, about("Begin of validity, UTC.")]
+    not_after: Annotated[Instant, about("End of validity, UTC; exclusive.")]
+    guardrails: Annotated[Guardrails, about("For which traffic it holds.")]
+    model: Annotated[Model, about("The stochastic model of the delay: one of the kinds below.")]
+    impairment: Annotated[Impairment, about("Loss and error.")] = Impairment()
+    dependence: Annotated[DependenceClause, about("What is claimed about other domains.")] = DependenceClause()
+    calibration: Annotated[Calibration | None, about("Where the model comes from; null: it is an assertion.")] = None
+    reservation: Annotated[Reservation, about("Capacity and price.")] = Reservation()
     parts: Annotated[
         tuple[Part, ...], Meta(max_length=PARTS_MAX, description="Of a composite: its parts; otherwise empty.")
     ] = ()
@@ -205,7 +190,7 @@ DOCUMENT_TYPES: Final = (
     EnvelopeDocument,
     Guardrails,
     DelayContractModel,
-    RateLatencyModel,
+    *SERVED_TYPES,
     Impairment,
     DependenceClause,
     Calibration,
@@ -291,10 +276,14 @@ def require_consistent(document: EnvelopeDocument) -> None:
         )
     if thousandths_down(document.guardrails.rate_rps) < 1:
         raise InvalidInputError("guardrails.rateRps must be at least 0.001", field="guardrails.rateRps")
-    capacity_rps = document.reservation.capacity_rps
-    if float(capacity_rps) > 0.0 and thousandths_down(capacity_rps) < 1:
-        # Rounded down it would be 0, which is unlimited.
-        raise InvalidInputError("reservation.capacityRps must be 0 or at least 0.001", field="reservation.capacityRps")
+    reservation = document.reservation
+    for member, limit in (
+        ("capacityRps", reservation.capacity_rps),
+        ("tenantCapacityRps", reservation.tenant_capacity_rps),
+    ):
+        if float(limit) > 0.0 and thousandths_down(limit) < 1:
+            # Rounded down it would be 0, which is unlimited.
+            raise InvalidInputError(f"reservation.{member} must be 0 or at least 0.001", field=f"reservation.{member}")
     _require_probabilities(document)
     if document.calibration is not None:
         wall_us_of(document.calibration.window_start, field="calibration.windowStart")
@@ -302,11 +291,19 @@ def require_consistent(document: EnvelopeDocument) -> None:
     contract_of(document)
 
 
-def contract_of(document: EnvelopeDocument) -> DelayContract:
-    """Return the delay contract that the model amounts to, rounded towards less promise.
+def model_service(document: EnvelopeDocument) -> ServiceModel | None:
+    """Return how the domain serves, or None if it promises a delay contract and nothing else.
 
-    A rate-latency curve with a burst sigma at a rate of at most R delays a request by at most latency + sigma / R
-    [LeBoudecThiran2001, theorem 1.4.2]: a deterministic contract.
+    Raises:
+        InvalidInputError: The model's numbers are not those of a service.
+    """
+    if isinstance(document.model, DelayContractModel):
+        return None
+    return service_of(document.model, tokens_max=document.guardrails.max_tokens)
+
+
+def contract_of(document: EnvelopeDocument) -> DelayContract:
+    """Return the delay contract that the model amounts to for every session within the guardrails, rounded up.
 
     Raises:
         InvalidInputError: The model's numbers are not those of a contract.
@@ -319,14 +316,17 @@ def contract_of(document: EnvelopeDocument) -> DelayContract:
         return DelayContract(
             offset_ms=at_least(model.offset_ms), prefactor=at_least(model.prefactor), decay_per_ms=decay_per_ms
         )
-    rate_rps = at_most(model.service_rate_rps)
-    if rate_rps < at_least(document.guardrails.rate_rps):
+    guardrails = document.guardrails
+    largest = Traffic(rate_per_ms=at_least(guardrails.rate_rps) / 1000.0, burst=guardrails.burst)
+    service = service_of(model, tokens_max=guardrails.max_tokens)
+    contract = worst_contract(service, largest, EPSILON_TIGHT)
+    if contract is None:
         raise InvalidInputError(
-            "model.serviceRateRps must be at least guardrails.rateRps: otherwise the delay grows without bound",
-            field="model.serviceRateRps",
+            "the model must serve more than guardrails.rateRps, and its queue hold guardrails.burst: otherwise the "
+            "delay grows without bound",
+            field="model",
         )
-    worst_ms = at_least(model.latency_ms) + document.guardrails.burst * _MS_PER_S / rate_rps
-    return DelayContract(offset_ms=worst_ms * (1.0 + 1e-15), prefactor=0.0, decay_per_ms=1.0)
+    return contract
 
 
 def envelope_of(document: EnvelopeDocument, digest: str) -> Envelope:
@@ -353,6 +353,8 @@ def envelope_of(document: EnvelopeDocument, digest: str) -> Envelope:
         capacity_mrps=thousandths_down(document.reservation.capacity_rps),
         valid_from_us=wall_us_of(document.not_before, field="notBefore"),
         valid_until_us=wall_us_of(document.not_after, field="notAfter"),
+        service=model_service(document),
+        tenant_capacity_mrps=thousandths_down(document.reservation.tenant_capacity_rps),
         dependence=CLAUSES[document.dependence.clause] if len(causes) <= 1 else Dependence.ANY,
         common_cause=causes[0] if causes else "",
         digest=digest,
