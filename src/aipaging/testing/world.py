@@ -5,11 +5,14 @@ plane would, unless told not to. Whoever wants faults overrides `carry_out`.
 """
 
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 from aipaging.core.anchor.catalogue import Anchor, AnchorState, Domain, DomainKind, Path, Service
 from aipaging.core.anchor.intent import DataClass, Intent
 from aipaging.core.calculus.risk_budget import DelayContract
+from aipaging.core.envelope.document import DelayContractModel, EnvelopeDocument, Guardrails
 from aipaging.core.envelope.envelope import Dependence, Envelope
+from aipaging.core.envelope.trust import SignedEnvelope, VerifiedEnvelope
 from aipaging.core.evidence.log import EMPTY_LOG, Sealer
 from aipaging.core.evidence.record import SealedEntry
 from aipaging.core.foundation.names import AnchorId, ClientId, DomainName, ServiceUri, SessionId, TenantId
@@ -62,8 +65,24 @@ def envelope(domain: str, *, offset_ms: float = 10.0, sequence: int = 1, segment
         valid_until_us=WallUs(WALL_START_US * 2),
         dependence=Dependence.ANY,
         common_cause="",
-        digest=f"{sequence:064x}",
+        digest=sha256(f"{domain} {segment} {sequence} {offset_ms}".encode()).hexdigest(),
     )
+
+
+def accept(promised: Envelope) -> c.AcceptEnvelope:
+    """Return the command that puts an envelope into force, as if it had been signed and verified."""
+    document = EnvelopeDocument(
+        version=1,
+        domain=promised.domain,
+        segment=promised.segment,
+        sequence=promised.sequence,
+        not_before="2023-11-01T00:00:00Z",
+        not_after="2024-11-01T00:00:00Z",
+        guardrails=Guardrails(rate_rps="100", burst=promised.burst_max),
+        model=DelayContractModel(offset_ms="10", prefactor="1", decay_per_ms="0.2"),
+    )
+    verified = VerifiedEnvelope(document=document, envelope=promised, digest=promised.digest, key_id="test-key")
+    return c.AcceptEnvelope(verified=verified, signed=SignedEnvelope(raw=f"signed.{promised.digest}".encode()))
 
 
 def domain(name: str, kind: DomainKind, region: str, *, capacity_mrps: int = 0) -> Domain:
@@ -108,9 +127,7 @@ def catalogue_commands() -> list[c.Command]:
         for compute in ("edge-one", "edge-two"):
             path = Path(access=access, compute=DomainName(compute), transport=(DomainName("metro"),))
             commands.append(c.RegisterPath(path=path))
-    commands += [
-        c.AcceptEnvelope(envelope=envelope(name)) for name in (ACCESS, ACCESS_TWO, "metro", "edge-one", "edge-two")
-    ]
+    commands += [accept(envelope(name)) for name in (ACCESS, ACCESS_TWO, "metro", "edge-one", "edge-two")]
     anchors = [anchor("a", "edge-one"), anchor("b", "edge-two"), anchor("t", "edge-one", aisi=CHAT)]
     commands += [c.RegisterAnchor(anchor=one) for one in anchors]
     commands += [c.Heartbeat(anchor=one.anchor, state=AnchorState.READY) for one in anchors]

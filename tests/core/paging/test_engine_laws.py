@@ -5,6 +5,7 @@ Nothing here asks the engine what it believes: capacity is added up from the eve
 
 import copy
 from collections import defaultdict
+from dataclasses import replace
 
 from hypothesis import settings as profile
 from hypothesis import strategies as st
@@ -14,19 +15,22 @@ from aipaging.core.anchor.catalogue import AnchorState
 from aipaging.core.evidence.verify import Verifier
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.errors import AipagingError
-from aipaging.core.foundation.names import AnchorId
+from aipaging.core.foundation.names import AnchorId, DomainName, SessionId
+from aipaging.core.foundation.time import MS, SECOND, WallUs
 from aipaging.core.lease.machine import LeaseTerms
 from aipaging.core.paging import commands as c
 from aipaging.core.paging import effects as x
 from aipaging.core.paging import events as e
+from aipaging.core.paging import promise_events as p
+from aipaging.core.paging.contract import found
 from aipaging.core.paging.records import event_of
 from aipaging.core.paging.relocation_machine import RelocationCause, RelocationPhase
 from aipaging.core.paging.session_machine import StatusInfo
 from aipaging.core.paging.settings import Settings
 from aipaging.core.paging.snapshot import decode_state, encode_state
 from aipaging.core.paging.state import State
-from aipaging.core.paging.step import evolve, step
-from aipaging.testing.world import ACCESS, ACCESS_TWO, World, envelope, intent
+from aipaging.core.paging.step import evolve, step, wake_at
+from aipaging.testing.world import ACCESS, ACCESS_TWO, World, accept, envelope, intent
 
 TERMS = LeaseTerms(lease_ms=1_000, drift_ppm=1_000, grace_ms=200, drain_ms_max=700)
 SETTINGS = Settings(lease=TERMS, lease_ms_max=2_000, anchor_lost_ms=2_500, kept_ms=5_000)
@@ -42,7 +46,7 @@ class EngineWalk(RuleBasedStateMachine):
     def start(self) -> None:
         self.world = World.started(SETTINGS)
 
-    def some_session(self, pick: int) -> e.SessionId | None:
+    def some_session(self, pick: int) -> SessionId | None:
         sessions = sorted(self.world.state.sessions)
         return sessions[pick % len(sessions)] if sessions else None
 
@@ -79,7 +83,7 @@ class EngineWalk(RuleBasedStateMachine):
             self.attempt(c.Extend(session=session, additional_s=seconds))
 
     @rule(pick=st.integers(0, 50), place=st.sampled_from([ACCESS, ACCESS_TWO]))
-    def move(self, pick: int, place: e.DomainName) -> None:
+    def move(self, pick: int, place: DomainName) -> None:
         if (session := self.some_session(pick)) is not None:
             self.attempt(c.MoveClient(session=session, place=place))
 
@@ -91,10 +95,22 @@ class EngineWalk(RuleBasedStateMachine):
     def beat(self, anchor: str, state: AnchorState) -> None:
         self.attempt(c.Heartbeat(anchor=AnchorId(anchor), state=state))
 
-    @rule(offset_ms=st.sampled_from([5.0, 10.0, 240.0]))
-    def measure(self, offset_ms: float) -> None:
-        sequence = self.world.state.catalogue.envelopes[e.DomainName("edge-one"), ""].sequence + 1
-        self.attempt(c.AcceptEnvelope(envelope=envelope("edge-one", offset_ms=offset_ms, sequence=sequence)))
+    @rule(
+        domain=st.sampled_from(["edge-one", "edge-two", "metro"]),
+        offset_ms=st.sampled_from([5.0, 10.0, 240.0]),
+        lasts_s=st.sampled_from([1, 3, 1_000_000]),
+    )
+    def measure(self, domain: str, offset_ms: float, lasts_s: int) -> None:
+        """A domain promises something else, perhaps not for long."""
+        sequence = self.world.state.catalogue.envelopes[DomainName(domain), ""].sequence + 1
+        promised = envelope(domain, offset_ms=offset_ms, sequence=sequence)
+        until_us = WallUs(self.world.now.wall_us + lasts_s * SECOND)
+        self.attempt(accept(replace(promised, valid_until_us=until_us)))
+
+    @rule(domain=st.sampled_from(["edge-one", "edge-two", "metro"]), clear=st.booleans())
+    def doubt(self, domain: str, clear: bool) -> None:
+        digest = self.world.state.catalogue.envelopes[DomainName(domain), ""].digest
+        self.attempt(c.ClearEnvelope(digest=digest) if clear else c.SuspectEnvelope(digest=digest, reason="violated"))
 
     @rule(kept=st.integers(0, 3), broken=st.booleans())
     def answer_an_effect(self, kept: int, broken: bool) -> None:
@@ -192,6 +208,33 @@ class EngineWalk(RuleBasedStateMachine):
         for path in phases.values():
             assert path == sorted(path, key=order.index)
             assert not {RelocationPhase.FAILED, RelocationPhase.SWITCHED} <= set(path)
+
+    @invariant()
+    def what_is_promised_is_provable_or_the_client_was_told(self) -> None:
+        """Where nothing is due, every AVAILABLE session carries the bound that holds now, or is degraded."""
+        state, now = self.world.state, self.world.now
+        due_us = wake_at(state)
+        if due_us is not None and due_us <= now.boot_us + 2 * MS:
+            return  # one wake may still come
+        for session in state.sessions.values():
+            if session.available and session.lease is not None:
+                finding = found(state, session, now)
+                assert session.degraded == (finding.rejection is not None), (finding, session.contract)
+                if finding.candidate is not None and finding.rejection is None:
+                    bound = (finding.candidate.bound, finding.candidate.envelopes)
+                    assert (session.lease.bound, session.lease.envelopes) == bound
+
+    @invariant()
+    def every_change_of_a_contract_is_told_once(self) -> None:
+        told: dict[str, str] = {}
+        for event in self.world.events:
+            if isinstance(event, p.SessionDegraded):
+                assert told.get(event.session) != event.constraint
+                told[event.session] = event.constraint
+            elif isinstance(event, p.SessionRestored):
+                assert told.pop(event.session)
+        for session in self.world.state.sessions.values():
+            assert session.degraded == (session.session in told)
 
     def teardown(self) -> None:
         """The auditor, who shares no code with the engine, reads the evidence of the whole walk."""

@@ -1,12 +1,13 @@
 import pytest
 
 from aipaging.core.anchor.catalogue import AnchorState
+from aipaging.core.envelope.refusals import EnvelopeRolledBackError
 from aipaging.core.foundation.errors import InvalidInputError, RefusedError
 from aipaging.core.foundation.names import AnchorId, ClientId
 from aipaging.core.paging import commands as c
 from aipaging.core.paging.page import resolve
 from aipaging.core.paging.session_machine import SessionPhase, StatusInfo
-from aipaging.testing.world import ACCESS_TWO, World, envelope, intent
+from aipaging.testing.world import ACCESS_TWO, World, accept, envelope, intent
 
 
 def rejections(world: World, **changes: object) -> dict[str, str | None]:
@@ -109,10 +110,10 @@ def test_an_unentitled_client_is_refused_and_its_sessions_end_at_their_renewal()
 
 def test_a_rolled_back_envelope_is_refused() -> None:
     world = World.started()
-    world.do(c.AcceptEnvelope(envelope=envelope("metro", sequence=5)))
-    with pytest.raises(RefusedError) as refused:
-        world.do(c.AcceptEnvelope(envelope=envelope("metro", sequence=4)))
-    assert refused.value.code == "ENVELOPE_SUPERSEDED"
+    world.do(accept(envelope("metro", sequence=5)))
+    with pytest.raises(EnvelopeRolledBackError) as refused:
+        world.do(accept(envelope("metro", sequence=4)))
+    assert refused.value.code == "ENVELOPE_ROLLED_BACK"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from aipaging.core.paging.events import RelocationAdvanced
 from aipaging.core.paging.relocation_machine import RelocationCause, RelocationPhase
 from aipaging.core.paging.session_machine import StatusInfo
 from aipaging.core.paging.settings import Settings
-from aipaging.testing.world import ACCESS_TWO, World, envelope, intent
+from aipaging.testing.world import ACCESS_TWO, World, accept, envelope, intent
 
 SETTINGS = Settings(lease=LeaseTerms(lease_ms=2_000, drift_ppm=500, grace_ms=300, drain_ms_max=1_000))
 
@@ -159,7 +159,7 @@ def test_mobility_gives_the_session_the_path_from_its_new_place() -> None:
 def test_a_worse_envelope_moves_the_sessions_that_it_no_longer_carries() -> None:
     world = World.started(SETTINGS)
     session = world.paged().session
-    world.do(c.AcceptEnvelope(envelope=envelope("edge-one", offset_ms=240.0, sequence=2)))
+    world.do(accept(envelope("edge-one", offset_ms=240.0, sequence=2)))
     world.advance(10)
     assert serving(world, session) == "b"
     relocation = world.state.sessions[session].relocation

@@ -113,16 +113,10 @@ class TrustedEnvelopes:
             EnvelopeRefusedError: One of its kinds; the set is as it was.
         """
         verified = _verified(checked)
+        self.require(verified, now)
         envelope = verified.envelope
         key = (envelope.domain, envelope.segment)
         newest = self.accepted.get(key)
-        if newest is not None:
-            _require_newer(envelope.sequence, verified.digest, newest)
-        elif sum(domain == envelope.domain for domain, _ in self.accepted) >= SEGMENTS_PER_DOMAIN_MAX:
-            raise EnvelopesTooManyError(
-                f"domain {envelope.domain} has {SEGMENTS_PER_DOMAIN_MAX} segments already, the most that is allowed"
-            )
-        _require_valid(verified, now)
         superseded = newest.digest if newest is not None else ""
         kept = {digest: other for digest, other in self.verified.items() if digest != superseded}
         return replace(
@@ -130,6 +124,22 @@ class TrustedEnvelopes:
             accepted={**self.accepted, key: Accepted(sequence=envelope.sequence, digest=verified.digest)},
             verified={**kept, verified.digest: verified},
         ), verified
+
+    def require(self, verified: VerifiedEnvelope, now: WallUs) -> None:
+        """Raise unless a verified envelope is newer than what was accepted, and valid.
+
+        Raises:
+            EnvelopeRefusedError: One of its kinds.
+        """
+        envelope = verified.envelope
+        newest = self.accepted.get((envelope.domain, envelope.segment))
+        if newest is not None:
+            _require_newer(envelope.sequence, verified.digest, newest)
+        elif sum(domain == envelope.domain for domain, _ in self.accepted) >= SEGMENTS_PER_DOMAIN_MAX:
+            raise EnvelopesTooManyError(
+                f"domain {envelope.domain} has {SEGMENTS_PER_DOMAIN_MAX} segments already, the most that is allowed"
+            )
+        _require_valid(verified, now)
 
     def in_force(self, digest: str, now: WallUs) -> VerifiedEnvelope:
         """Return an accepted envelope that is not superseded and still valid.

@@ -14,6 +14,7 @@ class Invariant(enum.Enum):
     RELEASE = "e release after deadline, drift and grace"
     SESSION = "f session life"
     ORDER = "g contiguous order"
+    CONTRACT = "h promises in force"
     SCHEMA = "record schema"
     TREE = "Merkle tree"
     SIGNATURE = "checkpoint signature"

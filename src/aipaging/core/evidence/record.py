@@ -116,6 +116,14 @@ def digest(value: object) -> bool:
     return type(value) is str and _HEX(value) is not None
 
 
+_DIGESTS = re.compile(r"(?:sha256:)?[0-9a-f]{64}|[0-9a-f]{64}(?:,[0-9a-f]{64}){1,31}").fullmatch
+
+
+def digests(value: object) -> bool:
+    """Accept hex SHA-256s with commas between, or one over such a list."""
+    return type(value) is str and _DIGESTS(value) is not None
+
+
 def one_of(*allowed: str) -> Kind:
     """Return the kind of the given words."""
     return frozenset(allowed).__contains__
@@ -151,7 +159,15 @@ RECORD_TYPES: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
         "SERVICE_REGISTERED": {"aisi": name, "digest": digest},
         "SERVICE_REMOVED": {"aisi": name},
         "DOMAIN_REGISTERED": {"domain": name, "kind": name, "capacity_mrps": count, "digest": digest},
-        "ENVELOPE_ACCEPTED": {"domain": name, "digest": digest, "sequence": count, "valid_until_us": count},
+        "ENVELOPE_ACCEPTED": {
+            "domain": name, "segment": text, "digest": digest, "sequence": count, "valid_from_us": count,
+            "valid_until_us": count, "key_id": text,
+        },
+        "ENVELOPE_SUSPECTED": {"domain": name, "segment": text, "digest": digest, "reason": text},
+        "ENVELOPE_CLEARED": {"domain": name, "segment": text, "digest": digest},
+        "KEYS_REGISTERED": {
+            "domain": name, "digest": digest, "key_ids": text, "source": one_of("FILE", "URL", "API"),
+        },
         "PATH_REGISTERED": {"access": name, "compute": name, "digest": digest},
         "ANCHOR_REGISTERED": {"anchor": name, "domain": name, "aisi": name, "capacity_mrps": count},
         "ANCHOR_STATE_CHANGED": {
@@ -162,8 +178,14 @@ RECORD_TYPES: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
         "COMMIT_GRANTED": {
             **_SESSION, "tenant": name, "aisi": name, "anchor": name, "domains": text, **_EPOCH, "lease_ms": count,
             "rate_mrps": count, "burst": count, "delay_us": count, "epsilon": name, "epsilon_bound": name,
-            "rung": name, "envelopes": digest, "cause": one_of("PAGED", "RELOCATION", "RELOCATION_FAILED", "RECOVERY"),
+            "rung": name, "assumptions": text, "envelopes": digests,
+            "cause": one_of("PAGED", "RELOCATION", "RELOCATION_FAILED", "RECOVERY"),
         },
+        "COMMIT_REBOUND": {
+            **_SESSION, **_EPOCH, "epsilon_bound": name, "rung": name, "assumptions": text, "envelopes": digests,
+        },
+        "SESSION_DEGRADED": {**_SESSION, "constraint": name},
+        "SESSION_RESTORED": _SESSION,
         "LEASES_RENEWED": _BATCH,
         "LEASES_REGRANTED": _BATCH,
         "COMMIT_REVOKED": {**_SESSION, **_EPOCH, "cause": text},
@@ -185,6 +207,16 @@ RECORD_TYPES: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
     }
 )  # fmt: skip
 """Type -> the fields that it must have, and what each may hold."""
+
+EARLIER_TYPES: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
+    {
+        "ENVELOPE_ACCEPTED": {"domain": name, "digest": digest, "sequence": count, "valid_until_us": count},
+        "COMMIT_GRANTED": {
+            key: kind for key, kind in RECORD_TYPES["COMMIT_GRANTED"].items() if key != "assumptions"
+        } | {"envelopes": digest},
+    }
+)  # fmt: skip
+"""The fields of types as earlier software wrote them: logs are kept for years, and are read as they are."""
 
 LEAF_TYPES: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
     {
@@ -238,6 +270,7 @@ class _Shape:
 
 
 _RECORD_SHAPES: Final = {of: _Shape(of, {**COMMON, **kinds}) for of, kinds in RECORD_TYPES.items()}
+_EARLIER_SHAPES: Final = {of: _Shape(of, {**COMMON, **kinds}) for of, kinds in EARLIER_TYPES.items()}
 _LEAF_SHAPES: Final = {of: _Shape(f"a leaf of {of}", kinds) for of, kinds in LEAF_TYPES.items()}
 
 
@@ -245,7 +278,11 @@ def record_fault(record: Mapping[str, object]) -> str | None:
     """Return in a sentence what is wrong with a whole record (common fields included), or None."""
     record_type = record.get("type")
     shape = _RECORD_SHAPES.get(record_type) if isinstance(record_type, str) else None
-    return f"the record type {record_type!r} is not known" if shape is None else shape.fault(record)
+    if shape is None or not isinstance(record_type, str):
+        return f"the record type {record_type!r} is not known"
+    fault = shape.fault(record)
+    earlier = _EARLIER_SHAPES.get(record_type) if fault is not None else None
+    return fault if earlier is None or earlier.fault(record) is not None else None
 
 
 def leaf_fault(record_type: str, leaf: Mapping[str, object]) -> str | None:

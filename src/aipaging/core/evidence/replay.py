@@ -3,7 +3,7 @@
     (a) steering only under a live COMMIT     (e) reservations freed only after deadline, drift and grace
     (b) relocation makes before it breaks     (f) sessions are requested, granted, ended, and then nothing
     (c) epochs and terms rise                 (g) order: within a term the clock does not go back
-    (d) capacity is not sold twice
+    (d) capacity is not sold twice           (h) every bound rests on envelopes in force, or its client was told
 
 Each record costs O(1) (a batch, O(its leaves)); memory follows the live sessions. The hash chain and the tree are
 `core.evidence.verify`'s; records that reach the replay fit the schema. The replay stops at the first violation:
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from aipaging.core.evidence import replay_leases, replay_relocation
+from aipaging.core.evidence import replay_envelopes, replay_leases, replay_relocation
 from aipaging.core.evidence.finding import Finding, Invariant, Violation
 from aipaging.core.evidence.replay_world import Capacity, Phase, Session, World
 from aipaging.core.foundation.time import MS
@@ -160,13 +160,19 @@ _SINGLES: Final[Mapping[str, Callable[[World, Record], None]]] = MappingProxyTyp
         "SERVICE_REGISTERED": _described,
         "SERVICE_REMOVED": _described,
         "DOMAIN_REGISTERED": _domain_registered,
-        "ENVELOPE_ACCEPTED": _described,
+        "ENVELOPE_ACCEPTED": replay_envelopes.accepted,
+        "ENVELOPE_SUSPECTED": replay_envelopes.suspected,
+        "ENVELOPE_CLEARED": replay_envelopes.cleared,
+        "KEYS_REGISTERED": _described,
         "PATH_REGISTERED": _described,
         "ANCHOR_REGISTERED": _anchor_registered,
         "ANCHOR_STATE_CHANGED": _anchor_changed,
         "SESSION_REQUESTED": _requested,
         "SESSION_REFUSED": _refused,
         "COMMIT_GRANTED": replay_leases.granted,
+        "COMMIT_REBOUND": replay_envelopes.rebound,
+        "SESSION_DEGRADED": replay_envelopes.degraded,
+        "SESSION_RESTORED": replay_envelopes.restored,
         "COMMIT_REVOKED": replay_leases.ended,
         "COMMIT_EXPIRED": replay_leases.ended,
         "COMMIT_DRAINING": replay_leases.draining,

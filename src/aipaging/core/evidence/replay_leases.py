@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
+from aipaging.core.evidence import replay_envelopes
 from aipaging.core.evidence.finding import Invariant, Violation
 from aipaging.core.evidence.replay_world import Commit, EpochPair, Phase, Session, Standing, World
 
@@ -36,15 +37,15 @@ def granted(world: World, record: Record) -> None:
     if world.anchors.get(commit.anchor, None) is not None and world.anchors[commit.anchor].state == "REMOVED":
         raise Violation(Invariant.CAPACITY, f"anchor {commit.anchor} was removed")
     world.reserve(session, epoch, commit)
+    replay_envelopes.bind(world, commit, record)
     session.phase = Phase.AVAILABLE
 
 
 def renewed(world: World, record: Record, leaves: Iterable[Record]) -> None:
     """LEASES_RENEWED."""
-    _ = record
     for leaf in leaves:
         name, epoch = leaf["session"], _epoch(leaf)
-        world.session(name, Phase.AVAILABLE)
+        session = world.session(name, Phase.AVAILABLE)
         commit = world.commit(name, epoch)
         if why := world.why_not_live(commit):
             raise Violation(Invariant.STEERING, f"the COMMIT {epoch[0]}.{epoch[1]} of {name} is renewed, and {why}")
@@ -53,6 +54,7 @@ def renewed(world: World, record: Record, leaves: Iterable[Record]) -> None:
         if leaf["renewal"] <= commit.renewal:
             raise Violation(Invariant.EPOCHS, f"renewal {leaf['renewal']} of {name} follows renewal {commit.renewal}")
         _lease_within(world, leaf["lease_ms"])
+        replay_envelopes.renewed(world, session, commit, name=name, wall_us=record["wall_us"])
         commit.renewal = leaf["renewal"]
         commit.begin(world.boot_us, leaf["lease_ms"])
 

@@ -49,6 +49,10 @@ class Commit:
         promised_us: The longest time that a holder may have been told was left.
         renewal: How often it was renewed.
         standing: Where it stands.
+        envelopes: Digests that its bound rests on; empty where the log does not say.
+        epsilon: What its session asked for; 0 where the log does not say.
+        looked: The count of changes of envelopes at which all of them were last seen in force.
+        valid_until_us: Until when they are valid then, wall clock.
     """
 
     anchor: str
@@ -60,6 +64,10 @@ class Commit:
     promised_us: int = 0
     renewal: int = 0
     standing: Standing = Standing.GRANTED
+    envelopes: tuple[str, ...] = ()
+    epsilon: float = 0.0
+    looked: int = -1
+    valid_until_us: int = 0
 
     def begin(self, now_us: int, lease_ms: int) -> None:
         """Count the lease from now: it was granted or renewed."""
@@ -105,6 +113,7 @@ class Session:
     highest: EpochPair = (0, 0)
     commits: dict[EpochPair, Commit] = field(default_factory=dict)
     relocation: Relocation | None = None
+    degraded: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -114,6 +123,25 @@ class Capacity:
     capacity_mrps: int
     reserved_mrps: int = 0
     state: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class Promise:
+    """An envelope in force.
+
+    Attributes:
+        sequence: Its sequence number.
+        from_us: Begin of validity, wall clock.
+        until_us: End of validity, wall clock.
+        suspect: Whether it is not believed.
+        suspected: Term and boot clock since when.
+    """
+
+    sequence: int
+    from_us: int
+    until_us: int
+    suspect: bool = False
+    suspected: tuple[int, int] = (0, 0)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -134,6 +162,10 @@ class World:
     seen: int = 0
     anchors: dict[str, Capacity] = field(default_factory=dict)
     domains: dict[str, Capacity] = field(default_factory=dict)
+    in_force: dict[tuple[str, str], str] = field(default_factory=dict)
+    promises: dict[str, Promise] = field(default_factory=dict)
+    over: OrderedDict[str, tuple[int, int]] = field(default_factory=OrderedDict)
+    changes: int = 0
 
     def session(self, name: str, *phases: Phase) -> Session:
         """Return a session in one of `phases`.

@@ -9,9 +9,10 @@ from typing import TypeAlias
 from aipaging.core.anchor.catalogue import Anchor, AnchorState, Domain, Path, Service
 from aipaging.core.anchor.eligibility import Candidate
 from aipaging.core.anchor.intent import Intent
-from aipaging.core.envelope.envelope import Envelope
+from aipaging.core.envelope.trust import SignedEnvelope, VerifiedEnvelope
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.names import AnchorId, ClientId, DomainName, GatewayId, SessionId, TenantId
+from aipaging.core.paging.promises import KeySet
 from aipaging.core.paging.relocation_machine import RelocationCause
 from aipaging.core.paging.session_machine import StatusInfo
 from aipaging.core.paging.settings import Settings
@@ -146,9 +147,38 @@ class RegisterPath:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptEnvelope:
-    """Put a verified envelope into force."""
+    """Put an envelope into force; nothing unverified has this type.
 
-    envelope: Envelope
+    Attributes:
+        verified: What was verified.
+        signed: The bytes that it was read from, which are kept.
+    """
+
+    verified: VerifiedEnvelope
+    signed: SignedEnvelope
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuspectEnvelope:
+    """Do not believe an envelope in force any more: an operator says so, or a verdict of an audit."""
+
+    digest: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClearEnvelope:
+    """Take a suspicion back."""
+
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisterKeys:
+    """Trust exactly these keys for the envelopes of a domain; from then on it takes no plain document."""
+
+    domain: DomainName
+    key_set: KeySet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,6 +246,9 @@ Command: TypeAlias = (
     | RegisterDomain
     | RegisterPath
     | AcceptEnvelope
+    | SuspectEnvelope
+    | ClearEnvelope
+    | RegisterKeys
     | RegisterAnchor
     | RemoveAnchor
     | SetAnchorState

@@ -10,11 +10,13 @@ from types import MappingProxyType
 from typing import Final
 
 from aipaging.core.anchor.catalogue import AnchorState
+from aipaging.core.envelope.envelope import Envelope
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.names import AnchorId, DomainName, SessionId
 from aipaging.core.foundation.time import MS, BootUs, Now
 from aipaging.core.lease.expiry import NO_EPOCH, Due
 from aipaging.core.lease.machine import Lease, LeasePhase
+from aipaging.core.paging.contract import Finding, again_us, found, told
 from aipaging.core.paging.decision import Decision, grant_again, lease_ms
 from aipaging.core.paging.effects import InstallSteering, RenewSteering
 from aipaging.core.paging.ending import ended, lease_over
@@ -26,6 +28,8 @@ from aipaging.core.paging.events import (
     ReservationReleased,
     SessionForgotten,
 )
+from aipaging.core.paging.evolve_catalogue import EVERYWHERE, until_over
+from aipaging.core.paging.promise_events import CommitRebound, SessionRestored
 from aipaging.core.paging.relocation import begun, drain_cut, failed, must_leave
 from aipaging.core.paging.relocation_machine import RelocationCause
 from aipaging.core.paging.session_machine import StatusInfo
@@ -41,6 +45,9 @@ RENEWALS_MAX: Final = 1024
 RESTRICTED_RETRY_US: Final = 1_000_000
 """When to look again at what has to wait for the journal to be well."""
 
+CLOCKS_APART_US: Final = 3_600_000_000
+"""An envelope whose end was due and is less than this away by the wall clock is looked at once more."""
+
 RETRY_DOUBLINGS_MAX: Final = 5
 """A relocation that finds no target is tried at most 32 times slower than the first time."""
 
@@ -52,7 +59,8 @@ class _Wake:
     state: State
     now: Now
     decision: Decision = field(default_factory=Decision)
-    touched: set[str] = field(default_factory=set)
+    touched: set[str] = field(default_factory=set[str])
+    looked: set[str] = field(default_factory=set[str])
     renewals: list[Renewal] = field(default_factory=list)
     steering: list[SteeringRenewal] = field(default_factory=list)
     granted: bool = False
@@ -207,39 +215,71 @@ def _session_end(work: _Wake, session: Session, epoch: Epoch) -> None:
 
 
 def _relocation(work: _Wake, session: Session, epoch: Epoch) -> None:
-    if not session.available:
+    """Look at a session: whether its contract holds, whether it must leave, how its relocation goes."""
+    if not session.available or session.session in work.looked:
         return
+    if work.granted and session.degraded and not _moving(session):
+        # It was told already, and its turn to move comes with a later wake.
+        work.later(work.now.boot_us + 1, Due.RELOCATION, session.session, NO_EPOCH)
+        return
+    work.looked.add(session.session)
+    finding = found(work.state, session, work.now)
+    decision = Decision(events=told(session, finding, work.now))
+    if work.restrictive and any(isinstance(event, CommitRebound | SessionRestored) for event in decision.events):
+        decision = Decision()
+        work.later(work.now.boot_us + RESTRICTED_RETRY_US, Due.RELOCATION, session.session, NO_EPOCH)
+    then = _under_way(work, session, epoch) if _moving(session) else _leaving(work, session, finding)
+    decision.events += then.events
+    decision.effects += then.effects
+    work.add(session.session, decision)
+
+
+def _moving(session: Session) -> bool:
+    return session.relocation is not None and session.relocation.under_way
+
+
+def _under_way(work: _Wake, session: Session, epoch: Epoch) -> Decision:
     state, now, relocation = work.state, work.now, session.relocation
-    if relocation is not None and relocation.under_way:
-        due_us = relocation.since_us + state.settings.prepare_ms_max * MS
-        if now.boot_us < due_us:
-            work.later(due_us, Due.RELOCATION, session.session, epoch)
-        else:
-            message = f"{relocation.phase.value} for longer than {state.settings.prepare_ms_max} ms"
-            work.add(session.session, failed(state, session, message, now))
-        return
-    cause = must_leave(state, session, now)
+    if relocation is None:
+        return Decision()
+    due_us = relocation.since_us + state.settings.prepare_ms_max * MS
+    if now.boot_us < due_us:
+        work.later(due_us, Due.RELOCATION, session.session, epoch)
+        return Decision()
+    message = f"{relocation.phase.value} for longer than {state.settings.prepare_ms_max} ms"
+    return failed(state, session, message, now)
+
+
+def _leaving(work: _Wake, session: Session, finding: Finding) -> Decision:
+    cause = must_leave(work.state, session, finding)
     if cause is not None and (session.source is None or cause is RelocationCause.ANCHOR_LOST):
-        _leave(work, session, cause)
+        return _leave(work, session, cause)
+    if finding.rejection is not None and session.source is None:
+        work.later(again_us(work.state, session, work.now), Due.RELOCATION, session.session, NO_EPOCH)
+    return Decision()
 
 
-def _leave(work: _Wake, session: Session, cause: RelocationCause) -> None:
+def _leave(work: _Wake, session: Session, cause: RelocationCause) -> Decision:
     """Begin a relocation that must happen; the second grant of a wake waits for the first to be counted."""
     state, now = work.state, work.now
     expired = session.lease is not None and session.lease.deadline_us <= now.boot_us
     if work.granted or (expired and cause is not RelocationCause.ANCHOR_LOST):
         # What has expired is granted anew or ended first: nothing is made before it breaks that is broken already.
         work.later(now.boot_us + 1, Due.RELOCATION, session.session, NO_EPOCH)
-        return
+        return Decision()
+    if work.restrictive:
+        work.later(now.boot_us + RESTRICTED_RETRY_US, Due.RELOCATION, session.session, NO_EPOCH)
+        return Decision()
     decision = begun(state, session, cause, now)
     work.granted = any(isinstance(event, CommitGranted) for event in decision.events)
     relocation = session.relocation
     if not work.granted and relocation is not None and relocation.cause is cause and relocation.failures:
         # It failed before for want of a target, and still does: nothing has happened, so nothing is recorded.
         wait_ms = state.settings.retry_ms << min(relocation.failures, RETRY_DOUBLINGS_MAX)
-        work.later(now.boot_us + wait_ms * MS, Due.RELOCATION, session.session, NO_EPOCH)
-        return
-    work.add(session.session, decision)
+        again = again_us(state, session, now) if session.degraded else BootUs(now.boot_us + wait_ms * MS)
+        work.later(again, Due.RELOCATION, session.session, NO_EPOCH)
+        return Decision()
+    return decision
 
 
 def _anchor(work: _Wake, anchor_id: AnchorId) -> None:
@@ -256,10 +296,20 @@ def _anchor(work: _Wake, anchor_id: AnchorId) -> None:
 
 
 def _envelope(work: _Wake, domain: DomainName) -> None:
-    """Look at every session whose path crosses a domain whose envelope is new or over."""
-    for session in work.state.sessions.values():
-        if session.available and session.lease is not None and domain in session.lease.domains:
-            work.later(work.now.boot_us + 1, Due.RELOCATION, session.session, NO_EPOCH)
+    """Look at every session whose path crosses a domain whose envelope is new, not believed, or over."""
+    state, now = work.state, work.now
+    everywhere = domain == EVERYWHERE
+    for session in state.sessions.values():
+        if session.available and session.lease is not None and (everywhere or domain in session.lease.domains):
+            work.later(now.boot_us, Due.RELOCATION, session.session, NO_EPOCH)
+    for envelope in () if everywhere else _of_domain(state, domain):
+        if 0 < envelope.valid_until_us - now.wall_us <= CLOCKS_APART_US:
+            # The wall clock went back a little: its end is still to come.
+            until_over(state, envelope, now.boot_us, now.wall_us)
+
+
+def _of_domain(state: State, domain: DomainName) -> list[Envelope]:
+    return [envelope for (name, _), envelope in state.catalogue.envelopes.items() if name == domain]
 
 
 def _forget(work: _Wake, session: Session, epoch: Epoch) -> None:

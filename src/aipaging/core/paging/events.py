@@ -10,10 +10,18 @@ from typing import TypeAlias
 from aipaging.core.anchor.catalogue import Anchor, AnchorState, Domain, Path, Service
 from aipaging.core.anchor.intent import Intent
 from aipaging.core.envelope.admission import TailBound
-from aipaging.core.envelope.envelope import Envelope
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.names import AnchorId, ClientId, DomainName, GatewayId, ServiceUri, SessionId, TenantId
 from aipaging.core.foundation.time import BootUs, WallUs
+from aipaging.core.paging.promise_events import (
+    CommitRebound,
+    EnvelopeAccepted,
+    EnvelopeCleared,
+    EnvelopeSuspected,
+    KeysRegistered,
+    SessionDegraded,
+    SessionRestored,
+)
 from aipaging.core.paging.relocation_machine import RelocationCause, RelocationPhase
 from aipaging.core.paging.session_machine import StatusInfo
 from aipaging.core.paging.settings import Settings
@@ -50,15 +58,6 @@ class PathRegistered:
     """The transport between two domains is known."""
 
     path: Path
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnvelopeAccepted:
-    """A verified envelope is in force."""
-
-    envelope: Envelope
-    boot_us: BootUs
-    wall_us: WallUs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -312,12 +311,18 @@ Transition: TypeAlias = (
     | DomainRegistered
     | PathRegistered
     | EnvelopeAccepted
+    | EnvelopeSuspected
+    | EnvelopeCleared
+    | KeysRegistered
     | AnchorRegistered
     | AnchorStateChanged
     | AnchorRemoved
     | SessionRequested
     | SessionRefused
     | CommitGranted
+    | CommitRebound
+    | SessionDegraded
+    | SessionRestored
     | LeasesRenewed
     | LeasesRegranted
     | CommitRevoked

@@ -20,7 +20,11 @@ from aipaging.core.lease.ledger import Reservation
 from aipaging.core.lease.machine import Lease, LeasePhase, LeaseVerb
 from aipaging.core.paging import events as e
 from aipaging.core.paging import evolve_catalogue as catalogue
+from aipaging.core.paging import evolve_contract as contract
+from aipaging.core.paging import promise_events as p
 from aipaging.core.paging import session_machine
+from aipaging.core.paging.evolve_contract import held, with_lease
+from aipaging.core.paging.promises import Contract, ContractState
 from aipaging.core.paging.protection import protect
 from aipaging.core.paging.relocation_machine import RelocationPhase
 from aipaging.core.paging.session_machine import SessionPhase, SessionVerb
@@ -59,8 +63,13 @@ def rearm(state: State, now: Now) -> None:
     state.queue = ExpiryQueue()
     for (holder, epoch), reservation in state.ledger.reservations.items():
         state.queue.add(reservation.hold_us, Due.RELEASE, holder, epoch=epoch)
+    catalogue_now = state.catalogue
+    believed = {known.digest for known in catalogue_now.envelopes.values()} - catalogue_now.suspect.keys()
     for session in state.sessions.values():
         _rearm_session(state, session, now)
+        if session.lease is not None and not believed.issuperset(session.lease.envelopes):
+            # An envelope changed, and the controller stopped before the session was looked at.
+            state.queue.add(now.boot_us, Due.RELOCATION, session.session)
     for envelope in state.catalogue.envelopes.values():
         catalogue.until_over(state, envelope, now.boot_us, now.wall_us)
     for anchor in state.catalogue.anchors:
@@ -77,7 +86,8 @@ def _rearm_session(state: State, session: Session, now: Now) -> None:
         if lease.live and lease.deadline_us > now.boot_us:
             _arm(state, session.session, lease)
     unsettled = session.relocation is not None and session.relocation.phase is not RelocationPhase.SOURCE_RELEASED
-    if unsettled or (session.lease and state.catalogue.anchors[session.lease.anchor].state is not AnchorState.READY):
+    must_look = session.degraded or unsettled
+    if must_look or (session.lease and state.catalogue.anchors[session.lease.anchor].state is not AnchorState.READY):
         state.queue.add(now.boot_us, Due.RELOCATION, session.session)
 
 
@@ -128,6 +138,9 @@ def _commit_granted(state: State, event: e.CommitGranted) -> None:
             session = replace(session, phase=session_machine.advance(session.phase, SessionVerb.ADMIT))
             state.live += 1
         session = replace(session, lease=lease, n=event.epoch.n)
+        if session.contract is None:
+            kept = Contract(state=ContractState.HELD, since_us=session.requested_wall_us)
+            session = replace(session, contract=kept)
         _serve_from(state, session)
     reservation = Reservation(
         event.anchor, event.domains, event.rate_mrps, event.boot_us, session.tenant, session.intent.burst
@@ -136,6 +149,9 @@ def _commit_granted(state: State, event: e.CommitGranted) -> None:
     state.sessions[event.session] = session
     protect(state, event.session)
     _arm(state, event.session, lease)
+    if event.cause in {"RECOVERY", "RELOCATION_FAILED"}:
+        # The bound is that of the COMMIT before: look whether it still holds.
+        state.queue.add(event.boot_us, Due.RELOCATION, event.session)
 
 
 def _serve_from(state: State, session: Session) -> None:
@@ -159,19 +175,10 @@ def arm_renewal(state: State, session: SessionId, lease: Lease) -> None:
     state.queue.add(renew_us, Due.RENEW, session, epoch=lease.epoch)
 
 
-def _with_lease(session: Session, lease: Lease) -> Session:
-    """Return the session with the lease of that epoch replaced."""
-    if session.lease is not None and session.lease.epoch == lease.epoch:
-        return replace(session, lease=lease)
-    if session.target is not None and session.target.epoch == lease.epoch:
-        return replace(session, target=lease)
-    return replace(session, source=lease)
-
-
 def _leases_renewed(state: State, event: e.LeasesRenewed) -> None:
     for renewal in event.renewals:
         session = state.sessions[renewal.session]
-        lease = _held(session, renewal.epoch)
+        lease = held(session, renewal.epoch)
         renewed = replace(
             lease,
             phase=lease_machine.advance(lease.phase, LeaseVerb.RENEW),
@@ -179,7 +186,7 @@ def _leases_renewed(state: State, event: e.LeasesRenewed) -> None:
             deadline_us=BootUs(event.boot_us + renewal.lease_ms * MS),
             renewal=renewal.renewal,
         )
-        state.sessions[renewal.session] = _with_lease(session, renewed)
+        state.sessions[renewal.session] = with_lease(session, renewed)
         arm_renewal(state, renewal.session, renewed)
 
 
@@ -202,22 +209,15 @@ def _leases_regranted(state: State, event: e.LeasesRegranted) -> None:
         _arm(state, regrant.session, lease)
 
 
-def _held(session: Session, epoch: Epoch) -> Lease:
-    lease = session.lease_of(epoch)
-    if lease is None:
-        raise IllegalTransitionError(machine="lease", phase="NONE", event=f"epoch {epoch}")
-    return lease
-
-
 def _finish(state: State, session_id: SessionId, epoch: Epoch, verb: LeaseVerb) -> None:
     """End a lease and keep its reservation until the last holder has let go."""
     session = state.sessions[session_id]
-    lease = _held(session, epoch)
+    lease = held(session, epoch)
     ended = replace(lease, phase=lease_machine.advance(lease.phase, verb))
     release_us = state.settings.lease.release_us(lease.granted_us, lease.deadline_us)
     kept_us = state.ledger.hold(session_id, epoch, release_us)
     state.queue.add(kept_us, Due.RELEASE, session_id, epoch=epoch)
-    session = _with_lease(session, ended)
+    session = with_lease(session, ended)
     if session.target is not None and session.target.epoch == epoch:
         session = replace(session, target=None)
     if session.source is not None and session.source.epoch == epoch:
@@ -235,7 +235,7 @@ def _commit_expired(state: State, event: e.CommitExpired) -> None:
 
 def _commit_draining(state: State, event: e.CommitDraining) -> None:
     session = state.sessions[event.session]
-    lease = _held(session, event.epoch)
+    lease = held(session, event.epoch)
     drained_us = BootUs(event.boot_us + event.drain_ms * MS)
     draining = replace(
         lease,
@@ -243,7 +243,7 @@ def _commit_draining(state: State, event: e.CommitDraining) -> None:
         # Holders may still believe in the deadline that they were told; draining never ends before it.
         deadline_us=max(lease.deadline_us, drained_us),
     )
-    state.sessions[event.session] = _with_lease(session, draining)
+    state.sessions[event.session] = with_lease(session, draining)
     state.queue.add(draining.deadline_us, Due.EXPIRE, event.session, epoch=event.epoch)
 
 
@@ -346,13 +346,19 @@ _EVOLVERS: Final[Mapping[type[e.Event], Callable[[State, Any], None]]] = Mapping
         e.ServiceRegistered: catalogue.service_registered,
         e.DomainRegistered: catalogue.domain_registered,
         e.PathRegistered: catalogue.path_registered,
-        e.EnvelopeAccepted: catalogue.envelope_accepted,
+        p.EnvelopeAccepted: catalogue.envelope_accepted,
+        p.EnvelopeSuspected: catalogue.envelope_suspected,
+        p.EnvelopeCleared: catalogue.envelope_cleared,
+        p.KeysRegistered: catalogue.keys_registered,
         e.AnchorRegistered: catalogue.anchor_registered,
         e.AnchorStateChanged: catalogue.anchor_state_changed,
         e.AnchorRemoved: catalogue.anchor_removed,
         e.SessionRequested: _session_requested,
         e.SessionRefused: _session_refused,
         e.CommitGranted: _commit_granted,
+        p.CommitRebound: contract.commit_rebound,
+        p.SessionDegraded: contract.session_degraded,
+        p.SessionRestored: contract.session_restored,
         e.LeasesRenewed: _leases_renewed,
         e.LeasesRegranted: _leases_regranted,
         e.CommitRevoked: _commit_revoked,

@@ -7,22 +7,27 @@ from dataclasses import replace
 from typing import Final
 
 from aipaging.core.anchor.catalogue import Anchor, AnchorState
+from aipaging.core.envelope.envelope import Envelope
+from aipaging.core.envelope.trust import Accepted, TrustedEnvelopes
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.errors import InvalidInputError, RefusedError
 from aipaging.core.foundation.names import AnchorId
 from aipaging.core.foundation.time import MS, SECOND, Now
 from aipaging.core.paging.commands import (
     AcceptEnvelope,
+    ClearEnvelope,
     ConfirmInstalled,
     EntitleClients,
     Heartbeat,
     RegisterAnchor,
     RegisterDomain,
+    RegisterKeys,
     RegisterPath,
     RegisterService,
     RemoveAnchor,
     SetAnchorState,
     StartTerm,
+    SuspectEnvelope,
 )
 from aipaging.core.paging.decision import Decision
 from aipaging.core.paging.effects import PlaceAnchors, ReconcileSteering
@@ -34,7 +39,6 @@ from aipaging.core.paging.events import (
     ClientsEntitled,
     CommitExpired,
     DomainRegistered,
-    EnvelopeAccepted,
     Event,
     HeartbeatSeen,
     LeasesRegranted,
@@ -45,6 +49,7 @@ from aipaging.core.paging.events import (
     SteerInstalled,
     TermStarted,
 )
+from aipaging.core.paging.promise_events import EnvelopeAccepted, EnvelopeCleared, EnvelopeSuspected, KeysRegistered
 from aipaging.core.paging.relocation_machine import OVER, RelocationPhase
 from aipaging.core.paging.session_machine import StatusInfo
 from aipaging.core.paging.settings import Settings
@@ -158,22 +163,101 @@ def register_path(state: State, command: RegisterPath, _now: Now) -> Decision:
 
 
 def accept_envelope(state: State, command: AcceptEnvelope, now: Now) -> Decision:
-    """Put an envelope into force; the sessions that it no longer carries are moved when they are looked at next.
+    """Put an envelope into force; the sessions that cross its domain are looked at next.
+
+    It was verified before, against the state of then: what may have changed since is judged again.
 
     Raises:
-        RefusedError: Its sequence number is not above the one in force (a replay or a rollback).
+        InvalidInputError: Its domain is not registered.
+        EnvelopeRefusedError: It is a replay, a rollback or an equivocation; it is not valid now; the domain has too
+            many.
     """
-    envelope = command.envelope
-    known = state.catalogue.envelopes.get((envelope.domain, envelope.segment))
-    if known == envelope:
+    verified = command.verified
+    envelope = verified.envelope
+    if envelope.domain not in state.catalogue.domains:
+        raise InvalidInputError(f"domain {envelope.domain} is not registered", code="NOT_FOUND", field="domain")
+    trusted_by(state).require(verified, now.wall_us)
+    return Decision(
+        events=[
+            EnvelopeAccepted(
+                envelope=envelope,
+                boot_us=now.boot_us,
+                wall_us=now.wall_us,
+                signed=command.signed.raw.decode("ascii"),
+                key_id=verified.key_id,
+            )
+        ]
+    )
+
+
+def trusted_by(state: State) -> TrustedEnvelopes:
+    """Return what was accepted so far, as the set against which the next envelope is held."""
+    return TrustedEnvelopes(
+        accepted={
+            key: Accepted(sequence=envelope.sequence, digest=envelope.digest)
+            for key, envelope in state.catalogue.envelopes.items()
+        }
+    )
+
+
+def suspect_envelope(state: State, command: SuspectEnvelope, now: Now) -> Decision:
+    """Stop to believe an envelope; the sessions that rest on it are looked at next.
+
+    Raises:
+        InvalidInputError: No envelope in force has the digest.
+    """
+    envelope = _in_force(state, command.digest)
+    if state.catalogue.suspect.get(command.digest) == command.reason:
         return Decision()
-    if known is not None and envelope.sequence <= known.sequence:
-        raise RefusedError(
-            f"the envelope of {envelope.domain} has sequence {envelope.sequence}: above {known.sequence} is expected",
-            code="ENVELOPE_SUPERSEDED",
-            field="sequence",
-        )
-    return Decision(events=[EnvelopeAccepted(envelope=envelope, boot_us=now.boot_us, wall_us=now.wall_us)])
+    return Decision(
+        events=[
+            EnvelopeSuspected(
+                domain=envelope.domain,
+                segment=envelope.segment,
+                digest=envelope.digest,
+                reason=command.reason,
+                boot_us=now.boot_us,
+            )
+        ]
+    )
+
+
+def clear_envelope(state: State, command: ClearEnvelope, now: Now) -> Decision:
+    """Believe an envelope again.
+
+    Raises:
+        InvalidInputError: No envelope in force has the digest.
+    """
+    envelope = _in_force(state, command.digest)
+    if command.digest not in state.catalogue.suspect:
+        return Decision()
+    return Decision(
+        events=[
+            EnvelopeCleared(
+                domain=envelope.domain, segment=envelope.segment, digest=envelope.digest, boot_us=now.boot_us
+            )
+        ]
+    )
+
+
+def _in_force(state: State, digest: str) -> Envelope:
+    for envelope in state.catalogue.envelopes.values():
+        if envelope.digest == digest:
+            return envelope
+    raise InvalidInputError(f"no envelope in force has the digest {digest}", code="NOT_FOUND", field="digest")
+
+
+def register_keys(state: State, command: RegisterKeys, _now: Now) -> Decision:
+    """Trust a key set for a domain's envelopes; what is in force stays in force.
+
+    Raises:
+        InvalidInputError: The domain is not registered.
+    """
+    if command.domain not in state.catalogue.domains:
+        raise InvalidInputError(f"domain {command.domain} is not registered", code="NOT_FOUND", field="domain")
+    if state.promises.key_sets.get(command.domain) == command.key_set:
+        return Decision()
+    return Decision(events=[KeysRegistered(domain=command.domain, key_set=command.key_set)])
 
 
 def register_anchor(state: State, command: RegisterAnchor, _now: Now) -> Decision:

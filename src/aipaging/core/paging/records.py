@@ -20,10 +20,14 @@ from aipaging.core.foundation.errors import UnavailableError
 from aipaging.core.foundation.names import SessionId
 from aipaging.core.foundation.time import MS
 from aipaging.core.paging import events as e
+from aipaging.core.paging import promise_events as p
 from aipaging.core.paging.state import State
 
 PAYLOAD_VERSION: Final = b"1"
 """First byte of every payload; a reader refuses a version that it does not know."""
+
+ENVELOPES_LISTED_MAX: Final = 32
+"""Digests in one record or receipt, 65 characters each: receipts travel with every request to a sidecar."""
 
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
 _JSON: Final = msgspec.json.Encoder(order="sorted").encode
@@ -43,6 +47,20 @@ def bound_text(probability: float) -> str:
     """Return six digits of a bound, rounded up: a record must not promise more than was proved."""
     digits = f"{probability:.5e}"
     return digits if float(digits) >= probability else f"{math.nextafter(probability * (1 + 1e-5), math.inf):.5e}"
+
+
+def envelopes_text(digests: tuple[str, ...]) -> str:
+    """Return the digests of the envelopes of a path as records and receipts hold them: each, in the order of the path.
+
+    A path of more than `ENVELOPES_LISTED_MAX` domains is named by one digest over that list.
+    """
+    listed = ",".join(digests)
+    return listed if len(digests) <= ENVELOPES_LISTED_MAX else f"sha256:{sha256(listed.encode()).hexdigest()}"
+
+
+def assumptions_text(assumptions: tuple[str, ...]) -> str:
+    """Return what a bound rests on as records and receipts hold it."""
+    return "; ".join(assumptions).encode("ascii", "replace").decode()
 
 
 def _term_started(event: e.TermStarted, _state: State) -> Fields:
@@ -75,13 +93,34 @@ def _path_registered(event: e.PathRegistered, _state: State) -> Fields:
     return {"access": event.path.access, "compute": event.path.compute, "digest": _digest(event.path)}
 
 
-def _envelope_accepted(event: e.EnvelopeAccepted, _state: State) -> Fields:
+def _envelope_accepted(event: p.EnvelopeAccepted, _state: State) -> Fields:
     envelope = event.envelope
     return {
         "domain": envelope.domain,
+        "segment": envelope.segment,
         "digest": envelope.digest,
         "sequence": envelope.sequence,
+        "valid_from_us": envelope.valid_from_us,
         "valid_until_us": envelope.valid_until_us,
+        "key_id": event.key_id,
+    }
+
+
+def _envelope_suspected(event: p.EnvelopeSuspected, _state: State) -> Fields:
+    return {"domain": event.domain, "segment": event.segment, "digest": event.digest, "reason": event.reason}
+
+
+def _envelope_cleared(event: p.EnvelopeCleared, _state: State) -> Fields:
+    return {"domain": event.domain, "segment": event.segment, "digest": event.digest}
+
+
+def _keys_registered(event: p.KeysRegistered, _state: State) -> Fields:
+    key_set = event.key_set
+    return {
+        "domain": event.domain,
+        "digest": key_set.digest,
+        "key_ids": ",".join(key_set.key_ids),
+        "source": key_set.source,
     }
 
 
@@ -141,9 +180,29 @@ def _commit_granted(event: e.CommitGranted, state: State) -> Fields:
         "epsilon": f"{session.intent.epsilon:.6g}",
         "epsilon_bound": bound_text(event.bound.epsilon_bound),
         "rung": event.bound.rung,
-        "envelopes": _digest(event.envelopes),
+        "assumptions": assumptions_text(event.bound.assumptions),
+        "envelopes": envelopes_text(event.envelopes),
         "cause": event.cause,
     }
+
+
+def _commit_rebound(event: p.CommitRebound, _state: State) -> Fields:
+    return {
+        "session": event.session,
+        **_epoch(event.epoch),
+        "epsilon_bound": bound_text(event.bound.epsilon_bound),
+        "rung": event.bound.rung,
+        "assumptions": assumptions_text(event.bound.assumptions),
+        "envelopes": envelopes_text(event.envelopes),
+    }
+
+
+def _session_degraded(event: p.SessionDegraded, _state: State) -> Fields:
+    return {"session": event.session, "constraint": event.constraint}
+
+
+def _session_restored(event: p.SessionRestored, _state: State) -> Fields:
+    return {"session": event.session}
 
 
 def _batch(_event: e.LeasesRenewed | e.LeasesRegranted, _state: State) -> Fields:
@@ -208,13 +267,19 @@ _FIELDS: Final[Mapping[type[e.Transition], tuple[str, Callable[[Any, State], Fie
         e.ServiceRegistered: ("SERVICE_REGISTERED", _service_registered),
         e.DomainRegistered: ("DOMAIN_REGISTERED", _domain_registered),
         e.PathRegistered: ("PATH_REGISTERED", _path_registered),
-        e.EnvelopeAccepted: ("ENVELOPE_ACCEPTED", _envelope_accepted),
+        p.EnvelopeAccepted: ("ENVELOPE_ACCEPTED", _envelope_accepted),
+        p.EnvelopeSuspected: ("ENVELOPE_SUSPECTED", _envelope_suspected),
+        p.EnvelopeCleared: ("ENVELOPE_CLEARED", _envelope_cleared),
+        p.KeysRegistered: ("KEYS_REGISTERED", _keys_registered),
         e.AnchorRegistered: ("ANCHOR_REGISTERED", _anchor_registered),
         e.AnchorStateChanged: ("ANCHOR_STATE_CHANGED", _anchor_state_changed),
         e.AnchorRemoved: ("ANCHOR_STATE_CHANGED", _anchor_removed),
         e.SessionRequested: ("SESSION_REQUESTED", _session_requested),
         e.SessionRefused: ("SESSION_REFUSED", _session_refused),
         e.CommitGranted: ("COMMIT_GRANTED", _commit_granted),
+        p.CommitRebound: ("COMMIT_REBOUND", _commit_rebound),
+        p.SessionDegraded: ("SESSION_DEGRADED", _session_degraded),
+        p.SessionRestored: ("SESSION_RESTORED", _session_restored),
         e.LeasesRenewed: ("LEASES_RENEWED", _batch),
         e.LeasesRegranted: ("LEASES_REGRANTED", _batch),
         e.CommitRevoked: ("COMMIT_REVOKED", _commit_revoked),
@@ -241,6 +306,8 @@ RESTRICTIVE: Final = frozenset(
         e.SessionForgotten,
         e.RelocationAdvanced,
         e.AnchorStateChanged,
+        p.SessionDegraded,
+        p.EnvelopeSuspected,
     }
 )
 """What only takes away: the journal keeps space aside for it, so that a full disk never keeps a lease alive."""

@@ -20,6 +20,7 @@ from aipaging.core.foundation.names import AnchorId, SessionId
 from aipaging.core.foundation.time import Now
 from aipaging.core.paging import relocation_machine
 from aipaging.core.paging.commands import MoveClient, Relocate, RelocationBroken, SwitchConfirmed, TargetPrepared
+from aipaging.core.paging.contract import Finding
 from aipaging.core.paging.decision import Decision, candidates_for, fence, grant, grant_again
 from aipaging.core.paging.effects import InstallSteering, PrepareTarget, RevokeSteering, SwitchSteering
 from aipaging.core.paging.ending import advanced, ended, lease_over
@@ -194,8 +195,8 @@ def move_client(state: State, command: MoveClient, now: Now) -> Decision:
     return Decision(events=[ClientMoved(session=session.session, place=command.place, boot_us=now.boot_us)])
 
 
-def must_leave(state: State, session: Session, now: Now) -> RelocationCause | None:
-    """Return why a session cannot stay where it is, or None."""
+def must_leave(state: State, session: Session, finding: Finding) -> RelocationCause | None:
+    """Return why a session cannot stay where it is, or None; its contract was found to stand as `finding` says."""
     if session.lease is None:
         return None
     anchor = state.catalogue.anchors.get(session.lease.anchor)
@@ -205,7 +206,6 @@ def must_leave(state: State, session: Session, now: Now) -> RelocationCause | No
         return RelocationCause.ANCHOR_DRAINING
     if session.lease.domains[0] != session.intent.place:
         return RelocationCause.MOBILITY
-    looked = candidates_for(state, session.session, session.intent, now, only=anchor.anchor)
-    if any(c.rejection is not None and c.rejection.constraint in UNPROVABLE for c in looked):
+    if finding.rejection is not None and finding.rejection.constraint in UNPROVABLE:
         return RelocationCause.CONTRACT_UNPROVABLE
     return None

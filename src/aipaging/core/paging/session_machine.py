@@ -5,6 +5,9 @@ Rule 2: no row leads to steering: steering follows the lease (`core.lease.machin
 
 The phases are those of CAMARA quality-on-demand. REQUESTED is the inside of one page transaction: a session is
 never seen in it from outside, but a refused one leaves its evidence there.
+
+A session whose contract is not provable any more stays AVAILABLE: it is served, without the promise, and its client is
+told so. Whether it is degraded stands beside the phase (`core.paging.promises`).
 """
 
 import enum
@@ -40,6 +43,8 @@ class SessionVerb(enum.Enum):
     REFUSE = "refuse"
     EXTEND = "extend"
     RELOCATE = "relocate"
+    DEGRADE = "degrade"
+    RESTORE = "restore"
     END = "end"
 
 
@@ -49,6 +54,8 @@ TRANSITIONS: Final[Mapping[tuple[SessionPhase, SessionVerb], SessionPhase]] = Ma
         (SessionPhase.REQUESTED, SessionVerb.REFUSE): SessionPhase.UNAVAILABLE,
         (SessionPhase.AVAILABLE, SessionVerb.EXTEND): SessionPhase.AVAILABLE,
         (SessionPhase.AVAILABLE, SessionVerb.RELOCATE): SessionPhase.AVAILABLE,
+        (SessionPhase.AVAILABLE, SessionVerb.DEGRADE): SessionPhase.AVAILABLE,
+        (SessionPhase.AVAILABLE, SessionVerb.RESTORE): SessionPhase.AVAILABLE,
         (SessionPhase.AVAILABLE, SessionVerb.END): SessionPhase.UNAVAILABLE,
     }
 )

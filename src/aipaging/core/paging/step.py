@@ -21,16 +21,19 @@ from aipaging.core.paging.ending import end, steering_failed
 from aipaging.core.paging.evolve import evolve
 from aipaging.core.paging.operate import (
     accept_envelope,
+    clear_envelope,
     confirm_installed,
     entitle_clients,
     heartbeat,
     register_anchor,
     register_domain,
+    register_keys,
     register_path,
     register_service,
     remove_anchor,
     set_anchor_state,
     start_term,
+    suspect_envelope,
 )
 from aipaging.core.paging.page import extend, page
 from aipaging.core.paging.relocation import broken, move_client, relocate, switch_confirmed, target_prepared
@@ -58,6 +61,9 @@ _STEPS: Final[Mapping[type[c.Command], Callable[[State, Any, Now], Decision]]] =
         c.RegisterDomain: register_domain,
         c.RegisterPath: register_path,
         c.AcceptEnvelope: accept_envelope,
+        c.SuspectEnvelope: suspect_envelope,
+        c.ClearEnvelope: clear_envelope,
+        c.RegisterKeys: register_keys,
         c.RegisterAnchor: register_anchor,
         c.RemoveAnchor: remove_anchor,
         c.SetAnchorState: set_anchor_state,
