@@ -12,6 +12,7 @@ from aipaging.core.foundation.errors import InvalidInputError
 NUMBERS: Final = ("delay_ms", "epsilon", "clock_error_ms", "offset_ms", "prefactor", "decay_per_ms")
 INTEGERS: Final = ("period_start_us", "period_end_us", "expected_requests")
 WORDS: Final = ("domain", "tenant")
+SWITCHES: Final = ("independent",)
 TAIL: Final = ("offset_ms", "prefactor", "decay_per_ms")
 REQUIRED: Final = ("domain", "delay_ms", "epsilon")
 
@@ -79,10 +80,12 @@ def _check(name: str, value: object, place: str) -> None:
         fits = fits and math.isfinite(float(value))  # type: ignore[arg-type]
     elif name in INTEGERS:
         fits, form = isinstance(value, int) and not isinstance(value, bool), "an integer"
+    elif name in SWITCHES:
+        fits, form = isinstance(value, bool), "true or false"
     elif name in WORDS:
         fits, form = isinstance(value, str), "a text"
     else:
-        known = ", ".join((*WORDS, *NUMBERS, *INTEGERS))
+        known = ", ".join((*WORDS, *NUMBERS, *INTEGERS, *SWITCHES))
         raise InvalidInputError(f"{place} is not known; there are {known}", code="CONTRACT_INVALID", field=place)
     if not fits:
         raise InvalidInputError(f"{place} is {value!r}; it is {form}", code="CONTRACT_INVALID", field=place)

@@ -1,4 +1,7 @@
-"""Alarms from a telemetry file, in the order of its rows; alpha is divided among the contracts."""
+"""Alarms from a telemetry file, in the order of its rows; alpha is divided among the contracts.
+
+Rows whose id comes again are left out of the windows, all copies, and counted: a copy proves nothing early.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,8 +9,10 @@ from typing import Any
 
 from aipaging.adapters.telemetry.source import open_telemetry
 from aipaging.apps.audit.contract_file import read_contracts
-from aipaging.core.audit.betting import WindowAlarm
-from aipaging.core.audit.contract import Contract
+from aipaging.apps.audit.progress import Shown
+from aipaging.core.audit.continuous import ChangeKind, ContinuousAudit, Counts
+from aipaging.core.audit.layout import Layout, LayoutScan
+from aipaging.core.audit.period import Table
 from aipaging.core.audit.telemetry import Flaws
 from aipaging.core.audit.windows import RequestWindows
 
@@ -19,36 +24,58 @@ def watch_telemetry(telemetry: Path, contract_file: Path, *, alpha: float, windo
         InvalidInputError: A file, or what it holds, cannot be audited.
     """
     contracts = read_contracts(contract_file).contracts
-    table, flaws = open_telemetry(telemetry), Flaws()
-    each = alpha / len(contracts)
+    flaws = [Flaws() for _ in contracts]
     cutters = [RequestWindows(contract, window) for contract in contracts]
-    alarms = [WindowAlarm(epsilon=contract.epsilon, alpha=each) for contract in contracts]
-    for batch in table.batches(ids=False, tenants=any(c.tenant is not None for c in contracts)):
-        for index, cutter in enumerate(cutters):
-            for late in cutter.add(batch, flaws):
-                before, alarms[index] = alarms[index], alarms[index].seen(late, window)
-                if before.raised_at is None and alarms[index].raised_at is not None:
-                    yield _event("alarm", contracts[index], alarms[index], window)
-    for contract, alarm, cutter in zip(contracts, alarms, cutters, strict=True):
-        yield _event("end", contract, alarm, window) | {"requests_not_in_a_window": cutter.waiting}
+    audits = [
+        ContinuousAudit.begun(contract, alpha=alpha, family=len(contracts), window_requests=window)
+        for contract in contracts
+    ]
+    with Shown(open_telemetry(telemetry), "watching") as table:
+        layout, row = _layout(table), 0
+        for batch in table.batches(ids=False, tenants=any(c.tenant is not None for c in contracts)):
+            counted = None if layout.aside is None else ~layout.aside[row : row + len(batch)]
+            row += len(batch)
+            for index, cutter in enumerate(cutters):
+                for late in cutter.add(batch, flaws[index], counted):
+                    fed = Counts(requests=window, certain=late, possible=late)
+                    audits[index], changes = audits[index].fed(fed)
+                    if any(change.kind is ChangeKind.ALARM for change in changes):
+                        yield _event("alarm", audits[index])
+    aside = 0 if layout.aside is None else int(layout.aside.sum())
+    for audit, cutter, found in zip(audits, cutters, flaws, strict=True):
+        yield _event("end", audit) | {
+            "requests_not_in_a_window": cutter.waiting,
+            "repeated_rows_left_out": aside,
+            "flaws": found.counts,
+        }
 
 
-def _event(kind: str, contract: Contract, alarm: WindowAlarm, window: int) -> dict[str, Any]:
+def _layout(table: Table) -> Layout:
+    scan = LayoutScan()
+    for start_us, ids in table.identities():
+        scan.add(start_us, ids)
+    return scan.layout(())
+
+
+def _event(kind: str, audit: ContinuousAudit) -> dict[str, Any]:
+    contract = audit.contract
     return {
         "event": kind,
         "domain": contract.domain,
         "tenant": contract.tenant,
         "delay_ms": contract.delay_ms,
         "epsilon": contract.epsilon,
-        "alarm": alarm.raised_at is not None,
-        "raised_at_request": None if alarm.raised_at is None else alarm.raised_at * window,
-        "windows": alarm.windows,
-        "window_requests": window,
-        "alpha_each": alarm.alpha,
-        "log_e": alarm.log_e,
-        "log_e_max": alarm.log_e_max,
-        "method": "window-betting",
-        "assumption": "the expected fraction of each window, given those before, is epsilon at most",
+        "alarm": audit.alarmed,
+        "raised_at_request": audit.alarmed_at,
+        "windows": audit.alarm.windows,
+        "window_requests": audit.window_requests,
+        "alpha_each": audit.alarm.alpha,
+        "log_e": audit.log_e,
+        "log_e_max": max(audit.alarm.log_e_max, audit.log_e),
+        "method": "beta-mixture" if contract.independent else "window-betting",
+        "assumption": "requests are independent, as the contract attests"
+        if contract.independent
+        else "the expected fraction of each window, given those before, is epsilon at most",
     }
 
 

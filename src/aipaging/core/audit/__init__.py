@@ -23,6 +23,7 @@ from aipaging.core.audit.commitment import (
     leaves,
     needed,
 )
+from aipaging.core.audit.continuous import Change, ChangeKind, ContinuousAudit, Counts, counted, fed_all
 from aipaging.core.audit.contract import END_TO_END, Contract, EnvelopeTail
 from aipaging.core.audit.dependence import design_effect
 from aipaging.core.audit.estimates import Estimate, EstimateMethod, estimates
@@ -51,10 +52,14 @@ __all__ = [
     "Attribution",
     "Batch",
     "Blame",
+    "Change",
+    "ChangeKind",
     "Circumstances",
     "Commitment",
     "CommitmentScan",
+    "ContinuousAudit",
     "Contract",
+    "Counts",
     "DelaySketch",
     "EnvelopeTail",
     "Estimate",
@@ -82,10 +87,12 @@ __all__ = [
     "bound_scope",
     "commitment_from",
     "contract_digest",
+    "counted",
     "data_quality",
     "design_effect",
     "e_benjamini_hochberg",
     "estimates",
+    "fed_all",
     "fit_tail",
     "hashed",
     "is_proven",

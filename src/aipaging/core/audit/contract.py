@@ -63,6 +63,8 @@ class Contract:
         expected_requests: How many requests the period must hold; those that are not there may all have exceeded.
         clock_error_ms: By how much a reported delay may be wrong, either way.
         tail: The envelope's tail, which attribution caps by.
+        independent: Whether somebody attests that requests are independent of one another: alarms are then several
+            times faster, and wrong if they are not.
     """
 
     domain: str
@@ -74,6 +76,7 @@ class Contract:
     expected_requests: int | None = None
     clock_error_ms: float = 0.0
     tail: EnvelopeTail | None = None
+    independent: bool = False
 
     def __post_init__(self) -> None:
         if not self.domain:

@@ -23,13 +23,21 @@ class RequestWindows:
         """Requests of the window that is not full yet."""
         return len(self._late)
 
-    def add(self, batch: Batch, flaws: Flaws) -> Iterator[int]:
-        """Yield the exceedances of every window that the next rows fill."""
+    def add(self, batch: Batch, flaws: Flaws, counted: Mask | None = None) -> Iterator[int]:
+        """Yield the exceedances of every window that the next rows fill.
+
+        Args:
+            batch: The rows.
+            flaws: Takes what cannot be believed.
+            counted: Which rows count, None for all.
+        """
         batch = screened(batch, flaws)
         found = exceedances(self._contract, batch, disagreement_us(batch, flaws))
         certain = placed(self._contract, batch, found).certain
-        scope = scope_of(self._contract, batch)
-        late = np.concatenate((self._late, certain if scope is None else certain[scope]))
+        scope = np.ones(len(batch), dtype=np.bool_)
+        for mask in (scope_of(self._contract, batch), counted):
+            scope = scope if mask is None else scope & mask
+        late = np.concatenate((self._late, certain[scope]))
         full = len(late) // self._requests * self._requests
         self._late = late[full:]
         for count in late[:full].reshape(-1, self._requests).sum(axis=1):
