@@ -59,10 +59,18 @@ def session_id(number: int = 1) -> SessionId:
 
 
 def receipt(
-    session: int = 1, term: int = 1, n: int = 1, *, anchor: str = ANCHOR, tenant: str = "acme", rate: int = 1000
+    session: int = 1,
+    term: int = 1,
+    n: int = 1,
+    *,
+    anchor: str = ANCHOR,
+    tenant: str = "acme",
+    rate: int = 1000,
+    burst: int = 1_000_000,
 ) -> str:
     """Return what stands for a signed receipt here; the test verifier reads it back."""
     fields = {"session": session, "term": term, "n": n, "anchor": anchor, "tenant": tenant, "rate": rate}
+    fields["burst"] = burst
     return "receipt." + json.dumps(fields, separators=(",", ":")).encode().hex()
 
 
@@ -92,7 +100,7 @@ class ReadingVerifier:
             epoch=Epoch(said["term"], said["n"]),
             lease_ms=60_000,
             rate_mrps=said["rate"],
-            burst=1,
+            burst=said["burst"],
             delay_us=1,
             epsilon="0.01",
             epsilon_bound="0.001",
@@ -403,7 +411,8 @@ async def make_bench() -> AsyncIterator[BenchMaker]:
             listen_host="127.0.0.1",
             listen_port=0,
             plaintext=True,
-            queue=queue_limits(concurrency=slots, waiting_max=waiting),
+            queue=queue_limits(concurrency=slots, waiting_max=waiting, slots=changes.pop("own", ())),
+            reservations=changes.pop("reservations", True),
             timeouts=Timeouts(**changes),
             terms=HolderTerms(drift_ppm=0),
         )

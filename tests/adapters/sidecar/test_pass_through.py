@@ -28,7 +28,14 @@ async def test_a_request_and_its_answer(bench) -> None:
 
 
 async def test_neither_token_nor_receipt_reaches_the_upstream_or_the_log(bench) -> None:
-    await bench.ask(request(body=b"secret prompt", extra="X-AIPaging-Anchor: x\r\nProxy-Authorization: p\r\n"))
+    gateways = "X-Forwarded-For: 10.1.2.3\r\nX-Envoy-External-Address: 10.1.2.3\r\nForwarded: for=10.1.2.3\r\n"
+    gateways += "x-forwarded-proto: https\r\n"
+    await bench.ask(
+        request(body=b"secret prompt", extra="X-AIPaging-Anchor: x\r\nProxy-Authorization: p\r\n" + gateways)
+    )
+    assert b"10.1.2.3" not in bench.upstream.all_bytes
+    assert b"forwarded" not in bench.upstream.all_bytes.lower()
+    assert b"envoy" not in bench.upstream.all_bytes.lower()
     await bench.ask(request(commit="receipt.forged-material"))
     seen, log = bench.upstream.all_bytes.lower(), "".join(bench.log_lines)
     for secret in ("authorization", AIST[7:], "x-aipaging", receipt()):

@@ -145,3 +145,60 @@ async def test_what_is_sent_while_it_waits_is_bounded(make_bench) -> None:
     stepped.steps.release()
     assert (await second.response())[0] == 200
     assert len(stepped.order[1]) == 20_000_000
+
+
+async def test_the_sum_of_what_gateways_let_pass_is_held_to_the_contract(make_bench) -> None:
+    bench = await make_bench()
+    contract = receipt(rate=2000, burst=3)
+    answers = [await bench.ask(request(commit=contract)) for _ in range(20)]  # the clock stands still
+    statuses = [status for status, _, _ in answers]
+    passed = statuses.count(200)
+    assert passed == 3 + 2, "the burst, and what 1.01 s at 2.002/s may push together"
+    assert statuses == [200] * passed + [429] * (20 - passed)
+    _, fields, body = answers[-1]
+    said = json.loads(body)["error"]
+    assert said["code"] == "GUARDRAIL_EXCEEDED"
+    assert "2 requests per second in bursts of 3" in said["message"]
+    assert fields["retry-after"] == "1"
+    assert bench.upstream.all_bytes.count(b"POST /v1/chat/completions") == passed, "the model server saw no more"
+    other = await bench.ask(request(commit=receipt(2, rate=2000, burst=3)))
+    assert other[0] == 200, "another session's contract is another"
+    bench.clocks.turn(500)
+    assert (await bench.ask(request(commit=contract)))[0] == 200
+
+
+async def test_without_reservations_nothing_is_held_back_and_the_line_is_one(make_bench) -> None:
+    bench = await make_bench(slots=1, waiting=100, reservations=False)
+    stepped = SteppedUpstream()
+    bench.upstream.script = stepped.script
+    greedy = receipt(1, tenant="greedy", rate=1, burst=1)
+    asking = [asyncio.create_task(bench.ask(request(commit=greedy, body=b"flood"))) for _ in range(20)]
+    while bench.sidecar.path.queue.waiting < 19:
+        await asyncio.sleep(0.001)
+    asking.append(asyncio.create_task(bench.ask(request(commit=receipt(2, tenant="modest"), body=b"other"))))
+    while bench.sidecar.path.queue.waiting < 20:
+        await asyncio.sleep(0.001)
+    for _ in range(21):
+        stepped.steps.release()
+    assert all(answer[0] == 200 for answer in await asyncio.gather(*asking))
+    assert stepped.order[-1] == b"other"
+
+
+async def test_a_reserved_slot_is_there_while_another_tenant_holds_all_it_can(make_bench) -> None:
+    bench = await make_bench(slots=3, waiting=100, own=["acme=1"])
+    stepped = SteppedUpstream()
+    bench.upstream.script = stepped.script
+    asking = [
+        asyncio.create_task(bench.ask(request(commit=receipt(1, tenant="greedy"), body=b"flood"))) for _ in range(10)
+    ]
+    while bench.sidecar.path.queue.waiting < 8:
+        await asyncio.sleep(0.001)
+    assert bench.sidecar.path.queue.in_service == 2
+    asking.append(asyncio.create_task(bench.ask(request(commit=receipt(2, tenant="acme"), body=b"acme"))))
+    while len(stepped.order) < 3:
+        await asyncio.sleep(0.001)
+    assert stepped.order[2] == b"acme"
+    for _ in range(11):
+        stepped.steps.release()
+    assert all(answer[0] == 200 for answer in await asyncio.gather(*asking))
+    assert stepped.most == 3

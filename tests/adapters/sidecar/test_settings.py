@@ -53,3 +53,12 @@ def test_one_tenant_leaves_half_of_the_queue() -> None:
     for concurrency, waiting in ((0, 1), (1, -1), (100_000, 1)):
         with pytest.raises(InvalidInputError):
             queue_limits(concurrency=concurrency, waiting_max=waiting)
+
+
+def test_slots_of_tenants() -> None:
+    limits = queue_limits(concurrency=8, waiting_max=5, slots=["acme=4", "globex=3"])
+    assert limits.reserved == {"acme": 4, "globex": 3}
+    for wrong in (["acme"], ["acme=0"], ["acme=-1"], ["acme=x"], ["=3"], ["acme=8"], ["acme=1", "acme=1"], ["A B=1"]):
+        with pytest.raises(InvalidInputError) as caught:
+            queue_limits(concurrency=8, waiting_max=5, slots=wrong)
+        assert caught.value.field == "slots"

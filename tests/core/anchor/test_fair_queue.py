@@ -1,6 +1,7 @@
 """Laws of the fair queue: bounded, work-conserving, and unfair by at most an item per flow."""
 
 from collections import Counter
+from typing import ClassVar
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,7 +23,7 @@ def serve(queue: FairQueue[str], count: int) -> list[str]:
         item = queue.dispatch()
         assert item is not None
         served.append(item)
-        queue.release()
+        queue.release(item)
     return served
 
 
@@ -36,10 +37,12 @@ def test_backlogged_flows_are_served_by_weight_to_within_an_item_each(weights, s
     for flow, weight in weights.items():
         fill(queue, flow, rounds, weight)
     served: Counter[str] = Counter()
+    in_service: list[str] = []
     for _ in range(rounds):  # nobody runs dry within so many
-        while queue.in_service >= slots:
-            queue.release()
-        served[queue.dispatch() or ""] += 1
+        if len(in_service) == slots:
+            queue.release(in_service.pop(0))
+        in_service.append(queue.dispatch() or "")
+        served[in_service[-1]] += 1
         for f, wf in weights.items():
             for g, wg in weights.items():
                 # Goyal, Vin and Cheng 1996, Theorem 1, with every item of cost one; 1e-6 for rounded tags.
@@ -56,7 +59,7 @@ def test_a_flood_delays_the_next_item_of_another_by_its_share_and_not_its_length
     fill(queue, "victim", 1, victim_weight)
     before = 0
     while queue.dispatch() == "flood":
-        queue.release()
+        queue.release("flood")
         before += 1
     assert before <= 2, "a flow that waited for nothing before is next but for what was tagged already"
 
@@ -68,7 +71,7 @@ def test_within_a_flow_order_is_kept() -> None:
     order = []
     while (item := queue.dispatch()) is not None:
         order.append(item)
-        queue.release()
+        queue.release("a")
     assert order == list(range(50))
 
 
@@ -95,13 +98,13 @@ def test_a_withdrawn_item_is_not_charged_to_its_flow() -> None:
 
 def test_skipping_the_line_is_only_for_an_empty_line_and_is_charged() -> None:
     queue: FairQueue[str] = FairQueue(QueueLimits(slots=2, waiting_max=10, waiting_per_tenant_max=10))
-    assert queue.skip_line(flow="a", weight=1)
-    assert queue.skip_line(flow="a", weight=1)
-    assert not queue.skip_line(flow="a", weight=1), "no slot"
+    assert queue.skip_line(flow="a", tenant="a", weight=1)
+    assert queue.skip_line(flow="a", tenant="a", weight=1)
+    assert not queue.skip_line(flow="a", tenant="a", weight=1), "no slot"
     fill(queue, "a", 2, 1)
     fill(queue, "b", 2, 1)
-    queue.release()
-    assert not queue.skip_line(flow="c", weight=1), "others wait"
+    queue.release("a")
+    assert not queue.skip_line(flow="c", tenant="c", weight=1), "others wait"
     assert queue.dispatch() == "b", "a had two already"
 
 
@@ -112,8 +115,9 @@ def test_what_withdrawals_leave_behind_does_not_pile_up() -> None:
         ticket = queue.enter("x", flow=f"f{n % 7}", tenant="t", weight=1)
         assert ticket is not None
         queue.withdraw(ticket)
-    assert len(queue._heads) <= 2 * queue.waiting + 65
-    assert len(queue._flows) == 1
+    sessions = queue._lanes["t"].sessions
+    assert len(sessions._heads[""]) <= 2 * queue.waiting + 65
+    assert len(sessions.finish_tag) <= 1
     assert queue.dispatch() == "kept"
     assert kept is not None
     assert not kept.waiting
@@ -121,61 +125,101 @@ def test_what_withdrawals_leave_behind_does_not_pile_up() -> None:
 
 def test_many_flows_that_are_served_once_are_forgotten() -> None:
     queue: FairQueue[str] = FairQueue(QueueLimits(slots=2, waiting_max=10, waiting_per_tenant_max=10))
-    queue.skip_line(flow="long", weight=1)
+    queue.skip_line(flow="long", tenant="t", weight=1)
     for n in range(20_000):
-        assert queue.skip_line(flow=f"f{n}", weight=1000)
-        queue.release()
+        assert queue.skip_line(flow=f"f{n}", tenant=f"t{n % 3}", weight=1000)
+        queue.release(f"t{n % 3}")
         if n % 10 == 0:
-            queue.skip_line(flow="busy", weight=1)
-            queue.release()
-    assert len(queue._flows) < 5_000
+            queue.skip_line(flow="busy", tenant=f"t{n % 3}", weight=1)
+            queue.release(f"t{n % 3}")
+    assert sum(len(lane.sessions.finish_tag) for lane in queue._lanes.values()) < 5_000
+
+
+def test_many_tenants_that_are_served_once_are_forgotten() -> None:
+    queue: FairQueue[str] = FairQueue(QueueLimits(slots=2, waiting_max=10, waiting_per_tenant_max=10))
+    queue.skip_line(flow="long", tenant="long", weight=1)
+    for n in range(20_000):
+        assert queue.skip_line(flow="f", tenant=f"t{n}", weight=1000)
+        queue.release(f"t{n}")
+        if n % 10 == 0:
+            queue.skip_line(flow="busy", tenant="busy", weight=1)
+            queue.release("busy")
+    assert len(queue._lanes) < 5_000
+    assert len(queue._tenants.finish_tag) < 5_000
 
 
 class QueueLaws(RuleBasedStateMachine):
-    """Bounds, conservation and bookkeeping under any order of calls."""
+    """Bounds, conservation, reserved slots and bookkeeping under any order of calls."""
+
+    reserved: ClassVar[dict[str, int]] = {}
 
     def __init__(self) -> None:
         super().__init__()
-        self.queue: FairQueue[int] = FairQueue(QueueLimits(slots=3, waiting_max=12, waiting_per_tenant_max=5))
-        self.waiting: list[Ticket[int]] = []
+        limits = QueueLimits(slots=3, waiting_max=12, waiting_per_tenant_max=5, reserved=self.reserved)
+        self.queue: FairQueue[int] = FairQueue(limits)
+        self.waiting: dict[int, Ticket[int]] = {}
+        self.served: list[str] = []
         self.serial = 0
+
+    def has_slot(self, tenant: str) -> bool:
+        """Judge by the definition: own slots first, then common ones."""
+        held = Counter(self.served)
+        common = 3 - sum(self.reserved.values())
+        common_used = sum(max(0, count - self.reserved.get(name, 0)) for name, count in held.items())
+        return common_used < common or held[tenant] < self.reserved.get(tenant, 0)
 
     @rule(flow=st.sampled_from("abc"), tenant=st.sampled_from("xyz"), weight=st.integers(0, 9))
     def enter(self, flow: str, tenant: str, weight: int) -> None:
         self.serial += 1
-        of_tenant = sum(t.tenant == tenant for t in self.waiting)
+        of_tenant = sum(t.tenant == tenant for t in self.waiting.values())
         ticket = self.queue.enter(self.serial, flow=flow, tenant=tenant, weight=weight)
         assert (ticket is None) == (len(self.waiting) >= 12 or of_tenant >= 5)
         if ticket is not None:
-            self.waiting.append(ticket)
+            self.waiting[self.serial] = ticket
 
-    @rule(flow=st.sampled_from("abc"))
-    def skip(self, flow: str) -> None:
-        free = self.queue.in_service < 3 and not self.waiting
-        assert self.queue.skip_line(flow=flow, weight=2) == free
+    @rule(flow=st.sampled_from("abc"), tenant=st.sampled_from("xyz"))
+    def skip(self, flow: str, tenant: str) -> None:
+        own = Counter(self.served)[tenant] < self.reserved.get(tenant, 0)
+        passes_nobody = not self.waiting or (own and all(t.tenant != tenant for t in self.waiting.values()))
+        expected = self.has_slot(tenant) and passes_nobody
+        assert self.queue.skip_line(flow=flow, tenant=tenant, weight=2) == expected
+        if expected:
+            self.served.append(tenant)
 
     @rule()
     def dispatch(self) -> None:
-        free = self.queue.in_service < 3
+        servable = [number for number, ticket in self.waiting.items() if self.has_slot(ticket.tenant)]
         item = self.queue.dispatch()
-        assert (item is not None) == (free and bool(self.waiting)), "work conservation"
-        self.waiting = [t for t in self.waiting if t.item != item]
+        assert (item is not None) == bool(servable), "work conservation, but for slots that are another's own"
+        if item is not None:
+            assert item in servable
+            self.served.append(self.waiting.pop(item).tenant)
 
     @precondition(lambda self: self.waiting)
     @rule(index=st.integers(0, 11))
     def withdraw(self, index: int) -> None:
-        assert self.queue.withdraw(self.waiting.pop(index % len(self.waiting)))
+        number = list(self.waiting)[index % len(self.waiting)]
+        assert self.queue.withdraw(self.waiting.pop(number))
 
-    @precondition(lambda self: self.queue.in_service)
-    @rule()
-    def release(self) -> None:
-        self.queue.release()
+    @precondition(lambda self: self.served)
+    @rule(index=st.integers(0, 2))
+    def release(self, index: int) -> None:
+        self.queue.release(self.served.pop(index % len(self.served)))
 
     @invariant()
     def counts(self) -> None:
         assert self.queue.waiting == len(self.waiting)
-        assert self.queue.waiting_of == Counter(t.tenant for t in self.waiting)
+        assert self.queue.in_service == len(self.served)
+        assert self.queue.waiting_of == Counter(t.tenant for t in self.waiting.values())
 
 
-QueueLaws.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+class ReservedLaws(QueueLaws):
+    """The same with slots of their own for two tenants."""
+
+    reserved: ClassVar[dict[str, int]] = {"x": 1, "y": 1}
+
+
+QueueLaws.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+ReservedLaws.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
 test_queue_laws = QueueLaws.TestCase
+test_reserved_laws = ReservedLaws.TestCase

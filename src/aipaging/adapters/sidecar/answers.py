@@ -60,6 +60,17 @@ def queue_full(retry_after_s: int) -> Refusal:
     )
 
 
+def over_contract(rate_mrps: int, burst: int, early_us: int) -> Refusal:
+    """Return the refusal of a request beyond what its session was admitted with, over all gateways together."""
+    return Refusal(
+        status=429,
+        code="GUARDRAIL_EXCEEDED",
+        message=f"guardrail rate: this session was admitted with {rate_mrps / 1000:.12g} requests per second in bursts "
+        f"of {burst}, over all gateways; the next request may come in {-(-early_us // 1_000)} ms",
+        retry_after_s=-(-early_us // 1_000_000),
+    )
+
+
 def error_document(refusal: Refusal) -> bytes:
     """Return the JSON that says why."""
     return msgspec.json.encode({"error": {"code": refusal.code, "message": refusal.message}})

@@ -12,7 +12,7 @@ event first, whenever the client reads fast enough to receive it. A cut never wa
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from aipaging.adapters.sidecar.answers import (
@@ -22,6 +22,7 @@ from aipaging.adapters.sidecar.answers import (
     UPSTREAM_SILENT,
     UPSTREAM_UNREACHABLE,
     Refusal,
+    over_contract,
     queue_full,
     refusal_answer,
 )
@@ -33,7 +34,10 @@ from aipaging.adapters.sidecar.relay import ResponseRelay
 from aipaging.adapters.sidecar.settings import SidecarSettings
 from aipaging.adapters.sidecar.upstream import UpstreamConnection, UpstreamPool
 from aipaging.core.anchor.fair_queue import FairQueue, Ticket
+from aipaging.core.foundation.names import SessionId, TenantId
+from aipaging.core.foundation.time import BootUs
 from aipaging.core.identity.claims import CommitClaims
+from aipaging.core.steering.guardrail import Guardrails
 
 BODY_AHEAD_BYTES_MAX: Final = 64 * 1024
 """Of a body whose request still waits; with a full queue of 1024 that is 64 MB."""
@@ -86,6 +90,7 @@ class DataPath:
         gate: Who may pass.
         queue: Who is next.
         pool: Connections to the upstream.
+        guardrails: What sessions may still send.
         now_s: The loop's time, read a few times a second: precise enough for the limits in `Timeouts`.
         closing: Whether new requests are refused.
         service_us: Mean service time of late.
@@ -96,6 +101,7 @@ class DataPath:
     gate: LeaseGate
     queue: "FairQueue[Exchange]"
     pool: UpstreamPool
+    guardrails: Guardrails = field(default_factory=Guardrails)
     now_s: float = 0.0
     closing: bool = False
     service_us: float = 100_000.0
@@ -128,6 +134,7 @@ class Exchange:
         "_retried",
         "_reused",
         "_side",
+        "_slot_of",
         "_slotted",
         "_stage",
         "_tenant",
@@ -152,6 +159,7 @@ class Exchange:
         self._connection: UpstreamConnection | None = None
         self._call_off: Callable[[], object] | None = None
         self._ticket: Ticket[Exchange] | None = None
+        self._slot_of = ""
         self._slotted = False
         self._reused = False
         self._retried = False
@@ -182,11 +190,18 @@ class Exchange:
     def admitted(self) -> None:
         """Take a slot, or a place in the queue."""
         path, claims = self._path, self.claims
-        if path.queue.skip_line(flow=claims.session, weight=claims.rate_mrps):
+        session, tenant, weight = claims.session, claims.tenant, claims.rate_mrps
+        if not path.settings.reservations:
+            session, tenant, weight = SessionId(""), TenantId(""), 1  # all in one line
+        elif early_us := path.guardrails.too_early_us(session, weight, claims.burst, BootUs(self._arrived_us)):
+            self.refused(over_contract(weight, claims.burst, early_us))
+            return
+        self._slot_of = tenant
+        if path.queue.skip_line(flow=session, tenant=tenant, weight=weight):
             self.dispatched()
             return
         self._stage = Stage.QUEUED
-        self._ticket = path.queue.enter(self, flow=claims.session, tenant=claims.tenant, weight=claims.rate_mrps)
+        self._ticket = path.queue.enter(self, flow=session, tenant=tenant, weight=weight)
         if self._ticket is None:
             self.refused(queue_full(path.retry_after_s()))
 
@@ -406,7 +421,7 @@ class Exchange:
         if self._slotted:
             self._slotted = False
             path.instruments.metrics.no_longer_in_flight(self._tenant)
-            path.queue.release()
+            path.queue.release(self._slot_of)
             path.dispatch_waiting()
 
 

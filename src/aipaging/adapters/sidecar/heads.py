@@ -5,7 +5,9 @@ we found, and has to agree that the head ends there. It refuses Content-Length b
 Content-Length, bare CR or LF, spaces before colons and folded lines; we refuse on top of that every transfer coding
 but `chunked`, and every version but 1.1 (an HTTP/1.0 client could not tell a cut answer from a finished one).
 
-What never passes: connection-level fields (RFC 9110, 7.6.1), the AIST (`authorization`) and `x-aipaging-*`.
+What never passes: connection-level fields (RFC 9110, 7.6.1), the AIST (`authorization`), `x-aipaging-*`, and what tells
+of gateways and clients' addresses (`x-envoy-*`, `x-forwarded-*`, `forwarded`): a model server has no business with it,
+and a hosted one least of all.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,7 +31,7 @@ BODY_BYTES_MAX: Final = 1 << 50
 """A Content-Length beyond it is nonsense."""
 
 COMMIT_FIELD: Final = b"x-aipaging-commit"
-_OWN_FIELDS: Final = b"x-aipaging-"
+_OWN_FIELDS: Final = (b"x-aipaging-", b"x-envoy-", b"x-forwarded-")
 
 _BODYLESS: Final = frozenset({204, 304})
 _NEVER_NAMED: Final = frozenset({b"", b"close", b"keep-alive", b"transfer-encoding", b"content-length"})
@@ -226,6 +228,7 @@ _REQUEST_READ: Final[Mapping[bytes, Callable[[RequestHead, bytes], None]]] = Map
         b"authorization": _drop,
         b"proxy-authorization": _drop,
         b"host": _drop,
+        b"forwarded": _drop,
         b"content-length": _read_length,
         b"transfer-encoding": _read_coding,
         b"expect": _read_expectation,

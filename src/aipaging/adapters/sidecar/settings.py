@@ -1,13 +1,15 @@
 """What an operator sets of a sidecar, checked before anything starts."""
 
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlsplit
 
 from aipaging.core.anchor.fair_queue import QueueLimits
 from aipaging.core.foundation.errors import InvalidInputError
-from aipaging.core.foundation.names import AnchorId
+from aipaging.core.foundation.names import AnchorId, checked_name
 from aipaging.core.lease.holder import HolderTerms
 
 CONCURRENCY_DEFAULT: Final = 64
@@ -93,6 +95,8 @@ class SidecarSettings:
         queue: Slots and bounds of the fair queue.
         timeouts: How long to wait for whom.
         terms: Margins of the lease holder.
+        reservations: Whether guardrails are enforced and the queue is fair. Without: one line, first come, first
+            served, for measuring what reservations are worth.
     """
 
     anchor: AnchorId
@@ -105,6 +109,7 @@ class SidecarSettings:
     )
     timeouts: Timeouts = field(default_factory=Timeouts)
     terms: HolderTerms = field(default_factory=HolderTerms)
+    reservations: bool = True
 
     def __post_init__(self) -> None:
         if self.plaintext and not is_loopback(self.listen_host):
@@ -115,16 +120,43 @@ class SidecarSettings:
             )
 
 
-def queue_limits(*, concurrency: int, waiting_max: int) -> QueueLimits:
+def queue_limits(*, concurrency: int, waiting_max: int, slots: Sequence[str] = ()) -> QueueLimits:
     """Return the bounds: one tenant may fill half of the queue, so that there is always room for another.
 
+    Args:
+        concurrency: Requests at the model server at once.
+        waiting_max: Requests that wait, of all tenants.
+        slots: How many of the `concurrency` are a tenant's own, as `TENANT=COUNT`.
+
     Raises:
-        InvalidInputError: A number is out of range.
+        InvalidInputError: A number is out of range, or a reservation of slots is not possible.
     """
     for name, value, low, high in (("concurrency", concurrency, 1, 10_000), ("queue", waiting_max, 0, 1_000_000)):
         if not low <= value <= high:
             raise InvalidInputError(f"{name} is {value}: {low} to {high} is allowed", field=name)
-    return QueueLimits(slots=concurrency, waiting_max=waiting_max, waiting_per_tenant_max=-(-waiting_max // 2))
+    return QueueLimits(
+        slots=concurrency,
+        waiting_max=waiting_max,
+        waiting_per_tenant_max=-(-waiting_max // 2),
+        reserved=MappingProxyType(_reserved_slots(slots, concurrency)),
+    )
+
+
+def _reserved_slots(texts: Sequence[str], concurrency: int) -> dict[str, int]:
+    reserved: dict[str, int] = {}
+    for text in texts:
+        tenant, _, count = text.partition("=")
+        if not (count.isascii() and count.isdigit() and int(count[:9]) > 0) or tenant in reserved:
+            raise InvalidInputError(
+                f"slots is {text[:80]!r}: expected TENANT=COUNT, once for each tenant, such as acme=8", field="slots"
+            )
+        reserved[checked_name(tenant, field="slots")] = int(count[:9])
+    if (total := sum(reserved.values())) > concurrency - (1 if reserved else 0):
+        raise InvalidInputError(
+            f"{total} slots are reserved and concurrency is {concurrency}: at least one must be left for others",
+            field="slots",
+        )
+    return reserved
 
 
 def is_loopback(host: str) -> bool:

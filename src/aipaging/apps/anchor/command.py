@@ -8,12 +8,15 @@ from typing import Any, Final
 
 import click
 
+from aipaging.adapters.sidecar.settings import CONCURRENCY_DEFAULT, QUEUE_DEFAULT
+
 EXAMPLES: Final = """\b
 Examples:
   aipaging anchor --id paris-1 --upstream http://127.0.0.1:8000 \\
     --controller https://controller.example:8444 --identity /etc/aipaging/paris-1 --listen 0.0.0.0:9443
   aipaging anchor --id ollama-1 --upstream http://127.0.0.1:11434 --upstream-health-path / ...
   aipaging anchor --id hosted-1 --upstream https://api.example --upstream-authorization-file key.txt ...
+  aipaging anchor --id paris-1 --concurrency 32 --slots acme=8 --slots globex=4 ...
   aipaging anchor --config anchor.toml            options from a file: id = "paris-1", upstream = "http://...", ...
 Exit status: 0 drained, 2 invalid input, 4 the address cannot be listened on.
 """
@@ -30,20 +33,25 @@ def _options_from_file(ctx: click.Context, param: click.Parameter, value: Path |
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise click.BadParameter(f"{value}: {error}", ctx=ctx, param=param) from None
     names = {
-        option.removeprefix("--"): known.name
+        option.removeprefix("--"): (known.name, known.multiple)
         for known in ctx.command.params
+        if isinstance(known, click.Option)
         for option in known.opts
         if known.name not in {"config", "as_json", "help"}
     }
     defaults: dict[str, object] = {}
     for key, setting in said.items():
-        name = names.get(key)
+        name, multiple = names.get(key, (None, False))
         if name is None:
             raise click.BadParameter(
                 f"{value}: there is no {key!r}; known are {', '.join(names)}", ctx=ctx, param=param
             )
-        if not isinstance(setting, str | int | bool):
-            raise click.BadParameter(f"{value}: {key} must be a text, a number or a truth", ctx=ctx, param=param)
+        if multiple and isinstance(setting, list) and all(isinstance(each, str) for each in setting):
+            defaults[name] = tuple(setting)
+            continue
+        if multiple or not isinstance(setting, str | int | bool):
+            wanted = "a list of texts" if multiple else "a text, a number or a truth"
+            raise click.BadParameter(f"{value}: {key} must be {wanted}", ctx=ctx, param=param)
         defaults[name] = setting
     ctx.default_map = {**(ctx.default_map or {}), **defaults}
     return value
@@ -69,8 +77,26 @@ def _options_from_file(ctx: click.Context, param: click.Parameter, value: Path |
 )
 @click.option("--listen", default="127.0.0.1:9443", show_default=True, help="Address; port 0 takes a free one.")
 @click.option("--plaintext", is_flag=True, help="Listen without TLS: on loopback only.")
-@click.option("--concurrency", default=16, show_default=True, help="Requests at the model server at the same time.")
-@click.option("--queue", "waiting_max", default=256, show_default=True, help="Requests that may wait for a slot.")
+@click.option(
+    "--concurrency",
+    default=CONCURRENCY_DEFAULT,
+    show_default=True,
+    help="Slots: requests at the model server at the same time.",
+)
+@click.option(
+    "--queue", "waiting_max", default=QUEUE_DEFAULT, show_default=True, help="Requests that may wait for a slot."
+)
+@click.option(
+    "--slots",
+    metavar="TENANT=COUNT",
+    multiple=True,
+    help="Slots that are this tenant's own, used by nobody else; may be given for several tenants.",
+)
+@click.option(
+    "--without-reservations",
+    is_flag=True,
+    help="Enforce no guardrail and serve first come, first served: to measure what reservations are worth.",
+)
 @click.option(
     "--upstream-authorization-file",
     "authorization_file",

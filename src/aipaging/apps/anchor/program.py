@@ -1,6 +1,8 @@
 """Puts a sidecar together from checked options, and runs it until a signal ends it."""
 
 import asyncio
+import contextlib
+import resource
 import signal
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -35,6 +37,8 @@ class Options:
     plaintext: bool
     concurrency: int
     waiting_max: int
+    slots: tuple[str, ...]
+    without_reservations: bool
     authorization_file: Path | None
     health_path: str
 
@@ -80,14 +84,23 @@ def checked(options: Options) -> Program:
         listen_host=host,
         listen_port=port,
         plaintext=options.plaintext,
-        queue=queue_limits(concurrency=options.concurrency, waiting_max=options.waiting_max),
+        queue=queue_limits(concurrency=options.concurrency, waiting_max=options.waiting_max, slots=options.slots),
+        reservations=not options.without_reservations,
     )
     identity = FolderIdentity(options.identity, anchor=anchor, clocks=HostClocks())
     return Program(settings=settings, controller=options.controller, identity=identity)
 
 
+def _raise_file_limit() -> None:
+    """Take as many descriptors as the system allows: each request has two connections, and 1,024 is usual."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def run(program: Program, ready: Callable[[int], None]) -> None:
     """Run until SIGINT or SIGTERM, then drain; a second signal ends at once."""
+    _raise_file_limit()
     uvloop.run(_run(program, ready))
 
 
