@@ -7,7 +7,7 @@ import pytest
 SHARED = Path(__file__).parents[1] / ".." / "shared"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def shared_dir() -> Path:
     """The folder of reference cases, traces and specifications beside the checkout, where there is one."""
     if not SHARED.is_dir():
