@@ -1,6 +1,7 @@
 """Paths: what is reduced exactly, what is bounded, and what is refused by name."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -32,7 +33,8 @@ SERVERS = st.builds(c.RateLatency, rate=st.floats(0.1, 10), latency=st.floats(0,
 def test_convolution_is_a_commutative_semigroup(a: c.RateLatency, b: c.RateLatency, d: c.RateLatency) -> None:
     assert c.convolve([a, b]) == c.convolve([b, a])
     left, right = c.convolve([c.convolve([a, b]), d]), c.convolve([a, c.convolve([b, d])])
-    assert (left.rate, left.latency) == (right.rate, pytest.approx(right.latency))
+    assert left.rate == right.rate
+    assert left.latency == pytest.approx(right.latency)
 
 
 @given(st.floats(0, 10), st.floats(0, 1), SERVERS, SERVERS)
@@ -72,10 +74,7 @@ def test_deterministic_paths_have_a_worst_case() -> None:
     assert found.delay == pytest.approx(4.857142857142857)
     assert found.bound.probability == 0.0
     assert probability(flow, shared, 4.0) == 1.0
-    with pytest.raises(c.NotAttestedError):
-        probability(flow, [rate(100.0, cross=(SLOTS,), discipline=c.Discipline.BLIND)], 1.0)
-    with pytest.raises(c.NotAttestedError):
-        probability(flow, [c.Domain(name="x", service=c.OnOffService(rate=1.0, availability=0.5))], 1.0)
+    assert 0.0 < probability(flow, [rate(100.0, cross=(SLOTS,), discipline=c.Discipline.BLIND)], 1.0) < 1e-20
 
 
 def test_fifo_is_better_than_blind() -> None:
@@ -99,8 +98,7 @@ def test_impaired_paths_need_independence() -> None:
     wireless = c.Domain(name="w", service=c.OnOffService(rate=2.0, availability=0.9))
     assert probability(SLOTS, [wireless] * 2, 20.0) < 1e-3
     tied = c.Domain(name="w", service=wireless.service, dependence=c.Dependence.ANY)
-    with pytest.raises(c.NotAttestedError):
-        probability(SLOTS, [wireless, tied], 20.0)
+    assert probability(SLOTS, [wireless] * 2, 40.0) < probability(SLOTS, [wireless, tied], 40.0) < 1.0
     deficit = c.Domain(name="e", service=c.ImpairedRateLatency(rate=2.0, latency=1.0, prefactor=1.0, decay=1.0))
     assert 0.0 < probability(SLOTS, [deficit] * 2, 40.0) < 1e-3
     assert probability(SLOTS, [deficit] * 2, 1.0) == 1.0
@@ -110,14 +108,12 @@ def test_exponential_servers_answer_sojourns() -> None:
     server = c.Domain(name="s", service=c.ExponentialServer(rate=1.0))
     assert probability(VIDEO, [server], 10.0) == pytest.approx(math.exp(-5.0))
     with pytest.raises(c.NotAttestedError):
-        probability(VIDEO, [c.Domain(name="s", service=server.service, cross=(VIDEO,))], 10.0)
+        probability(VIDEO, [replace(server, cross=(VIDEO,), discipline=c.Discipline.BLIND)], 10.0)
 
 
 def test_what_has_no_proof_is_refused() -> None:
     with pytest.raises(c.NotAttestedError):
         probability(VIDEO, [rate(2.0, cross=(SLOTS,), discipline=c.Discipline.BLIND)], 10.0)
-    with pytest.raises(c.NotAttestedError):
-        probability(SLOTS, [rate(4.0, 1.0, cross=(SLOTS,), discipline=c.Discipline.BLIND)], 10.0)
     with pytest.raises(InvalidInputError):
         probability(None, [rate(2.0)], 10.0)
     with pytest.raises(InvalidInputError):
@@ -141,15 +137,21 @@ def test_arrivals_superpose_where_a_kind_exists() -> None:
     assert c.superpose([FLOWS, FLOWS]) == c.SlottedOnOff(count=6, stay_off=0.95, stay_on=0.9, peak=1.0)
     fluid = c.FluidOnOff(count=2, off_to_on=1.0, on_to_off=2.0, peak=3.0)
     assert c.superpose([fluid]) == fluid
-    assert c.superpose([fluid, c.FluidOnOff(count=2, off_to_on=1.0, on_to_off=2.0, peak=4.0)]) is None
+    other = c.FluidOnOff(count=2, off_to_on=1.0, on_to_off=2.0, peak=4.0)
+    assert c.superpose([fluid, other]) == c.Superposition(parts=(fluid, other))
+    assert c.superpose([c.Superposition(parts=(fluid, other)), fluid]) == c.superpose([fluid, fluid, other])
     buckets = c.LeakyBuckets(count=2, burst=1.0, rate=1.0)
     assert c.superpose([buckets, buckets]) == c.LeakyBuckets(count=4, burst=1.0, rate=1.0)
     flow = c.TokenBucket(burst=1.0, rate=2.0)
     assert c.superpose([flow, flow]) == c.TokenBucket(burst=2.0, rate=4.0)
     assert c.superpose([SLOTS, SLOTS]) == c.SlottedWork(works=(EXP, EXP))
-    assert c.superpose([VIDEO, c.CompoundPoisson(rate=1.0, work=c.ConstantWork(value=1.0))]) is None
+    mixed = c.superpose([VIDEO, c.CompoundPoisson(rate=1.0, work=c.ConstantWork(value=1.0))])
+    assert isinstance(mixed, c.Superposition)
+    assert mixed.mean_rate == 1.5
     assert c.superpose([FLOWS, VIDEO]) is None
-    assert c.superpose([c.ExponentiallyBounded(rate=1.0, prefactor=1.0, decay=1.0), SLOTS]) is None
+    assert c.superpose([c.ExponentiallyBounded(rate=1.0, prefactor=1.0, decay=1.0), SLOTS]) is not None
+    with pytest.raises(InvalidInputError):
+        c.Superposition(parts=(FLOWS, VIDEO))
     with pytest.raises(InvalidInputError):
         c.SlottedWork(works=())
 

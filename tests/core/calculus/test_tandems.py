@@ -58,10 +58,10 @@ def test_the_series_equal_their_definition(rates: tuple[float, ...], delay: int)
     tandem = SlottedTandem(
         log_arrival=log_exponential(0.5), log_services=tuple(moments[r] for r in rates), theta_max=1.0
     )
-    from aipaging.core.calculus.tandem import _both_series
+    from aipaging.core.calculus.tandem import both_series
 
     theta = 0.8 * stable_end(tandem)
-    ours = np.exp(_both_series(tandem, np.array([theta]), delay)[:, 0])
+    ours = np.exp(both_series(tandem, np.array([theta]), delay)[:, 0])
     assert ours == pytest.approx(brute_force(tandem, theta, delay), rel=1e-9)
 
 

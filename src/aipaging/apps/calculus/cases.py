@@ -115,7 +115,9 @@ def _solve(case: str, row: Row, rung_class: RungClass) -> Answer:
             return Answer(delay=delay, bound=solver(params, delay, rung_class))
     if case.startswith("C14_SNCMeister_sample"):
         raise InvalidInputError(
-            "this family is a speed record of a peer's run; its row describes no system", field="case"
+            "this family records how long a peer's whole run took: its row names a file of that peer and holds no "
+            "rates, sizes or capacities, so there is no system to bound",
+            field="params",
         )
     raise InvalidInputError(f"unknown case family {case!r}", field="case")
 

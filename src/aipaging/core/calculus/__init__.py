@@ -9,7 +9,15 @@ Usable alone. Values are immutable; a bound is a `TailBound` that names its rung
     'mm1-exact'
 """
 
-from aipaging.core.calculus.arrivals import Arrival, CompoundPoisson, SlottedWork, mean_rate, superpose
+from aipaging.core.calculus.arrivals import (
+    Arrival,
+    CompoundPoisson,
+    SlottedWork,
+    Superposition,
+    is_slotted,
+    mean_rate,
+    superpose,
+)
 from aipaging.core.calculus.bound import RungClass, TailBound
 from aipaging.core.calculus.candidates import epsilons_any_dependence, poisson_exponential_tails
 from aipaging.core.calculus.deficit import ImpairedRateLatency, deficit_bound
@@ -21,18 +29,30 @@ from aipaging.core.calculus.deterministic import (
     horizontal_deviation,
     vertical_deviation,
 )
-from aipaging.core.calculus.errors import NoMomentGeneratingFunctionError, NotAttestedError, UnstableError
-from aipaging.core.calculus.fit import FittedContract, fit_delay_contract, least_burst
-from aipaging.core.calculus.llm import BatchingServer
-from aipaging.core.calculus.onoff import FluidOnOff, SlottedOnOff
-from aipaging.core.calculus.path import (
+from aipaging.core.calculus.domain import (
+    CrossFlow,
     Dependence,
     Discipline,
     Domain,
     ExponentialServer,
+    Measure,
     OnOffService,
-    PathAnswer,
+    RandomService,
     Service,
+    gps_share,
+)
+from aipaging.core.calculus.errors import NoMomentGeneratingFunctionError, NotAttestedError, UnstableError
+from aipaging.core.calculus.fit import FittedContract, fit_delay_contract, least_burst
+from aipaging.core.calculus.llm import BatchingServer
+from aipaging.core.calculus.measured import MeasuredLatency, measured_latency
+from aipaging.core.calculus.modulated import MarkovFluid, MarkovPoisson, MarkovSlots
+from aipaging.core.calculus.onoff import FluidOnOff, SlottedOnOff
+from aipaging.core.calculus.output import output_of_path
+from aipaging.core.calculus.path import (
+    BacklogAnswer,
+    PathAnswer,
+    backlog_of_path,
+    bound_backlog,
     bound_path,
     delay_of_path,
 )
@@ -51,6 +71,7 @@ from aipaging.core.calculus.risk_sharp import epsilon_any_dependence_sharp, epsi
 from aipaging.core.calculus.single_hop import backlog_tail
 from aipaging.core.calculus.work import (
     ConstantWork,
+    DiscreteWork,
     ExponentialWork,
     TruncatedLogNormalWork,
     TruncatedParetoWork,
@@ -60,14 +81,17 @@ from aipaging.core.calculus.work import (
 
 __all__ = [
     "Arrival",
+    "BacklogAnswer",
     "BatchingServer",
     "BudgetPart",
     "BudgetSplit",
     "CompoundPoisson",
     "ConstantWork",
+    "CrossFlow",
     "DelayContract",
     "Dependence",
     "Discipline",
+    "DiscreteWork",
     "Domain",
     "Enclosure",
     "ExponentialServer",
@@ -77,10 +101,16 @@ __all__ = [
     "FluidOnOff",
     "ImpairedRateLatency",
     "LeakyBuckets",
+    "MarkovFluid",
+    "MarkovPoisson",
+    "MarkovSlots",
+    "Measure",
+    "MeasuredLatency",
     "NoMomentGeneratingFunctionError",
     "NotAttestedError",
     "OnOffService",
     "PathAnswer",
+    "RandomService",
     "RateLatency",
     "RatedDomain",
     "Reservation",
@@ -88,6 +118,7 @@ __all__ = [
     "Service",
     "SlottedOnOff",
     "SlottedWork",
+    "Superposition",
     "TailBound",
     "TokenBucket",
     "TruncatedLogNormalWork",
@@ -95,7 +126,9 @@ __all__ = [
     "UnstableError",
     "Work",
     "WorkloadLaw",
+    "backlog_of_path",
     "backlog_tail",
+    "bound_backlog",
     "bound_path",
     "cheapest_reservation",
     "combined_failure",
@@ -109,9 +142,13 @@ __all__ = [
     "epsilon_conditional",
     "epsilons_any_dependence",
     "fit_delay_contract",
+    "gps_share",
     "horizontal_deviation",
+    "is_slotted",
     "least_burst",
     "mean_rate",
+    "measured_latency",
+    "output_of_path",
     "poisson_exponential_tails",
     "scaled_work",
     "superpose",

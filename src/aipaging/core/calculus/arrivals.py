@@ -5,11 +5,12 @@ Two kinds of time exist and are not mixed in one question: slots (`slotted` is t
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from aipaging.core.calculus.deterministic import TokenBucket
 from aipaging.core.calculus.errors import require_positive
+from aipaging.core.calculus.modulated import MarkovFluid, MarkovPoisson, MarkovSlots
 from aipaging.core.calculus.onoff import FluidOnOff, SlottedOnOff
 from aipaging.core.calculus.regulated import ExponentiallyBounded, LeakyBuckets
 from aipaging.core.calculus.work import Work
@@ -57,12 +58,48 @@ class SlottedWork:
         return sum(work.log_mgf(theta) for work in self.works)
 
 
-Arrival: TypeAlias = (
-    CompoundPoisson | SlottedWork | FluidOnOff | SlottedOnOff | LeakyBuckets | ExponentiallyBounded | TokenBucket
-)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Superposition:
+    """Independent arrivals of unlike kinds together: all in slots, or all in continuous time.
 
-SLOTTED = (SlottedWork, SlottedOnOff, LeakyBuckets, ExponentiallyBounded)
-"""Kinds whose time is counted in slots; the others live in continuous time."""
+    A token bucket may be part of either. A superposition of superpositions is flattened by `superpose`.
+    """
+
+    parts: tuple["SimpleArrival", ...]
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise InvalidInputError("a superposition needs at least one part", field="parts")
+        if any(isinstance(part, SLOTTED) for part in self.parts) and any(isinstance(p, CONTINUOUS) for p in self.parts):
+            raise InvalidInputError("slots and continuous time do not add", field="parts")
+
+    @property
+    def mean_rate(self) -> float:
+        """The sum of the parts' mean, or sustained, rates."""
+        return sum(mean_rate(part) for part in self.parts)
+
+
+SlottedArrival: TypeAlias = SlottedWork | SlottedOnOff | MarkovSlots | LeakyBuckets | ExponentiallyBounded
+ContinuousArrival: TypeAlias = CompoundPoisson | FluidOnOff | MarkovFluid | MarkovPoisson
+SimpleArrival: TypeAlias = SlottedArrival | ContinuousArrival | TokenBucket
+Arrival: TypeAlias = SimpleArrival | Superposition
+
+SLOTTED = (SlottedWork, SlottedOnOff, MarkovSlots, LeakyBuckets, ExponentiallyBounded)
+"""Kinds whose time is counted in slots."""
+
+CONTINUOUS = (CompoundPoisson, FluidOnOff, MarkovFluid, MarkovPoisson)
+"""Kinds that live in continuous time; a token bucket may be read either way."""
+
+
+def is_slotted(arrival: Arrival) -> bool:
+    """Return whether time is counted in slots."""
+    parts = arrival.parts if isinstance(arrival, Superposition) else (arrival,)
+    return any(isinstance(part, SLOTTED) for part in parts)
+
+
+def parts_of(arrivals: Sequence[Arrival]) -> tuple[SimpleArrival, ...]:
+    """Return the simple arrivals that the given ones consist of."""
+    return tuple(part for a in arrivals for part in (a.parts if isinstance(a, Superposition) else (a,)))
 
 
 def mean_rate(arrival: Arrival) -> float:
@@ -77,38 +114,45 @@ def mean_rate(arrival: Arrival) -> float:
 
 
 def superpose(arrivals: Sequence[Arrival]) -> Arrival | None:
-    """Return independent arrivals of one kind as a single arrival, or None where no such kind exists."""
-    first = arrivals[0]
-    if len(arrivals) == 1:
-        return first
-    slots = [a for a in arrivals if isinstance(a, SlottedWork)]
-    if len(slots) == len(arrivals):
-        return SlottedWork(works=tuple(work for a in slots for work in a.works))
-    buckets = [a for a in arrivals if isinstance(a, TokenBucket)]
-    if len(buckets) == len(arrivals):
-        return sum(buckets[1:], buckets[0])
-    if isinstance(first, FluidOnOff | SlottedOnOff | LeakyBuckets):
-        return _more_of(arrivals)
-    if isinstance(first, CompoundPoisson):
-        jobs = [a for a in arrivals if isinstance(a, CompoundPoisson) and a.work == first.work]
-        if len(jobs) == len(arrivals):
-            return CompoundPoisson(rate=sum(a.rate for a in jobs), work=first.work)
-    return None
+    """Return independent arrivals as a single arrival; None where slots and continuous time meet.
+
+    Parts of one kind are merged exactly, so that the sharpest rung of that kind applies; unlike ones become a
+    `Superposition`.
+    """
+    parts = parts_of(arrivals)
+    merged: list[SimpleArrival] = []
+    for part in parts:
+        for i, other in enumerate(merged):
+            together = _merged(other, part)
+            if together is not None:
+                merged[i] = together
+                break
+        else:
+            merged.append(part)
+    if len(merged) == 1:
+        return merged[0]
+    if any(isinstance(part, SLOTTED) for part in merged) and any(isinstance(part, CONTINUOUS) for part in merged):
+        return None
+    return Superposition(parts=tuple(merged))
 
 
-def _more_of(arrivals: Sequence[Arrival]) -> Arrival | None:
-    """Add the counts of flows that are alike."""
-    counts = [a.count for a in arrivals if isinstance(a, FluidOnOff | SlottedOnOff | LeakyBuckets)]
-    total = sum(counts)
-    alike: list[Arrival] = []
-    for a in arrivals:
-        match a:
-            case FluidOnOff(off_to_on=up, on_to_off=down, peak=peak):
-                alike.append(FluidOnOff(count=total, off_to_on=up, on_to_off=down, peak=peak))
-            case SlottedOnOff(stay_off=off, stay_on=on, peak=peak):
-                alike.append(SlottedOnOff(count=total, stay_off=off, stay_on=on, peak=peak))
-            case LeakyBuckets(burst=burst, rate=rate):
-                alike.append(LeakyBuckets(count=total, burst=burst, rate=rate))
-            case _:
-                return None
-    return alike[0] if all(a == alike[0] for a in alike) else None
+def _merged(first: SimpleArrival, second: SimpleArrival) -> SimpleArrival | None:
+    """Return two independent arrivals as one of the same kind, if they are alike enough."""
+    match first, second:
+        case SlottedWork(), SlottedWork():
+            return SlottedWork(works=first.works + second.works)
+        case TokenBucket(), TokenBucket():
+            return first + second
+        case CompoundPoisson(), CompoundPoisson() if first.work == second.work:
+            return CompoundPoisson(rate=first.rate + second.rate, work=first.work)
+        case _:
+            return _more_alike(first, second) if isinstance(first, Counted) and isinstance(second, Counted) else None
+
+
+Counted: TypeAlias = FluidOnOff | SlottedOnOff | LeakyBuckets | MarkovSlots | MarkovFluid | MarkovPoisson
+
+
+def _more_alike(first: Counted, second: Counted) -> Counted | None:
+    """Return flows that are alike with their counts added."""
+    alike = type(first) is type(second) and replace(first, count=second.count) == second
+    return replace(first, count=first.count + second.count) if alike else None

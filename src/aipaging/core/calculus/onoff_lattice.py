@@ -175,9 +175,9 @@ def priority_tail(lattice: BacklogLattice, cross: SlottedOnOff, delay: int) -> f
     width = scaled.shape[1]
     ahead = np.concatenate([survive[:, 1:], np.ones((cross.count + 1, 1))], axis=1)
     steps = np.maximum(ahead - survive, 0.0)
-    levels = np.arange(width)
     start = int(np.argmax(steps.max(axis=0) > 0.0))
-    value = float(np.sum(joint * steps * np.exp(-lattice.tilt * (levels - start))))
+    fading = np.exp(-lattice.tilt * np.arange(width - start))
+    value = float(np.sum(joint[:, start:] * steps[:, start:] * fading))
     return exp_up(math.log(value) - lattice.tilt * start, RELATIVE) if value > 0.0 else 0.0
 
 

@@ -1,98 +1,36 @@
 """One question about one path: an arrival, the domains it crosses in order, a delay or a probability.
 
-The path is reduced exactly first (reserved shares, deterministic composition), then handed to the ladder of
-the shape that is left. A shape for which no rung has a proof is refused by name, never approximated:
-`NotAttestedError` says which assumption would be needed.
+Delays, backlogs and outputs, and their inverses. Domains known by a delay contract or by measured delays stand behind
+those with queues; their part of the delay is split off, and added under any dependence.
 """
 
-import enum
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
-from aipaging.core.calculus.arrivals import SLOTTED, Arrival, CompoundPoisson, SlottedWork, mean_rate, superpose
-from aipaging.core.calculus.bound import RungClass, TailBound, certain, delay_for, least
-from aipaging.core.calculus.deficit import ImpairedRateLatency, deficit_bound
-from aipaging.core.calculus.deterministic import RateLatency, TokenBucket, convolve, horizontal_deviation
-from aipaging.core.calculus.errors import NotAttestedError, UnstableError, require_non_negative, require_positive
-from aipaging.core.calculus.onoff import SlottedOnOff
-from aipaging.core.calculus.priority import low_priority_tail
-from aipaging.core.calculus.queue_exact import exponential_slots
-from aipaging.core.calculus.rate_split import rate_split_tail
+from aipaging.core.calculus.arrivals import Arrival, CompoundPoisson, is_slotted, mean_rate, parts_of
+from aipaging.core.calculus.bound import RungClass, TailBound, certain, delay_for
+from aipaging.core.calculus.deterministic import (
+    RateLatency,
+    TokenBucket,
+    convolve,
+    horizontal_deviation,
+    vertical_deviation,
+)
+from aipaging.core.calculus.domain import CrossFlow, Dependence, Discipline, Domain, Measure
+from aipaging.core.calculus.errors import NotAttestedError, UnstableError, require_non_negative
+from aipaging.core.calculus.llm import BatchingServer
+from aipaging.core.calculus.measured import MeasuredLatency, sum_tail
+from aipaging.core.calculus.path_rungs import path_backlog_tail, path_tail
+from aipaging.core.calculus.path_shape import Path, path_of
 from aipaging.core.calculus.risk_budget import BudgetPart, DelayContract, delay_any_dependence, epsilon_any_dependence
 from aipaging.core.calculus.risk_sharp import epsilon_any_dependence_sharp, epsilon_conditional
-from aipaging.core.calculus.rounding import whole_slots
-from aipaging.core.calculus.single_hop import backlog_tail
-from aipaging.core.calculus.tandem_hop import (
-    exponential_cross_bound,
-    exponential_onoff_bound,
-    exponential_servers_tail,
-)
-from aipaging.core.calculus.work import ExponentialWork
+from aipaging.core.calculus.rounding import round_up
 from aipaging.core.foundation.errors import InvalidInputError
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OnOffService:
-    """A slot gives `rate` with probability `availability`, else nothing; independent from slot to slot."""
-
-    rate: float
-    availability: float
-
-    def __post_init__(self) -> None:
-        require_positive(rate=self.rate, availability=self.availability)
-        if self.availability > 1.0:
-            raise InvalidInputError("availability must be at most 1", field="availability")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExponentialServer:
-    """A FIFO server whose service times are Exp(1 / rate), drawn afresh for every job."""
-
-    rate: float
-
-    def __post_init__(self) -> None:
-        require_positive(rate=self.rate)
-
-
-Service: TypeAlias = RateLatency | ImpairedRateLatency | OnOffService | ExponentialServer | DelayContract
-
-
-class Discipline(enum.Enum):
-    """What is known of how a domain serves the flow beside its cross traffic."""
-
-    FIFO = "fifo"
-    RESERVED = "reserved"
-    BLIND = "blind"
-    PRIORITY = "priority"
-
-
-class Dependence(enum.Enum):
-    """What is known of how a domain depends on the others and on the past."""
-
-    INDEPENDENT = "independent"
-    CONDITIONAL = "conditional"
-    ANY = "any"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Domain:
-    """One domain of a path.
-
-    Attributes:
-        name: For the answer.
-        service: What it gives; with RESERVED, what it gives this flow alone.
-        cross: Fresh cross traffic that leaves after the domain.
-        discipline: How it is multiplexed; PRIORITY means that the cross traffic goes first.
-        dependence: Its clause.
-    """
-
-    name: str
-    service: Service
-    cross: tuple[Arrival, ...] = ()
-    discipline: Discipline = Discipline.RESERVED
-    dependence: Dependence = Dependence.INDEPENDENT
+SPLITS: Final = 24
+"""Ways to part a delay between the queues and what stands behind them; any is valid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,15 +42,31 @@ class PathAnswer:
     parts: tuple[BudgetPart | None, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BacklogAnswer:
+    """Work of the flow inside the path, and a bound on the probability that it is exceeded."""
+
+    backlog: float
+    bound: TailBound
+
+
 def bound_path(
-    arrival: Arrival | None, domains: Sequence[Domain], delay: float, *, rung_class: RungClass = RungClass.SHARP
+    arrival: Arrival | None,
+    domains: Sequence[Domain],
+    delay: float,
+    *,
+    crossing: Sequence[CrossFlow] = (),
+    measure: Measure = Measure.VIRTUAL,
+    rung_class: RungClass = RungClass.SHARP,
 ) -> PathAnswer:
     """Return the least bound on P(end-to-end delay > delay).
 
     Args:
-        arrival: The flow; may be None where every domain is a delay contract.
+        arrival: The flow; may be None where every domain is a delay contract or measured.
         domains: In the order in which they are crossed.
         delay: In the unit of time of the arrival and the domains.
+        crossing: Cross traffic that shares several domains.
+        measure: The virtual delay, or the sojourn of a job.
         rung_class: FAST for admission.
 
     Raises:
@@ -121,18 +75,28 @@ def bound_path(
         InvalidInputError: Nonsense.
     """
     require_non_negative(delay=delay)
-    if not domains:
-        raise InvalidInputError("a path needs at least one domain", field="domains")
-    if all(isinstance(domain.service, DelayContract) for domain in domains):
-        return _contracts(domains, delay, rung_class)
+    queues, behind = _parted(domains)
+    if not queues:
+        if crossing:
+            raise InvalidInputError("cross traffic needs domains with queues", field="crossing")
+        return _promised(behind, delay, rung_class)
     if arrival is None:
         raise InvalidInputError("only delay contracts can be bounded without an arrival", field="arrival")
-    bound = _bound(arrival, domains, delay, rung_class)
-    return PathAnswer(delay=delay, bound=bound, parts=(None,) * len(domains))
+    tail = _queue_tail(arrival, queues, crossing, (measure, rung_class))
+    if not behind:
+        return PathAnswer(delay=delay, bound=tail(delay), parts=(None,) * len(domains))
+    best = min((_split_off(tail, behind, delay, i / SPLITS) for i in range(SPLITS + 1)), key=lambda b: b.probability)
+    return PathAnswer(delay=delay, bound=best, parts=(None,) * len(domains))
 
 
 def delay_of_path(
-    arrival: Arrival | None, domains: Sequence[Domain], epsilon: float, *, rung_class: RungClass = RungClass.SHARP
+    arrival: Arrival | None,
+    domains: Sequence[Domain],
+    epsilon: float,
+    *,
+    crossing: Sequence[CrossFlow] = (),
+    measure: Measure = Measure.VIRTUAL,
+    rung_class: RungClass = RungClass.SHARP,
 ) -> PathAnswer:
     """Return the least delay that `bound_path` proves for epsilon; delay inf where none is proven.
 
@@ -141,30 +105,178 @@ def delay_of_path(
         NotAttestedError: No rung is proven for this path.
         InvalidInputError: Nonsense.
     """
-    if not 0.0 < epsilon < 1.0:
-        raise InvalidInputError("epsilon must lie strictly between 0 and 1", field="query.epsilon")
-    if isinstance(arrival, TokenBucket) and not any(isinstance(d.service, DelayContract) for d in domains):
-        worst = _worst_case(arrival, domains)
-        return bound_path(arrival, domains, worst, rung_class=rung_class)
-    slotted = isinstance(arrival, SLOTTED)
+    _require_epsilon(epsilon)
+
+    def answer_at(delay: float) -> PathAnswer:
+        return bound_path(arrival, domains, delay, crossing=crossing, measure=measure, rung_class=rung_class)
+
+    queues, behind = _parted(domains)
+    if isinstance(arrival, TokenBucket) and not behind and _regulated(queues, crossing):
+        return answer_at(horizontal_deviation(arrival, _worst_service(queues, crossing)))
+    slotted = arrival is not None and is_slotted(arrival) and not behind
     scale = _scale(arrival, domains)
-
-    def probability_at(delay: float) -> float:
-        return bound_path(arrival, domains, delay, rung_class=rung_class).bound.probability
-
-    delay = delay_for(probability_at, epsilon, scale=scale, slotted=slotted)
+    delay = delay_for(lambda d: answer_at(d).bound.probability, epsilon, scale=scale, slotted=slotted)
     if math.isinf(delay):
         return PathAnswer(delay=delay, bound=certain(1.0, "trivial", ()), parts=(None,) * len(domains))
-    return bound_path(arrival, domains, delay, rung_class=rung_class)
+    return answer_at(delay)
+
+
+def bound_backlog(
+    arrival: Arrival,
+    domains: Sequence[Domain],
+    backlog: float,
+    *,
+    crossing: Sequence[CrossFlow] = (),
+    rung_class: RungClass = RungClass.SHARP,
+) -> BacklogAnswer:
+    """Return the least bound on P(work of the flow inside the path > backlog).
+
+    Raises:
+        UnstableError: Some domain is overloaded.
+        NotAttestedError: No rung is proven for this path.
+        InvalidInputError: Nonsense.
+    """
+    require_non_negative(backlog=backlog)
+    queues, behind = _parted(domains)
+    if behind:
+        raise NotAttestedError("a delay contract says nothing of the work inside a domain")
+    if isinstance(arrival, TokenBucket) and _regulated(queues, crossing):
+        worst = vertical_deviation(arrival, _worst_service(queues, crossing))
+        value = 0.0 if backlog >= worst else 1.0
+        return BacklogAnswer(backlog=backlog, bound=certain(value, "deterministic", _WORST))
+    path = _path(arrival, queues, crossing, (Measure.VIRTUAL, rung_class))
+    return BacklogAnswer(backlog=backlog, bound=path_backlog_tail(path, backlog))
+
+
+def backlog_of_path(
+    arrival: Arrival,
+    domains: Sequence[Domain],
+    epsilon: float,
+    *,
+    crossing: Sequence[CrossFlow] = (),
+    rung_class: RungClass = RungClass.SHARP,
+) -> BacklogAnswer:
+    """Return the least backlog that `bound_backlog` proves for epsilon; inf where none is proven.
+
+    Raises:
+        UnstableError: Some domain is overloaded.
+        NotAttestedError: No rung is proven for this path.
+        InvalidInputError: Nonsense.
+    """
+    _require_epsilon(epsilon)
+
+    def answer_at(backlog: float) -> BacklogAnswer:
+        return bound_backlog(arrival, domains, backlog, crossing=crossing, rung_class=rung_class)
+
+    queues, _ = _parted(domains)
+    if isinstance(arrival, TokenBucket) and _regulated(queues, crossing):
+        return answer_at(vertical_deviation(arrival, _worst_service(queues, crossing)))
+    scale = mean_rate(arrival) * (_scale(arrival, domains) if not is_slotted(arrival) else 1.0)
+    backlog = delay_for(lambda x: answer_at(x).bound.probability, epsilon, scale=scale, slotted=False)
+    if math.isinf(backlog):
+        return BacklogAnswer(backlog=backlog, bound=certain(1.0, "trivial", ()))
+    return answer_at(backlog)
+
+
+_WORST: Final = ("regulated", "strict-service-curves")
+_Ladder: TypeAlias = tuple[Measure, RungClass]
+
+
+def _require_epsilon(epsilon: float) -> None:
+    if not 0.0 < epsilon < 1.0:
+        raise InvalidInputError("epsilon must lie strictly between 0 and 1", field="query.epsilon")
+
+
+def _parted(domains: Sequence[Domain]) -> tuple[tuple[Domain, ...], tuple[Domain, ...]]:
+    """Return (domains with queues, domains known by their delays behind them)."""
+    if not domains:
+        raise InvalidInputError("a path needs at least one domain", field="domains")
+    known = [isinstance(domain.service, DelayContract | MeasuredLatency) for domain in domains]
+    first = known.index(True) if True in known else len(domains)
+    if not all(known[first:]):
+        raise NotAttestedError(
+            "a domain known only by its delays may not stand before a queue: nothing bounds what leaves it, "
+            "unless it is shaped again; then ask for the parts"
+        )
+    return tuple(domains[:first]), tuple(domains[first:])
+
+
+def _served(arrival: Arrival, domain: Domain) -> Domain:
+    """Return the domain with a batching server read as its service curve in tokens."""
+    server = domain.service
+    if not isinstance(server, BatchingServer):
+        return domain
+    works = [part.work.largest for part in parts_of([arrival]) if isinstance(part, CompoundPoisson)]
+    if any(largest > server.tokens_max for largest in works):
+        raise InvalidInputError("requests may bring more tokens than the server's tokens_max", field="tokens_max")
+    return Domain(
+        name=domain.name, service=server.token_service_curve(), cross=domain.cross, discipline=domain.discipline,
+        dependence=domain.dependence,
+    )  # fmt: skip
+
+
+def _path(arrival: Arrival, queues: Sequence[Domain], crossing: Sequence[CrossFlow], ladder: _Ladder) -> Path:
+    return path_of(
+        arrival, [_served(arrival, domain) for domain in queues], crossing, measure=ladder[0], rung_class=ladder[1]
+    )
+
+
+def _queue_tail(
+    arrival: Arrival, queues: Sequence[Domain], crossing: Sequence[CrossFlow], ladder: _Ladder
+) -> Callable[[float], TailBound]:
+    if isinstance(arrival, TokenBucket) and _regulated(queues, crossing):
+        worst = horizontal_deviation(arrival, _worst_service(queues, crossing))
+        return lambda delay: certain(0.0 if delay >= worst else 1.0, "deterministic", _WORST)
+    path = _path(arrival, queues, crossing, ladder)
+    return lambda delay: path_tail(path, delay)
+
+
+def _split_off(tail: Callable[[float], TailBound], behind: Sequence[Domain], delay: float, share: float) -> TailBound:
+    """Bound P(W > x) + P(the rest > delay - x): no independence is used."""
+    queues = tail(delay * share)
+    rest = _promised(behind, delay * (1.0 - share), RungClass.FAST).bound
+    value = queues.probability + rest.probability
+    assumptions = (*queues.assumptions, *(a for a in rest.assumptions if a not in queues.assumptions))
+    return TailBound(
+        probability=round_up(value) if value > 0.0 else 0.0, rung=f"{queues.rung}+{rest.rung}",
+        assumptions=assumptions, parameters={**queues.parameters, "share": share}, numeric_error=queues.numeric_error,
+    )  # fmt: skip
 
 
 def _scale(arrival: Arrival | None, domains: Sequence[Domain]) -> float:
     contracts = [d.service for d in domains if isinstance(d.service, DelayContract)]
     if contracts:
         return delay_any_dependence(contracts, 0.01).delay_ms or 1.0
+    measured = [d.service.delays[-1] for d in domains if isinstance(d.service, MeasuredLatency)]
+    if measured:
+        return sum(measured) or 1.0
     if isinstance(arrival, CompoundPoisson):
         return 1.0 / arrival.rate
-    return 1.0
+    latencies = [d.service.latency for d in domains if isinstance(d.service, RateLatency) and d.service.latency > 0.0]
+    return math.fsum(latencies) or 1.0
+
+
+def _promised(domains: Sequence[Domain], delay: float, rung_class: RungClass) -> PathAnswer:
+    """Bound domains known by contracts and measurements."""
+    measured = [domain.service for domain in domains if isinstance(domain.service, MeasuredLatency)]
+    if not measured:
+        return _contracts(domains, delay, rung_class)
+    others = [domain for domain in domains if isinstance(domain.service, DelayContract)]
+
+    def rest(left: float) -> float:
+        if left < 0.0:
+            return 1.0
+        return _contracts(others, left, rung_class).bound.probability if others else 0.0
+
+    independent = all(domain.dependence is Dependence.INDEPENDENT for domain in domains)
+    values = {"any-dependence": sum_tail(measured, rest, delay, independent=False)}
+    if independent:
+        values["independent-domains"] = sum_tail(measured, rest, delay, independent=True)
+    clause = min(values, key=lambda name: values[name])
+    bound = TailBound(
+        probability=values[clause], rung="measured", assumptions=("measured-tails-hold", "delay-contracts-hold", clause)
+    )
+    return PathAnswer(delay=delay, bound=bound, parts=(None,) * len(domains))
 
 
 def _contracts(domains: Sequence[Domain], delay: float, rung_class: RungClass) -> PathAnswer:
@@ -179,115 +291,35 @@ def _contracts(domains: Sequence[Domain], delay: float, rung_class: RungClass) -
     return PathAnswer(delay=delay, bound=bound, parts=best.parts or (None,) * len(domains))
 
 
-def _bound(arrival: Arrival, domains: Sequence[Domain], delay: float, rung_class: RungClass) -> TailBound:
-    if isinstance(arrival, TokenBucket):
-        worst = _worst_case(arrival, domains)
-        return certain(0.0 if delay >= worst else 1.0, "deterministic", ("regulated", "strict-service-curves"))
-    services = [domain.service for domain in domains]
-    if isinstance(arrival, CompoundPoisson) and all(isinstance(s, ExponentialServer) for s in services):
-        if any(domain.cross for domain in domains):
-            raise NotAttestedError("exponential servers with cross traffic: give the total arrival rate instead")
-        rates = [s.rate for s in services if isinstance(s, ExponentialServer)]
-        return exponential_servers_tail(arrival.rate, rates, delay)
-    alone = all(not domain.cross or domain.discipline is Discipline.RESERVED for domain in domains)
-    if alone and all(isinstance(s, RateLatency) for s in services):
-        return _reserved(arrival, [s for s in services if isinstance(s, RateLatency)], delay, rung_class)
-    if alone and all(isinstance(s, OnOffService) for s in services) and _one_exponential(arrival) is not None:
-        _require_independent(domains)
-        pairs = [(s.rate, s.availability) for s in services if isinstance(s, OnOffService)]
-        mean = _one_exponential(arrival) or 0.0
-        return exponential_onoff_bound(mean, pairs, delay=whole_slots(delay), rung_class=rung_class)
-    if alone and isinstance(arrival, SlottedWork) and all(isinstance(s, ImpairedRateLatency) for s in services):
-        _require_independent(domains)
-        impaired = [s for s in services if isinstance(s, ImpairedRateLatency)]
-        return deficit_bound(arrival, impaired, whole_slots(delay))
-    return _shared(arrival, domains, delay, rung_class)
+def _regulated(queues: Sequence[Domain], crossing: Sequence[CrossFlow]) -> bool:
+    """Return whether the whole path has a worst case: rate-latency servers, cross traffic in token buckets."""
+    flows = [x for d in queues if d.discipline is not Discipline.RESERVED for x in d.cross]
+    flows.extend(c.arrival for c in crossing)
+    return all(isinstance(d.service, RateLatency) for d in queues) and all(isinstance(x, TokenBucket) for x in flows)
 
 
-def _worst_case(arrival: TokenBucket, domains: Sequence[Domain]) -> float:
+def _worst_service(queues: Sequence[Domain], crossing: Sequence[CrossFlow]) -> RateLatency:
+    """Return the service curve of the path under blind multiplexing: bursts of shared flows are paid once.
+
+    Raises:
+        UnstableError: Cross traffic takes a whole rate.
+    """
+    path = path_of(TokenBucket(burst=0.0, rate=0.0), queues, crossing)
     servers: list[RateLatency] = []
-    for domain in domains:
-        if not isinstance(domain.service, RateLatency):
-            raise NotAttestedError("a worst case needs rate-latency services on the whole path")
+    for domain in path.domains:
         server = domain.service
-        if domain.discipline is not Discipline.RESERVED:
-            for cross in domain.cross:
-                if not isinstance(cross, TokenBucket):
-                    raise NotAttestedError("a worst case needs cross traffic regulated by token buckets")
+        for cross in domain.cross:
+            if isinstance(server, RateLatency) and isinstance(cross, TokenBucket):
                 server = server.leftover(cross)
-        servers.append(server)
-    return horizontal_deviation(arrival, convolve(servers))
-
-
-def _reserved(arrival: Arrival, servers: Sequence[RateLatency], delay: float, rung_class: RungClass) -> TailBound:
-    """Compose exactly: the backlog at the least rate exceeds R (d - sum T)."""
-    whole = convolve(servers)
-    if isinstance(arrival, SLOTTED) and not (len(servers) == 1 and whole.latency == 0.0):
-        delay = float(whole_slots(delay))
-    if delay < whole.latency:
-        if mean_rate(arrival) >= whole.rate:
-            raise UnstableError
-        return certain(1.0, "trivial", ())
-    return backlog_tail(arrival, whole.rate, whole.rate * (delay - whole.latency), rung_class)
-
-
-def _shared(arrival: Arrival, domains: Sequence[Domain], delay: float, rung_class: RungClass) -> TailBound:
-    """Bound domains with cross traffic at constant rates without latency."""
-    rates: list[float] = []
-    for domain in domains:
-        if not (isinstance(domain.service, RateLatency) and domain.service.latency == 0.0):
-            raise NotAttestedError(
-                "cross traffic is bounded at constant rates only (rate-latency with latency 0), "
-                "or reserve a rate so that the cross traffic does not matter"
-            )
-        rates.append(domain.service.rate)
-    rungs: list[TailBound] = []
-    if len(domains) == 1:
-        rungs.extend(_one_shared(arrival, domains[0], rate=rates[0], delay=delay, rung_class=rung_class))
-    mean = _one_exponential(arrival)
-    crosses = [_one_exponential(superpose(d.cross)) if d.cross else None for d in domains]
-    means = [c for c in crosses if c is not None]
-    if mean is not None and len(means) == len(domains) and all(d.dependence is not Dependence.ANY for d in domains):
-        rungs.append(exponential_cross_bound(mean, means, rates, delay=whole_slots(delay), rung_class=rung_class))
-    if not rungs:
-        raise NotAttestedError("no rung is proven for these arrivals, cross traffic and disciplines together")
-    return least(rungs)
-
-
-def _one_shared(
-    arrival: Arrival, domain: Domain, *, rate: float, delay: float, rung_class: RungClass
-) -> list[TailBound]:
-    rungs: list[TailBound] = []
-    independent = domain.dependence is not Dependence.ANY
-    together = superpose((arrival, *domain.cross)) if independent else None
-    if together is not None and domain.discipline is Discipline.FIFO:
-        rungs.append(backlog_tail(together, rate, rate * delay, rung_class))
-    cross = superpose(domain.cross)
-    if isinstance(arrival, SlottedOnOff) and isinstance(cross, SlottedOnOff) and independent:
-        rungs.append(low_priority_tail(arrival, cross, capacity=rate, delay=whole_slots(delay), rung_class=rung_class))
-    own_mean, cross_mean = _one_exponential(arrival), _one_exponential(cross)
-    if own_mean is not None and cross_mean is not None:
-        value, share = rate_split_tail(
-            lambda c: exponential_slots(own_mean, c),
-            lambda c: exponential_slots(cross_mean, c),
-            means=(own_mean, cross_mean),
-            capacity=rate,
-            delay=whole_slots(delay),
-        )
-        assumptions = ("independent-slots-per-flow", "stationary", "any-dependence-between-flows")
-        rungs.append(
-            TailBound(probability=value, rung="rate-split", assumptions=assumptions, parameters={"share": share})
-        )
-    return rungs
-
-
-def _one_exponential(arrival: Arrival | None) -> float | None:
-    """Return the mean of slots of one exponential work, or None for anything else."""
-    if isinstance(arrival, SlottedWork) and len(arrival.works) == 1 and isinstance(arrival.works[0], ExponentialWork):
-        return arrival.works[0].mean
-    return None
-
-
-def _require_independent(domains: Sequence[Domain]) -> None:
-    if len(domains) > 1 and any(domain.dependence is not Dependence.INDEPENDENT for domain in domains):
-        raise NotAttestedError("this bound needs domains that are independent of one another")
+        if isinstance(server, RateLatency):
+            servers.append(server)
+    shared = [(c.arrival, c.first, c.last) for c in path.crossing if isinstance(c.arrival, TokenBucket)]
+    taken = [math.fsum(b.rate for b, f, t in shared if f <= h <= t) for h in range(len(servers))]
+    rate = min(s.rate - r for s, r in zip(servers, taken, strict=True))
+    if rate <= 0.0:
+        raise UnstableError
+    if not shared:
+        return convolve(servers)
+    ahead = math.fsum(b.burst for b, _, _ in shared)
+    ahead += math.fsum(r * s.latency for s, r in zip(servers, taken, strict=True))
+    return RateLatency(rate=rate, latency=math.fsum(s.latency for s in servers) + ahead / rate)

@@ -16,7 +16,7 @@ from aipaging.core.calculus.rounding import exp_up, largest_root, round_up
 CROMMELIN_TERMS_MAX: Final = 400
 """Beyond this many service times the alternating series costs more than the `sharp` class allows."""
 
-CROMMELIN_DIGITS_MAX: Final = 1500
+CROMMELIN_DIGITS_MAX: Final = 800
 """Beyond it the tail is below 1e-300 or the sum too slow."""
 
 

@@ -5,6 +5,7 @@ term, which never costs more than one theta for all terms.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from aipaging.core.calculus.errors import UnstableError, overloaded, require_non
 from aipaging.core.calculus.rounding import exp_up, round_up
 
 _TERMS_MAX = 200_000
+_THETAS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +93,37 @@ def leaky_bucket_tail(flows: LeakyBuckets, capacity: float, delay: float) -> flo
         rate = 0.5 * ((1.0 + z) * np.log1p(z) + np.where(z < 1.0, (1.0 - z) * np.log1p(-z), 0.0))
     cosh = np.exp(-n * np.maximum(rate, 0.0))
     return round_up(float(np.minimum(two_point, cosh).sum()))
+
+
+def unlike_buckets_tail(classes: Sequence[LeakyBuckets], capacity: float, backlog: float) -> float:
+    """Return a bound on P(backlog > x) of independent leaky buckets of unequal parameters, in slots.
+
+    As for alike ones the better of the two moments is taken for every k and class, at the best theta of a grid;
+    the sum ends where the regulators do.
+
+    Raises:
+        UnstableError: The sustained rates reach the capacity.
+    """
+    if overloaded(math.fsum(c.count * c.rate for c in classes), capacity):
+        raise UnstableError
+    bursts = math.fsum(c.count * c.burst for c in classes)
+    if backlog >= bursts:
+        return 0.0
+    terms = math.ceil((bursts - backlog) / (capacity - math.fsum(c.count * c.rate for c in classes)))
+    if terms > _TERMS_MAX // _THETAS:
+        return 1.0
+    k = np.arange(1, terms + 1, dtype=np.float64)[:, None]
+    theta = np.geomspace(1e-4, 50.0, _THETAS)[None, :] * (sum(c.count for c in classes) / bursts)
+    log_moment = -theta * (capacity * k + backlog)
+    for flow in classes:
+        mean, top = flow.rate * k, flow.burst + flow.rate * k
+        two_point = np.log1p(mean / top * np.expm1(np.minimum(theta * top, 600.0)))
+        two_point = np.where(theta * top > 600.0, theta * top, two_point)
+        cosh = theta * mean + np.logaddexp(theta * flow.burst, -theta * flow.burst) - math.log(2.0)
+        log_moment = log_moment + flow.count * np.minimum(two_point, cosh)
+    possible = bursts + math.fsum(c.count * c.rate for c in classes) * k[:, 0] > capacity * k[:, 0] + backlog
+    late = np.where(possible, np.exp(np.minimum(log_moment.min(axis=1), 0.0)), 0.0)
+    return round_up(float(late.sum()))
 
 
 def exponentially_bounded_tail(flow: ExponentiallyBounded, capacity: float, delay: float) -> float:

@@ -6,16 +6,28 @@ the least bound wins.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
-from aipaging.core.calculus.arrivals import Arrival, CompoundPoisson, SlottedWork, mean_rate
+from aipaging.core.calculus.arrivals import (
+    CONTINUOUS,
+    Arrival,
+    CompoundPoisson,
+    SlottedWork,
+    Superposition,
+    mean_rate,
+    parts_of,
+)
 from aipaging.core.calculus.bound import RungClass, TailBound, bound_of, bound_of_log, certain, least
 from aipaging.core.calculus.deterministic import TokenBucket
-from aipaging.core.calculus.errors import UnstableError, overloaded, require_positive
+from aipaging.core.calculus.errors import NotAttestedError, UnstableError, overloaded, require_positive
 from aipaging.core.calculus.fluid_exact import fluid_exact_tail
+from aipaging.core.calculus.interval import moments_of, no_factor
+from aipaging.core.calculus.modulated import MarkovFluid, MarkovPoisson, MarkovSlots
 from aipaging.core.calculus.onoff import FluidOnOff, SlottedOnOff, fluid_martingale, slotted_martingale, slotted_union
 from aipaging.core.calculus.onoff_lattice import backlog_lattice
 from aipaging.core.calculus.pollaczek import lundberg_decay, workload_law
+from aipaging.core.calculus.product import product_tail
 from aipaging.core.calculus.queue_exact import (
     exponential_slots,
     poisson_constant_tail,
@@ -28,8 +40,11 @@ from aipaging.core.calculus.regulated import (
     deterministic_delay,
     exponentially_bounded_tail,
     leaky_bucket_tail,
+    unlike_buckets_tail,
 )
 from aipaging.core.calculus.rounding import largest_root
+from aipaging.core.calculus.tandem import log_constant
+from aipaging.core.calculus.tandem_union import Stage, UnionTandem, union_tail
 from aipaging.core.calculus.work import ConstantWork, ExponentialWork
 
 STATIONARY: Final = "stationary"
@@ -61,12 +76,12 @@ def backlog_tail(arrival: Arrival, capacity: float, backlog: float, rung_class: 
     match arrival:
         case CompoundPoisson():
             return _jobs(arrival, capacity, backlog, sharp=sharp)
-        case FluidOnOff():
-            return _fluid(arrival, capacity, backlog, sharp=sharp)
-        case SlottedOnOff():
-            return _onoff(arrival, capacity, backlog, sharp=sharp)
+        case FluidOnOff() | SlottedOnOff():
+            return _on_off(arrival, capacity, backlog, sharp=sharp)
         case SlottedWork():
             return _slots(arrival, capacity, backlog)
+        case MarkovSlots() | MarkovFluid() | MarkovPoisson() | Superposition():
+            return _unlike(arrival, capacity, backlog)
         case _:
             return _regulated(arrival, capacity, backlog)
 
@@ -140,6 +155,12 @@ def _slots(arrival: SlottedWork, capacity: float, backlog: float) -> TailBound:
     return bound_of_log(-root * scale * backlog, "kingman", assumptions, theta=root * scale)
 
 
+def _on_off(arrival: FluidOnOff | SlottedOnOff, capacity: float, backlog: float, *, sharp: bool) -> TailBound:
+    if isinstance(arrival, FluidOnOff):
+        return _fluid(arrival, capacity, backlog, sharp=sharp)
+    return _in_slots(arrival, capacity, backlog, sharp=sharp)
+
+
 def _fluid(arrival: FluidOnOff, capacity: float, backlog: float, *, sharp: bool) -> TailBound:
     assumptions = (INDEPENDENT_FLOWS, STATIONARY)
     if arrival.peak_rate <= capacity:
@@ -157,13 +178,13 @@ def _fluid(arrival: FluidOnOff, capacity: float, backlog: float, *, sharp: bool)
     return least(rungs)
 
 
-def _onoff(arrival: SlottedOnOff, capacity: float, backlog: float, *, sharp: bool) -> TailBound:
+def _in_slots(arrival: SlottedOnOff, capacity: float, backlog: float, *, sharp: bool) -> TailBound:
     assumptions = (INDEPENDENT_FLOWS, STATIONARY)
     if arrival.peak_rate <= capacity:
         return certain(0.0, "deterministic-cap", ("peak-rate",))
     log_bound, theta = slotted_martingale(arrival, capacity, backlog)
     rungs = [bound_of_log(log_bound, "onoff-martingale", assumptions, theta=theta)]
-    if arrival.stay_off + arrival.stay_on < 1.0:
+    if sharp or arrival.stay_off + arrival.stay_on < 1.0:
         log_union, union_theta = slotted_union(arrival, capacity, backlog)
         rungs.append(bound_of_log(log_union, "mgf-union", assumptions, theta=union_theta))
     lattice = backlog_lattice(arrival, capacity, backlog) if sharp else None
@@ -178,6 +199,49 @@ def _onoff(arrival: SlottedOnOff, capacity: float, backlog: float, *, sharp: boo
             )
         )
     return least(rungs)
+
+
+def _unlike(
+    arrival: MarkovSlots | MarkovFluid | MarkovPoisson | Superposition, capacity: float, backlog: float
+) -> TailBound:
+    """Bound chains and independent flows of unlike kinds: one martingale for all, or the union in slots."""
+    rungs: list[TailBound] = []
+    product = product_tail([arrival], capacity, backlog)
+    if product is not None:
+        rungs.append(product)
+    parts = parts_of([arrival])
+    regulated = [part for part in parts if isinstance(part, LeakyBuckets | TokenBucket)]
+    if len(regulated) == len(parts):
+        rungs.append(_regulated_together(regulated, capacity, backlog))
+    elif not any(isinstance(part, CONTINUOUS) for part in parts):
+        rungs.append(_interval_union(arrival, capacity, backlog))
+    if not rungs:
+        raise NotAttestedError("no rung is proven for these arrivals together")
+    return least(rungs)
+
+
+def _regulated_together(parts: Sequence[LeakyBuckets | TokenBucket], capacity: float, backlog: float) -> TailBound:
+    if backlog >= math.fsum(_count(part) * part.burst for part in parts) * (1.0 - 1e-13):
+        return certain(0.0, "deterministic-cap", (REGULATED,))
+    buckets = [p for p in parts if isinstance(p, LeakyBuckets)]
+    certain_part = [p for p in parts if isinstance(p, TokenBucket)]
+    left = backlog - math.fsum(p.burst for p in certain_part)
+    rate = capacity - math.fsum(p.rate for p in certain_part)
+    value = unlike_buckets_tail(buckets, rate, left) if left >= 0.0 else 1.0
+    return TailBound(probability=value, rung="regulated-union", assumptions=(REGULATED, INDEPENDENT_FLOWS, STATIONARY))
+
+
+def _count(part: LeakyBuckets | TokenBucket) -> int:
+    return part.count if isinstance(part, LeakyBuckets) else 1
+
+
+def _interval_union(arrival: Arrival, capacity: float, backlog: float) -> TailBound:
+    stage = Stage(
+        log_service=log_constant(capacity), log_sigma=no_factor, latency=0.0, rate=capacity, theta_max=math.inf,
+        memoryless=True, constant=True,
+    )  # fmt: skip
+    tandem = UnionTandem(arrival=moments_of([arrival]), stages=(stage,), crossings=())
+    return union_tail(tandem, slots=0, backlog=backlog, assumptions=(INDEPENDENT_FLOWS, STATIONARY))
 
 
 def _buckets(arrival: LeakyBuckets, capacity: float, backlog: float) -> TailBound:

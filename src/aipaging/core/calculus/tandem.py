@@ -58,9 +58,9 @@ def tandem_log_bound(tandem: SlottedTandem, delay: int) -> tuple[float, float, s
         raise InvalidInputError("delay must be >= 0", field="delay")
     end = stable_end(tandem)
     best = (0.0, 0.0, "trivial")
-    grid = end * _GRID_FRACTIONS
+    grid = end * GRID_FRACTIONS
     for _ in range(3):
-        both = _both_series(tandem, grid, delay)
+        both = both_series(tandem, grid, delay)
         series, index = np.unravel_index(int(np.argmin(both)), both.shape)
         if both[series, index] < best[0]:
             best = (float(both[series, index]), float(grid[index]), ("one-doob", "mgf-union")[int(series)])
@@ -69,7 +69,7 @@ def tandem_log_bound(tandem: SlottedTandem, delay: int) -> tuple[float, float, s
     return best
 
 
-_GRID_FRACTIONS: Final = np.concatenate([np.linspace(0.05, 0.85, GRID - 7), 1.0 - np.geomspace(0.1, 1e-12, 7)])
+GRID_FRACTIONS: Final = np.concatenate([np.linspace(0.05, 0.85, GRID - 7), 1.0 - np.geomspace(0.1, 1e-12, 7)])
 
 
 def stable_end(tandem: SlottedTandem) -> float:
@@ -106,7 +106,7 @@ _PROBES: Final = np.array([1e-9, 1e-6, 1e-3, 0.1])
 _SECTIONS: Final = np.arange(1, 257) / 256.0
 
 
-def _both_series(tandem: SlottedTandem, theta: Floats, delay: int) -> Floats:
+def both_series(tandem: SlottedTandem, theta: Floats, delay: int) -> Floats:
     """Return ln of the one-Doob series (row 0) and of the union series (row 1) at each theta."""
     log_q = tandem.log_arrival(theta)
     values = {log_moment: log_moment(theta) for log_moment in dict.fromkeys(tandem.log_services)}

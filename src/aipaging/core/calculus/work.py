@@ -163,8 +163,51 @@ class TruncatedParetoWork:
         return mean
 
 
-Work: TypeAlias = ConstantWork | ExponentialWork | TruncatedLogNormalWork | TruncatedParetoWork
-CappedWork: TypeAlias = ConstantWork | TruncatedLogNormalWork | TruncatedParetoWork
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiscreteWork:
+    """One of finitely many `values` >= 0, with `probabilities` that sum to 1: a histogram, dice, a batch size."""
+
+    values: tuple[float, ...]
+    probabilities: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        require_positive(largest=max(self.values, default=0.0))
+        if len(self.values) != len(self.probabilities) or min(self.values) < 0.0:
+            raise InvalidInputError("needs one value >= 0 per probability", field="values")
+        if min(self.probabilities) < 0.0 or abs(math.fsum(self.probabilities) - 1.0) > _TOTAL:
+            raise InvalidInputError("must be >= 0 and sum to 1", field="probabilities")
+
+    @property
+    def mean(self) -> float:
+        """E X."""
+        return math.fsum(v * p for v, p in zip(self.values, self.probabilities, strict=True))
+
+    @property
+    def largest(self) -> float:
+        """The largest value that has a probability."""
+        return max(v for v, p in zip(self.values, self.probabilities, strict=True) if p > 0.0)
+
+    @property
+    def theta_max(self) -> float:
+        """End of the domain of the moment generating function."""
+        return math.inf
+
+    def log_mgf(self, theta: float) -> float:
+        """Return ln E exp(theta X)."""
+        values, weights = np.array(self.values), np.array(self.probabilities)
+        top = float(np.max(np.where(weights > 0.0, theta * values, -math.inf)))
+        return top + math.log(float(weights @ np.exp(np.minimum(theta * values - top, 0.0))))
+
+    def truncated_mean(self, x: Floats) -> Floats:
+        """Return E min(X, x)."""
+        mean: Floats = np.minimum.outer(np.asarray(x), np.array(self.values)) @ np.array(self.probabilities)
+        return mean
+
+
+_TOTAL = 1e-9
+
+Work: TypeAlias = ConstantWork | ExponentialWork | TruncatedLogNormalWork | TruncatedParetoWork | DiscreteWork
+CappedWork: TypeAlias = ConstantWork | TruncatedLogNormalWork | TruncatedParetoWork | DiscreteWork
 
 _CELLS = 1024
 
@@ -175,10 +218,11 @@ def log_mgf_of_capped(work: CappedWork, theta: float) -> float:
     E exp(theta X) = 1 + theta * integral of exp(theta x) P(X > x), and the integral over a cell is at most
     exp(theta * its right end) times the increase of E min(X, x) over it.
     """
-    if theta <= 0.0:
-        return theta * work.mean
     edges = np.linspace(0.0, work.largest, _CELLS + 1)
     weight = np.diff(work.truncated_mean(edges))
+    if theta <= 0.0:
+        # The integral now counts against the moment, and exp(theta x) is least at the right end as well.
+        return math.log1p(theta * float((weight * np.exp(theta * edges[1:])).sum()))
     exponent = theta * (edges[1:] - work.largest)
     scaled = float((weight * np.exp(exponent)).sum()) * theta
     return theta * work.largest + math.log(math.exp(-theta * work.largest) + scaled)
@@ -196,3 +240,5 @@ def scaled_work(work: Work, factor: float) -> Work:
             return TruncatedLogNormalWork(median=median * factor, sigma=sigma, cap=cap * factor)
         case TruncatedParetoWork(minimum=minimum, alpha=alpha, cap=cap):
             return TruncatedParetoWork(minimum=minimum * factor, alpha=alpha, cap=cap * factor)
+        case DiscreteWork(values=values, probabilities=probabilities):
+            return DiscreteWork(values=tuple(v * factor for v in values), probabilities=probabilities)

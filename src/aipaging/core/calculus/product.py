@@ -1,0 +1,355 @@
+"""One queue shared by independent flows of any kinds: the product martingale.
+
+For independent stationary flows with Perron vectors g_i of their time-reversed chains, prod g_i exp(theta (A - C u))
+is a supermartingale wherever the growths sum to at most theta C, so with Doob's inequality
+
+    P(backlog > x) <= prod E g_i / min prod g_i * exp(-theta x),
+
+the minimum over the states from which the backlog can rise ([Ciucu2015], [Poloczek2014]; proofs: markov.md). Under
+blind multiplexing the cross traffic of the next d units of time comes on top, conditioned on its state.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aipaging.core.calculus.arrivals import Arrival, CompoundPoisson, SlottedWork, mean_rate, parts_of
+from aipaging.core.calculus.bound import TailBound, bound_of_log, certain, least
+from aipaging.core.calculus.deterministic import TokenBucket
+from aipaging.core.calculus.errors import UnstableError, overloaded
+from aipaging.core.calculus.modulated import (
+    MarkovFluid,
+    MarkovPoisson,
+    MarkovSlots,
+    Modulation,
+    exp_minus_one,
+    modulation_of,
+)
+from aipaging.core.calculus.onoff import FluidOnOff, SlottedOnOff
+from aipaging.core.calculus.rounding import largest_root
+
+Floats: TypeAlias = NDArray[np.float64]
+
+_ASSUMPTIONS: Final = ("independent-flows", "stationary")
+_FRACTIONS: Final = (1.0, 0.97, 0.9, 0.8, 0.65, 0.5, 0.35, 0.2, 0.1, 0.05)
+"""Of theta*; any theta below it is valid, and small delays are better served by a smaller one."""
+
+COMBINATIONS_MAX: Final = 4096
+"""States of all chains together that are looked through one by one; beyond, a dual bound is used."""
+
+_ALONE: Final = (0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SharedQueue:
+    """One server's flows: chains, and token buckets as a burst and a rate that is taken off the capacity.
+
+    Attributes:
+        own: Chains of the flow of interest.
+        cross: Chains of the cross traffic.
+        past_rate: What is left for the chains before the instant asked for.
+        future_rate: What is left for the cross chains after it.
+        burst: Work that the token buckets may have brought at once.
+    """
+
+    own: tuple[Modulation, ...]
+    cross: tuple[Modulation, ...]
+    past_rate: float
+    future_rate: float
+    burst: float
+
+    @property
+    def chains(self) -> tuple[Modulation, ...]:
+        """All chains."""
+        return self.own + self.cross
+
+
+def chain_of(arrival: Arrival) -> Modulation | None:
+    """Return the chain behind an arrival, None for the regulated kinds."""
+    match arrival:
+        case MarkovSlots() | MarkovFluid() | MarkovPoisson():
+            return modulation_of(arrival)
+        case SlottedWork():
+            largest = sum(work.largest for work in arrival.works)
+            return _one_state(arrival.log_mgf, largest, arrival.theta_max, slotted=True)
+        case CompoundPoisson(rate=rate, work=work):
+            return _one_state(
+                lambda theta: rate * exp_minus_one(work.log_mgf(theta)), math.inf, work.theta_max, slotted=False
+            )
+        case SlottedOnOff(count=count, stay_off=off, stay_on=on, peak=peak):
+            kernel = np.array([[off, 1.0 - off], [1.0 - on, on]])
+            return _two_states(count, kernel, arrival.on_probability, peak, slotted=True)
+        case FluidOnOff(count=count, off_to_on=up, on_to_off=down, peak=peak):
+            kernel = np.array([[-up, up], [down, -down]])
+            return _two_states(count, kernel, up / (up + down), peak, slotted=False)
+        case _:
+            return None
+
+
+def _one_state(log_moment: Callable[[float], float], largest: float, theta_max: float, *, slotted: bool) -> Modulation:
+    return Modulation(
+        count=1, slotted=slotted, kernel=np.array([[1.0 if slotted else 0.0]]), law=np.ones(1),
+        log_moments=lambda theta: np.array([log_moment(theta)]), largest=np.array([largest]), theta_max=theta_max,
+    )  # fmt: skip
+
+
+def _two_states(count: int, kernel: Floats, on: float, peak: float, *, slotted: bool) -> Modulation:
+    work = np.array([0.0, peak])
+    return Modulation(
+        count=count, slotted=slotted, kernel=kernel, law=np.array([1.0 - on, on]),
+        log_moments=lambda theta: theta * work, largest=work, theta_max=math.inf,
+    )  # fmt: skip
+
+
+def shared_queue(own: Sequence[Arrival], cross: Sequence[Arrival], capacity: float) -> SharedQueue | None:
+    """Return the flows of one server as chains and bursts; None where one is neither.
+
+    Raises:
+        UnstableError: The mean rates reach the capacity.
+    """
+    if overloaded(sum(mean_rate(a) for a in (*own, *cross)), capacity):
+        raise UnstableError
+    sides: list[tuple[Modulation, ...]] = []
+    buckets: list[list[TokenBucket]] = []
+    for flows in (own, cross):
+        parts = parts_of(flows)
+        buckets.append([part for part in parts if isinstance(part, TokenBucket)])
+        chains = [chain_of(part) for part in parts if not isinstance(part, TokenBucket)]
+        known = tuple(chain for chain in chains if chain is not None)
+        if len(known) < len(chains):
+            return None
+        sides.append(known)
+    crossing = math.fsum(b.rate for b in buckets[1])
+    return SharedQueue(
+        own=sides[0], cross=sides[1],
+        past_rate=capacity - crossing - math.fsum(b.rate for b in buckets[0]), future_rate=capacity - crossing,
+        burst=math.fsum(b.burst for side in buckets for b in side),
+    )  # fmt: skip
+
+
+def decay_of(chains: Sequence[Modulation], rate: float) -> float:
+    """Return theta*: the growths of all chains together equal theta times the rate; rounded down."""
+    scale = _scale(chains, rate)
+
+    def exponent(u: float) -> float:
+        theta = u * scale
+        total = math.fsum(c.count * c.growth(theta, backwards=True)[0] for c in chains)
+        return (total - theta * rate) / (rate * scale)
+
+    end = min((c.theta_max for c in chains), default=math.inf)
+    return largest_root(exponent, end / scale) * scale
+
+
+def _scale(chains: Sequence[Modulation], rate: float) -> float:
+    """Return a theta of the right order: one over the work of a slot, or of a stay in a state, or of a job."""
+    ends = [c.theta_max for c in chains if math.isfinite(c.theta_max)]
+    if ends:
+        return min(ends)
+    if chains[0].slotted:
+        return 1.0 / rate
+    speed = max(float(np.abs(np.diag(c.kernel)).max()) for c in chains)
+    return speed / rate if speed > 0.0 else 1.0 / rate
+
+
+def product_tail(arrivals: Sequence[Arrival], capacity: float, backlog: float) -> TailBound | None:
+    """Return the martingale bound on P(backlog > x) of independent flows at a constant rate.
+
+    None where some flow is known by a regulator of random effect only (leaky buckets, EBB).
+
+    Raises:
+        UnstableError: The mean rates reach the capacity.
+    """
+    queue = shared_queue(arrivals, (), capacity)
+    if queue is None:
+        return None
+    return blind_tail_of(queue, 0.0, backlog)
+
+
+def blind_tail(
+    own: Sequence[Arrival],
+    cross: Sequence[Arrival],
+    *,
+    capacity: float,
+    delay: float,
+    job_moment: "JobMoment | None" = None,
+) -> TailBound | None:
+    """Return a bound on P(W > delay) of `own`, whatever the order in which it and `cross` are served.
+
+    Args:
+        own: Independent flows of interest.
+        cross: Independent cross traffic, independent of `own`.
+        capacity: Constant rate of the server.
+        delay: d, in slots where the flows are slotted.
+        job_moment: ln E exp(theta S) of a job that arrives at the instant asked for (its sojourn is bounded).
+
+    Raises:
+        UnstableError: The mean rates reach the capacity.
+    """
+    queue = shared_queue(own, cross, capacity)
+    return None if queue is None else blind_tail_of(queue, delay, 0.0, job_moment)
+
+
+JobMoment: TypeAlias = Callable[[float], float]
+
+
+def blind_tail_of(queue: SharedQueue, delay: float, backlog: float, job_moment: JobMoment | None = None) -> TailBound:
+    """Return the least of the martingale bounds over a few theta <= theta*."""
+    level = backlog + queue.future_rate * delay - queue.burst
+    ahead = sum(c.peak_rate for c in queue.cross) * delay if delay > 0.0 else 0.0
+    # Work that cannot exceed the level after the instant leaves the passage to the past, which must then overload.
+    falling = ahead <= level
+    if job_moment is None and sum(c.peak_rate for c in queue.chains) <= queue.past_rate:
+        return certain(0.0, "deterministic-cap", ("peak-rate",)) if falling else certain(1.0, "trivial", ())
+    if level < 0.0:
+        return certain(1.0, "trivial", ())
+    end = decay_of(queue.chains, queue.past_rate)
+    return least(
+        [
+            bound_of_log(log_bound, "product-martingale", _ASSUMPTIONS, theta=theta)
+            for theta in (end * fraction for fraction in _FRACTIONS)
+            for log_bound in _log_bounds(queue, theta, (delay, level), job_moment, falling=falling)
+        ]
+    )
+
+
+def _log_bounds(
+    queue: SharedQueue, theta: float, question: tuple[float, float], job_moment: JobMoment | None, *, falling: bool
+) -> list[float]:
+    delay, level = question
+    log_start, weights = 0.0, list[tuple[Modulation, Floats]]()
+    for chain in queue.chains:
+        _, log_vector = chain.growth(theta, backwards=True)
+        weights.append((chain, log_vector))
+        ahead = log_ahead(chain, theta, delay) if chain in queue.cross and delay > 0.0 else np.zeros(len(log_vector))
+        first = chain.log_moments(theta) if chain.slotted else np.zeros(len(log_vector))
+        terms = np.log(chain.law) + log_vector + first + ahead
+        log_start += chain.count * float(np.logaddexp.reduce(terms))
+    if queue.chains[0].slotted:
+        log_start -= theta * queue.past_rate
+    extra = job_moment(theta) if job_moment else 0.0
+    everywhere = math.fsum(c.count * float(v.min()) for c, v in weights)
+    stem = log_start + extra - theta * level
+    bounds = [stem - everywhere]
+    if job_moment is None:
+        rising = stem - log_least_rising(weights, queue.past_rate)
+        if falling:
+            bounds.append(rising)
+        else:
+            bounds.extend(float(np.logaddexp(rising, alone)) for alone in _alone(queue, theta, delay, level))
+    return bounds
+
+
+def _alone(queue: SharedQueue, theta: float, delay: float, level: float) -> list[float]:
+    """Return Chernoff bounds on the probability that the cross traffic of the delay exceeds the level by itself."""
+    end = min(c.theta_max for c in queue.cross)
+    found: list[float] = []
+    for factor in _ALONE:
+        at = theta * factor
+        if at >= end:
+            continue
+        total = 0.0
+        for chain in queue.cross:
+            ahead = np.log(chain.law) + log_ahead(chain, at, delay)
+            total += chain.count * float(np.logaddexp.reduce(ahead))
+        found.append(total - at * level)
+    return found
+
+
+def log_least_rising(weights: Sequence[tuple[Modulation, Floats]], rate: float) -> float:
+    """Return a lower bound on ln prod g over the states whose work exceeds the rate.
+
+    Over all numbers of chains per state where these are few; else the Lagrangian dual, which is never above.
+    """
+    sizes = [math.comb(chain.count + len(vector) - 1, chain.count) for chain, vector in weights]
+    if math.prod(sizes) > COMBINATIONS_MAX:
+        return _log_least_dual(weights, rate)
+    work, log_weight = np.zeros(1), np.zeros(1)
+    for chain, vector in weights:
+        counts = _compositions(chain.count, len(vector))
+        with np.errstate(invalid="ignore"):
+            sent = np.where(counts > 0, counts * chain.largest, 0.0).sum(axis=1)
+        work = np.add.outer(work, sent).ravel()
+        log_weight = np.add.outer(log_weight, counts @ vector).ravel()
+    rising = work > rate * (1.0 - 1e-12)
+    return float(log_weight[rising].min()) if rising.any() else 0.0
+
+
+@lru_cache(maxsize=64)
+def _compositions(count: int, states: int) -> NDArray[np.int64]:
+    """Return all ways to put `count` chains into states, one per row."""
+    if states == 1:
+        return np.array([[count]])
+    rows = [np.insert(_compositions(count - first, states - 1), 0, first, axis=1) for first in range(count + 1)]
+    return np.concatenate(rows)
+
+
+def _log_least_dual(weights: Sequence[tuple[Modulation, Floats]], rate: float) -> float:
+    """Return the dual of the least over states: concave and piecewise linear in its multiplier.
+
+    Its breaks are at slopes between two states of one class.
+    """
+    slopes = {0.0}
+    for chain, vector in weights:
+        bounded = np.isfinite(chain.largest)
+        for i, j in itertools.permutations(np.flatnonzero(bounded), 2):
+            run = float(chain.largest[i] - chain.largest[j])
+            if run > 0.0 and vector[i] > vector[j]:
+                slopes.add(float(vector[i] - vector[j]) / run)
+    best = -math.inf
+    for slope in slopes:
+        value = slope * rate
+        for chain, vector in weights:
+            shifted = vector - (slope * chain.largest if slope > 0.0 else 0.0)
+            value += chain.count * float(np.min(shifted))
+        best = max(best, value)
+    return best
+
+
+def log_ahead(chain: Modulation, theta: float, delay: float) -> Floats:
+    """Return ln E exp(theta A(t, t + delay)) given each state at t, of one chain; rounded up."""
+    moments = chain.log_moments(theta)
+    if not np.all(np.isfinite(moments)):
+        return np.full(len(moments), math.inf)
+    if len(moments) == 1:
+        return moments * delay
+    if chain.slotted:
+        top = float(moments.max())
+        return top * delay + log_power(chain.kernel * np.exp(moments - top)[None, :], round(delay))
+    kernel = chain.kernel + np.diag(moments)
+    # exp(K d) 1 = (exp(K d / 2^m))^(2^m) 1, with a positive Taylor series of K plus a multiple of the identity.
+    shift = float(np.max(np.maximum(0.0, -np.diag(kernel))))
+    speed = float((kernel + shift * np.eye(len(kernel))).sum(axis=1).max())
+    doublings = max(0, math.ceil(math.log2(max(2.0 * speed * delay, 1.0))))
+    step = delay / 2.0**doublings
+    small = (kernel + shift * np.eye(len(kernel))) * step
+    series = np.eye(len(kernel))
+    for k in range(20, 0, -1):
+        series = np.eye(len(kernel)) + small @ series / k
+    return log_power(series, 2**doublings) - shift * delay + 1e-12 * (1.0 + shift * delay)
+
+
+def log_power(matrix: Floats, exponent: int) -> Floats:
+    """Return ln (matrix^exponent 1) for a non-negative matrix, scaled on the way so that nothing underflows."""
+    vector, log_scale = np.ones(len(matrix)), 0.0
+    factor, log_factor = matrix.copy(), 0.0
+    # Squaring doubles the relative error of a few ulp.
+    allowance = 1e-15 * len(matrix) * exponent
+    while exponent:
+        if exponent & 1:
+            vector = factor @ vector
+            top = float(vector.max())
+            vector, log_scale = vector / top, log_scale + log_factor + math.log(top)
+        exponent >>= 1
+        if exponent:
+            factor = factor @ factor
+            top = float(factor.max())
+            factor, log_factor = factor / top, 2.0 * log_factor + math.log(top)
+    with np.errstate(divide="ignore"):
+        found: Floats = np.log(vector) + log_scale + allowance
+    return found
