@@ -1,10 +1,10 @@
 """Tables in lines of text: CSV and JSON lines. A line that cannot be read is a request of which nothing is known."""
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 import numpy as np
@@ -18,6 +18,9 @@ BATCH_ROWS: Final = 65_536
 
 SAMPLED_LINES: Final = 1_000
 """Lines of JSON in which every column has to appear once: JSON has no header."""
+
+
+RowOf: TypeAlias = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
 class CsvSource:
@@ -87,13 +90,18 @@ def _csv_rows(lines: Any) -> Iterator[list[str]]:
 class JsonLinesSource:
     """A file with one JSON object per line."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, row_of: RowOf | None = None) -> None:
         """Find out which columns there are.
+
+        Args:
+            path: The file.
+            row_of: Makes a row of what a line holds, None where it is one.
 
         Raises:
             InvalidInputError: No line is an object, or a column is missing.
         """
         self._path = path
+        self._row_of = row_of
         names: dict[str, None] = {}
         for row in islice(self._rows(), SAMPLED_LINES):
             names |= dict.fromkeys(row)
@@ -130,7 +138,8 @@ class JsonLinesSource:
                 if line.isspace():
                     continue
                 try:
-                    yield decode(line)
+                    found = decode(line)
+                    yield found if self._row_of is None else self._row_of(found)
                 except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                     yield {}
 

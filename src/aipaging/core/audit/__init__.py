@@ -27,6 +27,7 @@ from aipaging.core.audit.continuous import Change, ChangeKind, ContinuousAudit, 
 from aipaging.core.audit.contract import END_TO_END, Contract, EnvelopeTail
 from aipaging.core.audit.dependence import design_effect
 from aipaging.core.audit.estimates import Estimate, EstimateMethod, estimates
+from aipaging.core.audit.histogram import ExplicitHistogram, ExponentialHistogram, exponential_histogram
 from aipaging.core.audit.opening import beacon_seed, opening_key, opening_order
 from aipaging.core.audit.pareto import ParetoTail, fit_tail
 from aipaging.core.audit.period import PeriodAudit, Sampling, Table, audit_period, hashed, without_commitment
@@ -64,6 +65,8 @@ __all__ = [
     "EnvelopeTail",
     "Estimate",
     "EstimateMethod",
+    "ExplicitHistogram",
+    "ExponentialHistogram",
     "HypergeometricSequence",
     "LateRequests",
     "Method",
@@ -92,6 +95,7 @@ __all__ = [
     "design_effect",
     "e_benjamini_hochberg",
     "estimates",
+    "exponential_histogram",
     "fed_all",
     "fit_tail",
     "hashed",
