@@ -6,7 +6,6 @@ once; and the routes that cost the same are bounded together, vectorised. What i
 puts first, and the chosen anchor is examined in full before it is returned.
 """
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -14,20 +13,17 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from aipaging.core.anchor.catalogue import Anchor, AnchorState, Service
-from aipaging.core.anchor.eligibility import ROUTE_CHECKS, SERVICE_CHECKS, Candidate, Look, examine, rank
+from aipaging.core.anchor.eligibility import SERVICE_CHECKS, Candidate, Look, examine, rank
 from aipaging.core.anchor.intent import Intent, Preference
-from aipaging.core.anchor.offer import Offer, session_path, shared_queues
+from aipaging.core.anchor.offer import Offer, limits_mrps, queue_full, session_path, shared_queues
 from aipaging.core.calculus.candidates import epsilons_any_dependence
 from aipaging.core.envelope.admission import session_bound
 from aipaging.core.envelope.envelope import Envelope
-from aipaging.core.envelope.path_delay import PathDelay
+from aipaging.core.envelope.path_delay import PathDelay, frame_of
 from aipaging.core.foundation.names import DomainName, ServiceUri
 
 TOGETHER_MIN: Final = 4
 """Routes from which on one vectorised call is cheaper than one call each."""
-
-ABSENT: Final = 1e-300
-"""The prefactor of a domain without a tail: nothing of it is left after rounding."""
 
 Key: TypeAlias = tuple[float, ...]
 
@@ -66,28 +62,26 @@ def _tier(intent: Intent, service: Service) -> Key:
     return () if intent.prefer is Preference.DELAY else rank(intent, service, 0.0)
 
 
-def _open_routes(offer: Offer, intent: Intent, anchors: Iterable[Anchor]) -> Iterable[_Route]:
+def _open_routes(offer: Offer, intent: Intent, anchors: Iterable[Anchor]) -> list[_Route]:
     """Return the routes that pass everything but the delay, each with its first anchor that has room."""
     services: dict[ServiceUri, Service | None] = {}
     routes: dict[tuple[DomainName, ServiceUri], _Route | None] = {}
     domains: dict[tuple[DomainName, ServiceUri], Envelope | None] = {}
-    rate_mrps = intent.rate_mrps
+    rate_mrps, anchor_mrps = intent.rate_mrps, offer.reserved.anchor_mrps
     for anchor in anchors:
         if anchor.state is not AnchorState.READY:
             continue
         if anchor.aisi not in services:
             services[anchor.aisi] = _wanted(offer, intent, anchor)
         service = services[anchor.aisi]
+        if service is None or rate_mrps > anchor.capacity_mrps - anchor_mrps(anchor.anchor):
+            continue
         key = (anchor.domain, anchor.aisi)
-        if service is None or (key in routes and routes[key] is None):
+        if key not in routes:
+            routes[key] = _route(_Route(anchor, service), offer, intent, domains)
             continue
-        if rate_mrps > anchor.capacity_mrps - offer.reserved.anchor_mrps(anchor.anchor):
-            continue
-        route = routes.get(key)
-        if route is None:
-            path = offer.catalogue.path_to(intent.place, anchor.domain)
-            routes[key] = _route(Look(offer, intent, anchor, service, path), domains)
-        elif anchor.anchor < route.anchor.anchor:
+        route = routes[key]
+        if route is not None and anchor.anchor < route.anchor.anchor:
             route.anchor = anchor
     return [route for route in routes.values() if route is not None]
 
@@ -101,42 +95,52 @@ def _wanted(offer: Offer, intent: Intent, anchor: Anchor) -> Service | None:
     return service if all(check(look) is None for _, check in SERVICE_CHECKS) else None
 
 
-def _route(base: Look, known: dict[tuple[DomainName, ServiceUri], Envelope | None]) -> _Route | None:
-    """Return the route to an anchor's domain, or None if there is no path or a domain on it fails."""
-    if base.path is None:
+def _route(
+    route: _Route, offer: Offer, intent: Intent, known: dict[tuple[DomainName, ServiceUri], Envelope | None]
+) -> _Route | None:
+    """Return the route with its envelopes, or None if there is no path, or a domain on it fails."""
+    anchor = route.anchor
+    path = offer.catalogue.path_to(intent.place, anchor.domain)
+    if path is None:
         return None
     envelopes: list[Envelope] = []
-    for name in base.path.domains:
-        key = (name, base.anchor.aisi)
-        # Place is asked of the last domain alone; every other check is of each domain by itself.
-        if key not in known or name == base.anchor.domain:
-            known[key] = _passes(base, name)
+    for name in path.domains:
+        key = (name, anchor.aisi)
+        if key not in known:
+            known[key] = _passed(offer, intent, name, anchor.aisi)
         envelope = known[key]
         if envelope is None:
             return None
         envelopes.append(envelope)
-    return _Route(base.anchor, base.service, tuple(envelopes))
-
-
-def _passes(base: Look, name: DomainName) -> Envelope | None:
-    """Return the envelope of a domain if the domain passes every check that is of one domain."""
-    domain = base.offer.catalogue.domains.get(name)
-    if domain is None:
-        return None
-    look = Look(base.offer, base.intent, base.anchor, base.service, None, domains=(domain,))
-    for constraint, check in ROUTE_CHECKS:
-        if constraint == "PLACE" and name != base.anchor.domain:
-            continue
-        if check(look) is not None:
+    compute = offer.catalogue.domains[anchor.domain]
+    for wanted, offered in ((intent.regions, compute.region), (intent.jurisdictions, compute.jurisdiction)):
+        if wanted and offered not in wanted:
             return None
-    return look.envelopes[0]
+    route.envelopes = tuple(envelopes)
+    return route
+
+
+def _passed(offer: Offer, intent: Intent, name: DomainName, aisi: ServiceUri) -> Envelope | None:
+    """Return the envelope of a domain if the domain passes every check of `eligibility` that is of one domain."""
+    domain, envelope = offer.catalogue.domains.get(name), offer.catalogue.envelope_of(name, aisi)
+    if domain is None or envelope is None:
+        return None
+    good = (
+        domain.trust >= intent.trust_min
+        and domain.data_class_max >= intent.data_class
+        and envelope.valid_from_us <= offer.wall_us < envelope.valid_until_us
+        and envelope.digest not in offer.catalogue.suspect
+        and intent.rate_mrps <= min((envelope.rate_mrps_max, *limits_mrps(offer, domain, envelope)))
+        and intent.burst <= envelope.burst_max
+        and queue_full(offer, intent, domain, envelope) is None
+    )
+    return envelope if good else None
 
 
 def _in_order(offer: Offer, intent: Intent, routes: Sequence[_Route]) -> list[_Route]:
     """Return the routes of one tier whose bound may admit, in the order of their rank."""
-    for route in routes:
-        route.delay = session_path(offer, intent, route.envelopes)
-    possible = [route for route in routes if route.delay is not None and not _harms(offer, route)]
+    harmed: dict[frozenset[tuple[DomainName, bool]], bool] = {}
+    possible = [route for route in routes if _bearable(offer, intent, route, harmed)]
     bounds = _unions(intent, possible)
     order: list[tuple[Key, str, _Route]] = []
     for route, bound in zip(possible, bounds, strict=True):
@@ -149,9 +153,20 @@ def _in_order(offer: Offer, intent: Intent, routes: Sequence[_Route]) -> list[_R
     return [route for _, _, route in order]
 
 
-def _harms(offer: Offer, route: _Route) -> bool:
-    queues = shared_queues(route.envelopes)
-    return bool(queues) and bool(offer.reserved.harm(queues).domain)
+def _bearable(
+    offer: Offer, intent: Intent, route: _Route, harmed: dict[frozenset[tuple[DomainName, bool]], bool]
+) -> bool:
+    """Note the delay of a route; return whether it serves the session, and those in its queues can bear it."""
+    frame = frame_of(route.envelopes)
+    route.delay = session_path(offer, intent, frame)
+    if route.delay is None or not frame.queues:
+        return route.delay is not None
+    queues = shared_queues(frame)
+    # Who is harmed depends on the queues that the burst is added to, not on the rest of the path.
+    key = frozenset((domain, curve.per_tenant) for domain, curve in queues.items())
+    if key not in harmed:
+        harmed[key] = bool(offer.reserved.harm(queues).domain)
+    return not harmed[key]
 
 
 def _unions(intent: Intent, routes: Sequence[_Route]) -> list[float]:
@@ -160,18 +175,12 @@ def _unions(intent: Intent, routes: Sequence[_Route]) -> list[float]:
     if len(delays) < TOGETHER_MIN:
         return [session_bound(delay, intent.delay_ms, intent.epsilon).epsilon_bound for delay in delays]
     width = max(1, *(len(delay.tails) for delay in delays))
-    table = np.zeros((3, len(delays), width))
-    table[1] = ABSENT
-    table[2] = 1.0
-    for i, delay in enumerate(delays):
-        for j, tail in enumerate(delay.tails):
-            contract = tail.contract
-            table[:, i, j] = contract.offset_ms, contract.prefactor, contract.decay_per_ms
+    rows = [delay.row(width) for delay in delays]
+    table = np.array(rows).reshape(len(rows), width, 3)
     left_ms = np.array([intent.delay_ms - delay.fixed_total_ms for delay in delays])
-    bounds = np.where(
-        left_ms >= 0.0, epsilons_any_dependence(table[0], table[1], table[2], np.maximum(left_ms, 0.0)), 1.0
-    )
-    return [
-        min(1.0, math.nextafter((float(bound) if delay.tails or bound >= 1.0 else 0.0) + delay.failure, math.inf))
-        for bound, delay in zip(bounds, delays, strict=True)
-    ]
+    unions = epsilons_any_dependence(table[:, :, 0], table[:, :, 1], table[:, :, 2], np.maximum(left_ms, 0.0))
+    certain = np.array([0.0 if delay.tails else -1.0 for delay in delays])
+    failures = np.array([delay.failure for delay in delays])
+    unions = np.where(left_ms < 0.0, 1.0, np.where(certain < 0.0, 0.0, unions))
+    bounds: list[float] = np.minimum(1.0, np.nextafter(unions + failures, np.inf)).tolist()
+    return bounds

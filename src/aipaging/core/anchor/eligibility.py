@@ -23,6 +23,7 @@ from aipaging.core.anchor.offer import (
 )
 from aipaging.core.envelope.admission import TailBound, session_bound, session_delay_ms
 from aipaging.core.envelope.envelope import Envelope
+from aipaging.core.envelope.path_delay import frame_of
 from aipaging.core.foundation.names import AnchorId, DomainName, ServiceUri
 
 
@@ -240,22 +241,23 @@ def _delay(look: Look) -> str | None:
     return f"P(delay > {intent.delay_ms:g} ms) is provably at most {epsilon:.3g}, not {intent.epsilon:g}{least}"
 
 
-def _bounded(offer: Offer, intent: Intent, envelopes: Sequence[Envelope]) -> tuple[TailBound, Nearest | None]:
+def _bounded(offer: Offer, intent: Intent, envelopes: tuple[Envelope, ...]) -> tuple[TailBound, Nearest | None]:
     """Return the bound of a path, and what could be promised instead where it does not admit."""
-    path = session_path(offer, intent, envelopes)
+    frame = frame_of(envelopes)
+    path = session_path(offer, intent, frame)
     bound = session_bound(path, intent.delay_ms, intent.epsilon)
     if bound.epsilon_bound <= intent.epsilon:
         return bound, None
     return bound, Nearest(
         delay_ms=session_delay_ms(path, intent.epsilon),
         epsilon=bound.epsilon_bound if bound.epsilon_bound < 1 else None,
-        rate_rps=highest_rate_rps(offer, intent, envelopes),
-        burst=largest_burst(offer, intent, envelopes),
+        rate_rps=highest_rate_rps(offer, intent, frame),
+        burst=largest_burst(offer, intent, frame),
     )
 
 
 def _others(look: Look) -> str | None:
-    queues = shared_queues(look.envelopes)
+    queues = shared_queues(frame_of(look.envelopes))
     harm = look.offer.reserved.harm(queues) if queues else None
     if harm is None or not harm.domain:
         return None

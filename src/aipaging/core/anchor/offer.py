@@ -5,7 +5,7 @@ sessions share are looked at with everybody's bursts in them.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -13,7 +13,7 @@ from aipaging.core.anchor.catalogue import Catalogue, Domain
 from aipaging.core.anchor.intent import Intent
 from aipaging.core.envelope.admission import session_bound
 from aipaging.core.envelope.envelope import Envelope
-from aipaging.core.envelope.path_delay import Hop, PathDelay, path_delay
+from aipaging.core.envelope.path_delay import Frame, PathDelay, framed_delay
 from aipaging.core.envelope.reserved import Harm, Sum
 from aipaging.core.envelope.service import QueueCurve, ReservedSlots, SharedRate, Traffic, queue_curve
 from aipaging.core.foundation.names import AnchorId, DomainName
@@ -61,11 +61,13 @@ class Offer:
 
 def limits_mrps(offer: Offer, domain: Domain, envelope: Envelope) -> list[int]:
     """Return how much rate every limit of a domain leaves: of the domain, of its envelope, of its queue."""
+    queue = queue_curve(envelope.service)
+    if queue is None and not (domain.capacity_mrps or envelope.capacity_mrps or envelope.tenant_capacity_mrps):
+        return []
     everybody, tenant = offer.reserved.domain_sum(domain.name), offer.reserved.tenant_sum(domain.name)
     limits = [limit - everybody.rate_mrps for limit in (domain.capacity_mrps, envelope.capacity_mrps) if limit]
     if envelope.tenant_capacity_mrps:
         limits.append(envelope.tenant_capacity_mrps - tenant.rate_mrps)
-    queue = queue_curve(envelope.service)
     if queue is not None:
         inside = tenant if queue.per_tenant else everybody
         limits.append(math.floor(queue.rate_per_ms * 1e6) - inside.rate_mrps)
@@ -89,52 +91,50 @@ def queue_full(offer: Offer, intent: Intent, domain: Domain, envelope: Envelope)
     return f"the queue of {domain.name} holds bursts of {burst_max} requests, of which {left} are left", left
 
 
-def session_path(offer: Offer, intent: Intent, envelopes: Sequence[Envelope]) -> PathDelay | None:
-    """Return the delay of the intent's traffic along the envelopes, or None where it overloads a domain."""
-    hops: list[Hop] = []
-    for envelope in envelopes:
-        queue, ahead = queue_curve(envelope.service), 0
-        if queue is not None:
-            inside = offer.reserved.tenant_sum if queue.per_tenant else offer.reserved.domain_sum
-            ahead = inside(envelope.domain).burst
-        hops.append(Hop(envelope=envelope, ahead=ahead))
-    return path_delay(hops, Traffic.of(intent.rate_mrps, intent.burst), intent.epsilon)
+def session_path(offer: Offer, intent: Intent, frame: Frame) -> PathDelay | None:
+    """Return the delay of the intent's traffic along a path, or None where it overloads a domain."""
+    if not frame.served:
+        return frame.path
+    ahead: list[int] = []
+    for i, queue in frame.queues:
+        inside = offer.reserved.tenant_sum if queue.per_tenant else offer.reserved.domain_sum
+        ahead.append(inside(frame.envelopes[i].domain).burst)
+    return framed_delay(frame, Traffic.of(intent.rate_mrps, intent.burst), intent.epsilon, ahead)
 
 
-def _provable(offer: Offer, intent: Intent, envelopes: Sequence[Envelope]) -> bool:
-    path = session_path(offer, intent, envelopes)
+def _provable(offer: Offer, intent: Intent, frame: Frame) -> bool:
+    path = session_path(offer, intent, frame)
     return session_bound(path, intent.delay_ms, intent.epsilon).epsilon_bound <= intent.epsilon
 
 
-def highest_rate_rps(offer: Offer, intent: Intent, envelopes: Sequence[Envelope]) -> float | None:
+def highest_rate_rps(offer: Offer, intent: Intent, frame: Frame) -> float | None:
     """Return a rate, within 1 % of the highest, at which the target could be promised; None if there is none."""
-    if all(envelope.service is None for envelope in envelopes):
+    if not frame.served:
         return None  # the contracts do not depend on it
     low, high = 0, intent.rate_mrps
     while high - low > max(1, high // 100):
         middle = (low + high) // 2
-        if _provable(offer, replace(intent, rate_rps=middle / 1000), envelopes):
+        if _provable(offer, replace(intent, rate_rps=middle / 1000), frame):
             low = middle
         else:
             high = middle
     return low / 1000 if low else None
 
 
-def largest_burst(offer: Offer, intent: Intent, envelopes: Sequence[Envelope]) -> int | None:
+def largest_burst(offer: Offer, intent: Intent, frame: Frame) -> int | None:
     """Return the largest burst with which the target could be promised; None if there is none."""
-    if all(envelope.service is None for envelope in envelopes):
+    if not frame.served:
         return None
     low, high = 0, intent.burst
     while high - low > 1:
         middle = (low + high) // 2
-        if _provable(offer, replace(intent, burst=middle), envelopes):
+        if _provable(offer, replace(intent, burst=middle), frame):
             low = middle
         else:
             high = middle
     return low or None
 
 
-def shared_queues(envelopes: Sequence[Envelope]) -> dict[DomainName, QueueCurve]:
+def shared_queues(frame: Frame) -> dict[DomainName, QueueCurve]:
     """Return the queues on a path that sessions share."""
-    curves = {envelope.domain: queue_curve(envelope.service) for envelope in envelopes}
-    return {domain: curve for domain, curve in curves.items() if curve is not None}
+    return {frame.envelopes[i].domain: queue for i, queue in frame.queues}

@@ -62,3 +62,7 @@ class Envelope:
     digest: str
     service: ServiceModel | None = None
     tenant_capacity_mrps: int = 0
+
+    def __hash__(self) -> int:
+        """Hash by who promises and by the digest: what else there is follows from the document, and hashing is hot."""
+        return hash((self.domain, self.digest))

@@ -15,7 +15,8 @@ It needs the order of a session's requests to be kept, and nothing of the depend
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 from aipaging.core.calculus.risk_budget import DelayContract, combined_failure
@@ -24,6 +25,7 @@ from aipaging.core.envelope.service import (
     EXPONENT_MAX,
     UP,
     OnOffSlots,
+    QueueCurve,
     ReservedRate,
     ReservedRateDeficit,
     ServiceModel,
@@ -36,6 +38,12 @@ from aipaging.core.foundation.names import DomainName
 
 RATE_SHARE: Final = 0.5
 """Of the room between a session's rate and its slowest server, what the shift lemma spends."""
+
+ABSENT: Final = 1e-300
+"""The prefactor of a domain without a tail: nothing of it is left after rounding."""
+
+FRAMES_CACHED: Final = 8192
+"""Paths that are remembered: a thousand anchors seen from a handful of places."""
 
 WITHIN_BUCKET: Final = "the session keeps within its token bucket"
 AT_ENTRANCE: Final = "sessions in a shared queue keep within their token buckets at its entrance"
@@ -91,6 +99,68 @@ class PathDelay:
         """The sum of the fixed delays, rounded up."""
         return math.fsum(self.fixed_ms) * UP if any(self.fixed_ms) else 0.0
 
+    def row(self, width: int) -> list[float]:
+        """Return T, M, eta of every tail, one after the other, filled up to `width` tails with ones that do not count.
+
+        What `calculus.candidates` takes: many paths at once, of different lengths.
+        """
+        found: list[float] = []
+        for tail in self.tails:
+            contract = tail.contract
+            found += (contract.offset_ms, contract.prefactor, contract.decay_per_ms)
+        return found + [0.0, ABSENT, 1.0] * (width - len(self.tails))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """What does not depend on the session: worked out once for every path of envelopes.
+
+    Attributes:
+        envelopes: The path.
+        path: The delay of any session within the guardrails, by the contracts alone.
+        served: Whether some domain says how it serves, so that sessions differ.
+        queues: The hops where sessions share a queue, and what serves it.
+        servers: The hops whose delay a burst at the entrance lengthens.
+        before: The hops with tails before the last of them.
+        assumptions: What a session's own delay rests on.
+    """
+
+    envelopes: tuple[Envelope, ...]
+    path: PathDelay
+    served: bool
+    queues: tuple[tuple[int, QueueCurve], ...]
+    servers: tuple[int, ...]
+    before: tuple[int, ...]
+    assumptions: tuple[str, ...]
+
+
+@lru_cache(maxsize=FRAMES_CACHED)
+def frame_of(envelopes: tuple[Envelope, ...]) -> Frame:
+    """Return what a path of envelopes is, whoever uses it."""
+    independent = attests_independence(envelopes)
+    losses = "losses and errors of domains independent" if independent else "losses and errors added (union)"
+    failures = tuple(combined_failure([one.loss, one.error], independent=False) for one in envelopes)
+    frame = PathDelay(
+        domains=tuple(envelope.domain for envelope in envelopes),
+        fixed_ms=(0.0,) * len(envelopes),
+        tails=(),
+        failures=failures,
+        failure=combined_failure(failures, independent=independent),
+        conditional=False,
+        assumptions=(losses,),
+    )
+    servers = tuple(i for i, envelope in enumerate(envelopes) if _is_server(envelope.service))
+    contracts = {i: envelope.contract for i, envelope in enumerate(envelopes)}
+    return Frame(
+        envelopes=envelopes,
+        path=_with_contracts(frame, envelopes, contracts, [0.0] * len(envelopes)),
+        served=any(envelope.service is not None for envelope in envelopes),
+        queues=tuple((i, curve) for i, one in enumerate(envelopes) if (curve := queue_curve(one.service)) is not None),
+        servers=servers,
+        before=tuple(i for i, one in enumerate(envelopes) if _is_random(one) and servers and i < servers[-1]),
+        assumptions=(*sorted(_assumed(envelopes)), losses),
+    )
+
 
 def path_delay(hops: Sequence[Hop], traffic: Traffic | None, epsilon: float) -> PathDelay | None:
     """Return the delay of a session along a path, or None where some domain is overloaded by it.
@@ -100,32 +170,71 @@ def path_delay(hops: Sequence[Hop], traffic: Traffic | None, epsilon: float) -> 
         traffic: The session's token bucket; None: any within the guardrails, by the contracts alone.
         epsilon: Where tails should be tight, if there is a choice.
     """
-    envelopes = [hop.envelope for hop in hops]
-    fixed_ms, assumptions = [0.0] * len(hops), set[str]()
-    if traffic is None or all(envelope.service is None for envelope in envelopes):
-        contracts: dict[int, DelayContract] = {i: envelope.contract for i, envelope in enumerate(envelopes)}
-    else:
-        served = _served(hops, traffic, epsilon, fixed_ms)
-        if served is None:
-            return None
-        contracts = served
-        assumptions = _assumed(envelopes)
-    for i, contract in list(contracts.items()):
+    frame = frame_of(tuple([hop.envelope for hop in hops]))
+    if traffic is None:
+        return frame.path
+    return framed_delay(frame, traffic, epsilon, [hops[i].ahead for i, _ in frame.queues])
+
+
+def framed_delay(frame: Frame, traffic: Traffic, epsilon: float, ahead: Sequence[int]) -> PathDelay | None:
+    """Return the delay of a session along a framed path, or None where some domain is overloaded by it.
+
+    Args:
+        frame: The path.
+        traffic: The session's token bucket.
+        epsilon: Where tails should be tight, if there is a choice.
+        ahead: Requests that the bursts of others amount to in each of the frame's queues.
+    """
+    if not frame.served:
+        return frame.path
+    path = _without_queues(frame.envelopes, traffic.rate_per_ms, traffic.burst, epsilon)
+    if path is None or not frame.queues:
+        return path
+    fixed_ms = list(path.fixed_ms)
+    for (i, queue), others in zip(frame.queues, ahead, strict=True):
+        fixed_ms[i] = queue.delay_ms(others + traffic.burst)
+    return PathDelay(
+        domains=path.domains,
+        fixed_ms=tuple(fixed_ms),
+        tails=path.tails,
+        failures=path.failures,
+        failure=path.failure,
+        conditional=path.conditional,
+        assumptions=path.assumptions,
+    )
+
+
+@lru_cache(maxsize=FRAMES_CACHED)
+def _without_queues(
+    envelopes: tuple[Envelope, ...], rate_per_ms: float, burst: int, epsilon: float
+) -> PathDelay | None:
+    """Return the path as a session finds it but for the queues that it shares: nobody else changes that."""
+    frame, traffic = frame_of(envelopes), Traffic(rate_per_ms=rate_per_ms, burst=burst)
+    fixed_ms = [0.0] * len(envelopes)
+    contracts = _served(frame, envelopes, traffic, epsilon, fixed_ms=fixed_ms)
+    if contracts is None:
+        return None
+    return _with_contracts(replace(frame.path, assumptions=frame.assumptions), envelopes, contracts, fixed_ms)
+
+
+def _with_contracts(
+    path: PathDelay, envelopes: Sequence[Envelope], contracts: dict[int, DelayContract], fixed_ms: list[float]
+) -> PathDelay:
+    """Return the path with these contracts, those without a tail as fixed delays."""
+    for i, contract in contracts.items():
         if contract.prefactor == 0.0:
             fixed_ms[i] += contract.offset_ms
-            del contracts[i]
-    tails = tuple(Tail(hop=i, contract=contract) for i, contract in sorted(contracts.items()))
-    independent = attests_independence(envelopes)
-    failures = tuple(combined_failure([one.loss, one.error], independent=False) for one in envelopes)
-    assumptions.add("losses and errors of domains independent" if independent else "losses and errors added (union)")
+    tails = tuple(
+        Tail(hop=i, contract=contract) for i, contract in sorted(contracts.items()) if contract.prefactor > 0.0
+    )
     return PathDelay(
-        domains=tuple(envelope.domain for envelope in envelopes),
+        domains=path.domains,
         fixed_ms=tuple(fixed_ms),
         tails=tails,
-        failures=failures,
-        failure=combined_failure(failures, independent=independent),
+        failures=path.failures,
+        failure=path.failure,
         conditional=attests_conditional([envelopes[tail.hop] for tail in tails]),
-        assumptions=tuple(sorted(assumptions)),
+        assumptions=path.assumptions,
     )
 
 
@@ -173,36 +282,31 @@ def _is_random(envelope: Envelope) -> bool:
 
 
 def _served(
-    hops: Sequence[Hop], traffic: Traffic, epsilon: float, fixed_ms: list[float]
+    frame: Frame, envelopes: Sequence[Envelope], traffic: Traffic, epsilon: float, *, fixed_ms: list[float]
 ) -> dict[int, DelayContract] | None:
-    """Return a contract for every hop that is not fixed yet, and write the fixed delays of the others."""
-    envelopes = [hop.envelope for hop in hops]
+    """Return a contract for every hop that is not fixed yet, and write the fixed delays of the others but queues."""
     if any(_overloaded(envelope.service, traffic) for envelope in envelopes):
         return None
-    servers = [i for i, envelope in enumerate(envelopes) if _is_server(envelope.service)]
-    before = [i for i, envelope in enumerate(envelopes) if _is_random(envelope) and servers and i < servers[-1]]
-    delta = _delta(envelopes, traffic, servers, len(before))
+    delta = _delta(envelopes, traffic, frame)
     if delta is None:
         return None
     contracts: dict[int, DelayContract] = {}
     run: list[tuple[int, ReservedRate]] = []
-    for i, (hop, envelope) in enumerate(zip(hops, envelopes, strict=True)):
+    for i, envelope in enumerate(envelopes):
         model = envelope.service
-        queue = queue_curve(model)
         if isinstance(model, ReservedRate):
             run.append((i, model))
             continue
-        if queue is not None:
-            fixed_ms[i] = queue.delay_ms(hop.ahead + traffic.burst)
+        if queue_curve(model) is not None:
             continue
         contract: DelayContract | None = envelope.contract
         if model is not None:
             _composed(run, traffic.burst, fixed_ms)
-            rate_per_ms = traffic.rate_per_ms / (1.0 - delta * sum(1 for j in before if j < i)) * UP
+            rate_per_ms = traffic.rate_per_ms / (1.0 - delta * sum(1 for j in frame.before if j < i)) * UP
             contract = session_contract(model, rate_per_ms, traffic.burst, epsilon)
         if contract is None:
             return None
-        contracts[i] = _before_a_server(contract, traffic, delta) if i in before else contract
+        contracts[i] = _before_a_server(contract, traffic, delta) if i in frame.before else contract
     _composed(run, traffic.burst, fixed_ms)
     return contracts
 
@@ -212,14 +316,14 @@ def _overloaded(model: ServiceModel | None, traffic: Traffic) -> bool:
     return model is not None and traffic.rate_per_ms > mean_rate_per_ms(model)
 
 
-def _delta(envelopes: Sequence[Envelope], traffic: Traffic, servers: Sequence[int], before: int) -> float | None:
+def _delta(envelopes: Sequence[Envelope], traffic: Traffic, frame: Frame) -> float | None:
     """Return the share of time that each tail before a server may fall behind, or None if there is no room for it."""
-    if not before:
+    if not frame.before:
         return 0.0
-    models = [envelopes[i].service for i in servers]
+    models = [envelopes[i].service for i in frame.servers]
     slowest = min(mean_rate_per_ms(model) for model in models if model is not None)
     room = 1.0 - traffic.rate_per_ms / slowest
-    return RATE_SHARE * room / before if room > 1e-6 else None
+    return RATE_SHARE * room / len(frame.before) if room > 1e-6 else None
 
 
 def _before_a_server(contract: DelayContract, traffic: Traffic, delta: float) -> DelayContract:

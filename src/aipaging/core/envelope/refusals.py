@@ -105,3 +105,9 @@ class EnvelopesTooManyError(EnvelopeRefusedError):
     """A domain has more envelopes in force than one domain may."""
 
     reason = "ENVELOPES_TOO_MANY"
+
+
+class EnvelopePlainError(EnvelopeRefusedError):
+    """It is not signed, and its domain signs for itself."""
+
+    reason = "ENVELOPE_PLAIN"

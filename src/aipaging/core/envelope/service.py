@@ -137,15 +137,17 @@ class QueueCurve:
         return (self.latency_ms + burst / self.rate_per_ms) * UP
 
 
-@lru_cache(maxsize=CACHED)
 def queue_curve(model: ServiceModel | None) -> QueueCurve | None:
     """Return the queue that sessions share in this model, or None if each has its own."""
+    return _curve(model) if isinstance(model, SharedRate | ReservedSlots) else None
+
+
+@lru_cache(maxsize=CACHED)
+def _curve(model: SharedRate | ReservedSlots) -> QueueCurve:
     if isinstance(model, SharedRate):
         return QueueCurve(rate_per_ms=model.rate_per_ms, latency_ms=model.latency_ms, per_tenant=False)
-    if isinstance(model, ReservedSlots):
-        rate_per_ms, latency_ms = model.curve
-        return QueueCurve(rate_per_ms=rate_per_ms, latency_ms=latency_ms, per_tenant=True)
-    return None
+    rate_per_ms, latency_ms = model.curve
+    return QueueCurve(rate_per_ms=rate_per_ms, latency_ms=latency_ms, per_tenant=True)
 
 
 def mean_rate_per_ms(model: ServiceModel) -> float:
