@@ -1,0 +1,61 @@
+"""A session as its client holds it: the latest document, the token, and when it must be extended."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from aipaging.adapters.northbound.documents.session import SessionDocument
+from aipaging.core.foundation.errors import RefusedError
+
+EXTEND_SHARE: Final = 0.25
+"""A session is extended once less than a quarter of what it was asked for is left: time for several attempts."""
+
+EXTEND_S_MAX: Final = 86_400
+"""The most that the interface prolongs by at a time."""
+
+
+@dataclass(slots=True)
+class HeldSession:
+    """What a client knows of one session.
+
+    Attributes:
+        document: As last answered.
+        token: Its AIST; "" once it has ended.
+        until_s: When it ends, by the client's own clock.
+        step_s: By how much it is extended.
+    """
+
+    document: SessionDocument
+    token: str = field(repr=False)
+    until_s: float
+    step_s: int
+
+    @classmethod
+    def of(cls, document: SessionDocument, asked_s: float) -> "HeldSession":
+        """Return a session from the answer to its page.
+
+        Args:
+            document: The answer.
+            asked_s: When the page was sent: its duration counts from no later.
+
+        Raises:
+            RefusedError: The answer holds no token.
+        """
+        if document.aist is None:
+            raise RefusedError(f"the answer holds no token for session {document.session_id}", code="NO_TOKEN")
+        return cls(
+            document=document,
+            token=document.aist,
+            until_s=asked_s + document.duration_s,
+            step_s=min(document.intent.duration_s, EXTEND_S_MAX),
+        )
+
+    def take(self, document: SessionDocument) -> None:
+        """Take a later answer over; one that prolonged it holds a new token."""
+        self.until_s += max(0, document.duration_s - self.document.duration_s)
+        self.document = document
+        if document.aist is not None:
+            self.token = document.aist
+
+    def must_extend(self, now_s: float) -> bool:
+        """Return whether it should be extended before it is used again."""
+        return self.until_s - now_s < EXTEND_SHARE * self.step_s
