@@ -8,7 +8,7 @@ import pytest
 from aipaging.core import calculus as c
 from aipaging.core.foundation.errors import InvalidInputError
 
-SLOTS = 120_000
+SLOTS = 60_000
 OWN = c.SlottedWork(works=(c.ExponentialWork(mean=0.5),))
 CROSS = c.SlottedWork(works=(c.ExponentialWork(mean=0.7),))
 BLIND = c.Discipline.BLIND

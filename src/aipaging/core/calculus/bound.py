@@ -10,7 +10,15 @@ from typing import Final
 from aipaging.core.calculus.rounding import RELATIVE_UP, exp_up, round_up
 
 
-class RungClass(enum.Enum):
+class NamedEnum(enum.Enum):
+    """An enumeration whose `repr` rebuilds its member."""
+
+    def __repr__(self) -> str:
+        """Return the member as it is written."""
+        return f"{type(self).__name__}.{self.name}"
+
+
+class RungClass(NamedEnum):
     """How long a rung may take: FAST for admission, SHARP for questions asked offline."""
 
     FAST = "fast"
@@ -37,6 +45,16 @@ class TailBound:
     assumptions: tuple[str, ...]
     parameters: Mapping[str, float] = field(default_factory=lambda: _NOTHING)
     numeric_error: float = RELATIVE_UP
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parameters", MappingProxyType(dict(self.parameters)))
+
+    def __repr__(self) -> str:
+        """Return an expression that rebuilds the bound."""
+        return (
+            f"TailBound(probability={self.probability!r}, rung={self.rung!r}, assumptions={self.assumptions!r}, "
+            f"parameters={dict(self.parameters)!r}, numeric_error={self.numeric_error!r})"
+        )
 
 
 def bound_of(probability: float, rung: str, assumptions: tuple[str, ...], **parameters: float) -> TailBound:

@@ -1,12 +1,12 @@
 """A domain of a path: what it gives, whom it serves beside the flow, and what is known of its dependence."""
 
-import enum
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from aipaging.core.calculus.arrivals import Arrival
+from aipaging.core.calculus.bound import NamedEnum
 from aipaging.core.calculus.deficit import ImpairedRateLatency
 from aipaging.core.calculus.deterministic import RateLatency
 from aipaging.core.calculus.errors import require_positive
@@ -74,7 +74,7 @@ def gps_share(server: RateLatency, weights: Sequence[float], index: int) -> Rate
     return RateLatency(rate=server.rate * weights[index] / math.fsum(weights), latency=server.latency)
 
 
-class Discipline(enum.Enum):
+class Discipline(NamedEnum):
     """What is known of how a domain serves the flow beside its cross traffic."""
 
     FIFO = "fifo"
@@ -83,7 +83,7 @@ class Discipline(enum.Enum):
     PRIORITY = "priority"
 
 
-class Dependence(enum.Enum):
+class Dependence(NamedEnum):
     """What is known of how a domain depends on the others and on the past."""
 
     INDEPENDENT = "independent"
@@ -91,7 +91,7 @@ class Dependence(enum.Enum):
     ANY = "any"
 
 
-class Measure(enum.Enum):
+class Measure(NamedEnum):
     """Whose delay is meant.
 
     VIRTUAL is the time in which the work present at an instant leaves; in slots that includes the slot's own

@@ -33,6 +33,11 @@ def overloaded(demand: float, capacity: float) -> bool:
     return demand >= capacity * (1.0 - LOAD_MARGIN)
 
 
+def never_exceeds(peak: float, capacity: float) -> bool:
+    """Return whether the most that can arrive fits, a peak that equals the capacity to within rounding included."""
+    return peak <= capacity * (1.0 + LOAD_MARGIN)
+
+
 def require_positive(**values: float) -> None:
     """Refuse numbers that are not finite and positive, by name."""
     for name, value in values.items():

@@ -9,7 +9,7 @@ import math
 from decimal import Decimal, localcontext
 from typing import Final
 
-from aipaging.core.calculus.errors import UnstableError, overloaded
+from aipaging.core.calculus.errors import UnstableError, never_exceeds, overloaded
 from aipaging.core.calculus.onoff import FluidOnOff
 from aipaging.core.calculus.rounding import round_up, whole_below
 
@@ -25,7 +25,7 @@ def fluid_exact_tail(flows: FluidOnOff, capacity: float, backlog: float) -> floa
     """
     if overloaded(flows.mean_rate, capacity):
         raise UnstableError
-    if flows.peak_rate <= capacity:
+    if never_exceeds(flows.peak_rate, capacity):
         return 0.0
     if flows.count > FLOWS_MAX:
         return None

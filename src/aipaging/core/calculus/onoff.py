@@ -8,7 +8,7 @@ moment-generating-function union throws away ([Ciucu2015], [Poloczek2014]). Stat
 import math
 from dataclasses import dataclass
 
-from aipaging.core.calculus.errors import UnstableError, overloaded, require_positive
+from aipaging.core.calculus.errors import UnstableError, never_exceeds, overloaded, require_positive
 from aipaging.core.calculus.rounding import largest_root, whole_below
 from aipaging.core.foundation.errors import InvalidInputError
 
@@ -90,8 +90,12 @@ class SlottedOnOff:
     def log_on_weight(self, theta: float, log_eigenvalue: float) -> float:
         """Return ln g(on), where g(off) = 1 and g is the right Perron vector of P diag(exp(theta a))."""
         p = self.stay_off
-        gain = math.expm1(log_eigenvalue) + (1.0 - p)
-        return math.log(gain / (1.0 - p)) - theta * self.peak
+        # ln((lam - p) / (1 - p)); neither exp(ln lam) for a large one nor 1 - p for a small one may spoil it.
+        if log_eigenvalue > 1.0:
+            log_gain = log_eigenvalue + math.log1p(-p * math.exp(-log_eigenvalue))
+        else:
+            log_gain = math.log(math.expm1(log_eigenvalue) + (1.0 - p))
+        return log_gain - math.log1p(-p) - theta * self.peak
 
 
 def fluid_decay(flows: FluidOnOff, capacity: float) -> float:
@@ -112,7 +116,7 @@ def fluid_martingale(flows: FluidOnOff, capacity: float, backlog: float) -> tupl
     P(Q > x) <= E[w^N] w^{-N0} exp(-theta* x), w = c beta / ((P - c) alpha), N0 the least number of flows
     that overloads the server. -inf where the flows can never exceed the capacity.
     """
-    if flows.peak_rate <= capacity:
+    if never_exceeds(flows.peak_rate, capacity):
         return -math.inf, math.inf
     theta = fluid_decay(flows, capacity) * (1.0 - 1e-14)
     c = capacity / flows.count
@@ -149,7 +153,7 @@ def log_least_weight(flows: SlottedOnOff, capacity: float, log_on: float) -> flo
 
 def slotted_martingale(flows: SlottedOnOff, capacity: float, backlog: float) -> tuple[float, float]:
     """Return (ln of a bound on P(q > backlog), theta*) for slotted flows at a constant rate."""
-    if flows.peak_rate <= capacity:
+    if never_exceeds(flows.peak_rate, capacity):
         return -math.inf, math.inf
     theta = slotted_decay(flows, capacity)
     log_on = flows.log_on_weight(theta, theta * capacity / flows.count)

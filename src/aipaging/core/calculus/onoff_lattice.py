@@ -18,6 +18,7 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from aipaging.core.calculus.errors import overloaded
 from aipaging.core.calculus.onoff import SlottedOnOff, log_least_weight, slotted_decay
 from aipaging.core.calculus.rounding import exp_up
 
@@ -86,7 +87,7 @@ def backlog_lattice(flows: SlottedOnOff, capacity: float, backlog: float) -> Bac
     cell = flows.peak / peak
     cells = math.ceil(backlog / cell)
     last = cells + cells // 4 + 12 * serve
-    if last > CELLS_MAX or serve * flows.peak / peak <= flows.mean_rate:
+    if last > CELLS_MAX or overloaded(flows.mean_rate, serve * cell):
         return None
     theta = min(theta, slotted_decay(flows, serve * cell))
     settled = _iterate(flows, theta * cell, cells=(peak, serve), last=last, target=min(cells, last))

@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from aipaging.core.calculus.bound import RungClass, TailBound, bound_of_log, certain, least
-from aipaging.core.calculus.errors import UnstableError, overloaded
+from aipaging.core.calculus.errors import UnstableError, never_exceeds, overloaded
 from aipaging.core.calculus.onoff import SlottedOnOff, log_least_weight, slotted_decay
 from aipaging.core.calculus.onoff_lattice import backlog_lattice, priority_tail
 from aipaging.core.foundation.errors import InvalidInputError
@@ -34,7 +34,7 @@ def low_priority_tail(
     both = SlottedOnOff(count=own.count + cross.count, stay_off=own.stay_off, stay_on=own.stay_on, peak=own.peak)
     if overloaded(both.mean_rate, capacity):
         raise UnstableError
-    if both.peak_rate <= capacity:
+    if never_exceeds(both.peak_rate, capacity):
         return certain(0.0, "deterministic-cap", ("peak-rate",))
     rungs = [_martingale(both, cross, capacity, delay)]
     lattice = backlog_lattice(both, capacity, capacity * delay) if rung_class is RungClass.SHARP else None
@@ -74,7 +74,7 @@ def _log_bound(both: SlottedOnOff, cross: SlottedOnOff, question: tuple[float, i
     log_cross = np.logaddexp(math.log(start_off) + grow[0], math.log(start_on) + grow[1])
     value = n_own * log_own + cross.count * float(log_cross)
     value -= log_least_weight(both, capacity, log_on) + theta * capacity * delay
-    if cross.peak_rate <= capacity:
+    if never_exceeds(cross.peak_rate, capacity):
         return value
     # The cross traffic may exceed C d by itself: then nothing is claimed of the backlog.
     alone = min(

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from aipaging.core.calculus.arrivals import Arrival, CompoundPoisson, SlottedWork, mean_rate, parts_of
 from aipaging.core.calculus.bound import TailBound, bound_of_log, certain, least
 from aipaging.core.calculus.deterministic import TokenBucket
-from aipaging.core.calculus.errors import UnstableError, overloaded
+from aipaging.core.calculus.errors import UnstableError, never_exceeds, overloaded
 from aipaging.core.calculus.modulated import (
     MarkovFluid,
     MarkovPoisson,
@@ -204,7 +204,7 @@ def blind_tail_of(queue: SharedQueue, delay: float, backlog: float, job_moment: 
     ahead = sum(c.peak_rate for c in queue.cross) * delay if delay > 0.0 else 0.0
     # Work that cannot exceed the level after the instant leaves the passage to the past, which must then overload.
     falling = ahead <= level
-    if job_moment is None and sum(c.peak_rate for c in queue.chains) <= queue.past_rate:
+    if job_moment is None and never_exceeds(sum(c.peak_rate for c in queue.chains), queue.past_rate):
         return certain(0.0, "deterministic-cap", ("peak-rate",)) if falling else certain(1.0, "trivial", ())
     if level < 0.0:
         return certain(1.0, "trivial", ())

@@ -20,7 +20,7 @@ from aipaging.core.calculus.arrivals import (
 )
 from aipaging.core.calculus.bound import RungClass, TailBound, bound_of, bound_of_log, certain, least
 from aipaging.core.calculus.deterministic import TokenBucket
-from aipaging.core.calculus.errors import NotAttestedError, UnstableError, overloaded, require_positive
+from aipaging.core.calculus.errors import NotAttestedError, UnstableError, never_exceeds, overloaded, require_positive
 from aipaging.core.calculus.fluid_exact import fluid_exact_tail
 from aipaging.core.calculus.interval import moments_of, no_factor
 from aipaging.core.calculus.modulated import MarkovFluid, MarkovPoisson, MarkovSlots
@@ -147,7 +147,7 @@ def _slots(arrival: SlottedWork, capacity: float, backlog: float) -> TailBound:
             assumptions=assumptions,
             parameters={"theta": ladder.rates[0], "prefactor": ladder.weights[0]},
         )
-    if sum(work.largest for work in arrival.works) <= capacity:
+    if never_exceeds(sum(work.largest for work in arrival.works), capacity):
         return certain(0.0, "deterministic-cap", assumptions)
     scale = 1.0 / capacity
     end = arrival.theta_max / scale
@@ -163,7 +163,7 @@ def _on_off(arrival: FluidOnOff | SlottedOnOff, capacity: float, backlog: float,
 
 def _fluid(arrival: FluidOnOff, capacity: float, backlog: float, *, sharp: bool) -> TailBound:
     assumptions = (INDEPENDENT_FLOWS, STATIONARY)
-    if arrival.peak_rate <= capacity:
+    if never_exceeds(arrival.peak_rate, capacity):
         return certain(0.0, "deterministic-cap", ("peak-rate",))
     log_bound, theta = fluid_martingale(arrival, capacity, backlog)
     rungs = [bound_of_log(log_bound, "onoff-martingale", assumptions, theta=theta)]
@@ -180,7 +180,7 @@ def _fluid(arrival: FluidOnOff, capacity: float, backlog: float, *, sharp: bool)
 
 def _in_slots(arrival: SlottedOnOff, capacity: float, backlog: float, *, sharp: bool) -> TailBound:
     assumptions = (INDEPENDENT_FLOWS, STATIONARY)
-    if arrival.peak_rate <= capacity:
+    if never_exceeds(arrival.peak_rate, capacity):
         return certain(0.0, "deterministic-cap", ("peak-rate",))
     log_bound, theta = slotted_martingale(arrival, capacity, backlog)
     rungs = [bound_of_log(log_bound, "onoff-martingale", assumptions, theta=theta)]
