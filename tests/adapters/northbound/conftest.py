@@ -18,18 +18,20 @@ from aipaging.adapters.northbound.evidence_desk import EvidenceDesk
 from aipaging.adapters.northbound.metrics import Metrics
 from aipaging.adapters.northbound.operation import BASE, Operation
 from aipaging.adapters.northbound.service import Northbound
+from aipaging.adapters.signing.domain_keys import DomainKeyRing
 from aipaging.adapters.signing.keys import KeyStore
 from aipaging.adapters.signing.notes import NoteSigner
 from aipaging.adapters.signing.tokens import JwtSigner, JwtVerifier
 from aipaging.adapters.steering.memory import MemorySteering
 from aipaging.core.foundation.epoch import Epoch
-from aipaging.core.foundation.names import ClientId, SessionId, TenantId
+from aipaging.core.foundation.names import ClientId, DomainName, SessionId, TenantId
 from aipaging.core.foundation.time import BootUs, Now, WallUs
 from aipaging.core.lease.machine import LeaseTerms
 from aipaging.core.paging.settings import Settings
 from aipaging.core.steering.grant import AnchorEndpoint
 from aipaging.runtime.effects import SteeringEffects
 from aipaging.runtime.engine import Engine
+from aipaging.runtime.envelopes import EnvelopeIntake
 from aipaging.runtime.http.routing import HttpApp
 from aipaging.runtime.tokens import SessionTokens
 from aipaging.testing.world import WALL_START_US, catalogue_commands
@@ -78,6 +80,7 @@ class Rig:
         self.effects = SteeringEffects(self.engine, self.steering, ReadyAnchors(), self.tokens)
         self.desk = EvidenceDesk(lambda: SqliteEvidenceReader(self.path))
         self.gateway = True
+        self.configured: frozenset[DomainName] = frozenset()
         credentials = [
             ClientCredential(
                 client_id=ClientId(client),
@@ -96,6 +99,9 @@ class Rig:
             public_url="https://control.example",
             issuer=ISSUER,
             jwks=keys.jwks,
+            envelopes=EnvelopeIntake(
+                self.engine, DomainKeyRing(directory / "envelope-keys"), configured=lambda: self.configured
+            ),
             gateway_connected=lambda: self.gateway,
         )
         self.app = northbound_app(self.service)

@@ -2,8 +2,9 @@
 
 import msgspec
 
-from aipaging.adapters.northbound.catalogue import CatalogueRoutes, EnvelopeRoutes
+from aipaging.adapters.northbound.catalogue import CatalogueRoutes
 from aipaging.adapters.northbound.discovery import DiscoveryRoutes
+from aipaging.adapters.northbound.envelopes import EnvelopeRoutes
 from aipaging.adapters.northbound.evidence import EvidenceRoutes
 from aipaging.adapters.northbound.metrics import Metrics
 from aipaging.adapters.northbound.openapi import openapi_document

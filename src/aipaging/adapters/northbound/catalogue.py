@@ -1,4 +1,4 @@
-"""What is on offer: services, domains, anchors, and the envelopes that admission rests on."""
+"""What is on offer: services, domains and anchors."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -19,21 +19,15 @@ from aipaging.adapters.northbound.documents.catalogue import (
     domain_document,
     service_document,
 )
-from aipaging.adapters.northbound.documents.envelope import (
-    AcceptedEnvelope,
-    EnvelopeDocument,
-    EnvelopeList,
-    envelope_document,
-)
 from aipaging.adapters.northbound.documents.words import ANSWER_ITEMS_MAX
 from aipaging.adapters.northbound.operation import BASE, Operation, Reply
 from aipaging.adapters.northbound.service import Northbound
 from aipaging.core.anchor.catalogue import AnchorState
-from aipaging.core.foundation.errors import InvalidInputError, RefusedError
-from aipaging.core.foundation.names import AnchorId, DomainName, checked_name
+from aipaging.core.foundation.errors import InvalidInputError
+from aipaging.core.foundation.names import AnchorId, checked_name
 from aipaging.core.paging import commands as c
 from aipaging.core.paging.state import State
-from aipaging.runtime.http.exchange import JSON, NO_CONTENT, Answer, Request, json_answer
+from aipaging.runtime.http.exchange import NO_CONTENT, Answer, Request, json_answer
 
 _ANCHOR: Final = msgspec.json.Decoder(AnchorRequest)
 
@@ -210,81 +204,6 @@ class CatalogueRoutes:
                 errors=on_anchor,
             ),
         ]
-
-
-class EnvelopeRoutes:
-    """The operations on Tail-Risk Envelopes."""
-
-    def __init__(self, service: Northbound) -> None:
-        self._control = service.control
-        self._verify = service.verify_envelope
-
-    async def read(self, request: Request, _caller: Caller) -> Answer:
-        """List the envelopes in force."""
-        request.parameters_of_query()
-        return json_answer(
-            await self._control.view(
-                lambda state, _: EnvelopeList(
-                    envelopes=[
-                        envelope_document(envelope)
-                        for envelope in islice(state.catalogue.envelopes.values(), ANSWER_ITEMS_MAX)
-                    ]
-                )
-            )
-        )
-
-    async def accept(self, request: Request, _caller: Caller) -> Answer:
-        """Put an envelope into force."""
-        raw = await request.body()
-        if request.header(b"content-type").partition(";")[0].strip().lower() != JSON:
-            raise RefusedError(f"the body must be {JSON}", code="UNSUPPORTED_MEDIA_TYPE", field="content-type")
-        envelope = self._verify(raw)
-        await self._control.view(lambda state, _: _known_domain(state, envelope.domain))
-        await self._control.submit(c.AcceptEnvelope(envelope=envelope))
-        return json_answer(envelope_document(envelope), status=201)
-
-    def operations(self) -> Sequence[Operation]:
-        """Return the table of these operations."""
-        return [
-            Operation(
-                method="GET",
-                path=f"{BASE}/envelopes",
-                name="getEnvelopes",
-                summary="List the envelopes in force",
-                tag="Envelopes",
-                handler=self.read,
-                scope="ai-paging:envelopes:read",
-                replies={200: Reply(meaning="The envelopes.", document=EnvelopeList, example=examples.ENVELOPES)},
-                errors=("INVALID_ARGUMENT",),
-            ),
-            Operation(
-                method="POST",
-                path=f"{BASE}/envelopes",
-                name="acceptEnvelope",
-                summary="Put a Tail-Risk Envelope into force",
-                description="Sessions that it no longer carries are relocated. A sequence number that is not above the "
-                "one in force is refused; the very same envelope again is not.",
-                tag="Envelopes",
-                handler=self.accept,
-                scope="ai-paging:envelopes:create",
-                request=EnvelopeDocument,
-                request_example=examples.ENVELOPE_REQUEST,
-                replies={201: Reply(meaning="In force.", document=AcceptedEnvelope, example=examples.ENVELOPE)},
-                errors=(
-                    "INVALID_ARGUMENT",
-                    "OUT_OF_RANGE",
-                    "NOT_FOUND",
-                    "UNSUPPORTED_MEDIA_TYPE",
-                    "AI_PAGING.PAYLOAD_TOO_LARGE",
-                    "AI_PAGING.ENVELOPE_SUPERSEDED",
-                ),
-            ),
-        ]
-
-
-def _known_domain(state: State, domain: DomainName) -> None:
-    if domain not in state.catalogue.domains:
-        raise InvalidInputError(f"domain {domain} is not registered", code="NOT_FOUND", field="domain")
 
 
 def _anchor_of(request: Request) -> AnchorId:

@@ -39,6 +39,8 @@ OPERATOR_SCOPES: Final = CLIENT_SCOPES | {
     "ai-paging:anchors:delete",
     "ai-paging:envelopes:read",
     "ai-paging:envelopes:create",
+    "ai-paging:envelopes:update",
+    "ai-paging:domains:update",
     "ai-paging:evidence:read",
     "ai-paging:metrics:read",
 }

@@ -149,7 +149,26 @@ ENVELOPE_REQUEST: Final[Example] = {
     "validUntil": "2026-11-29T00:00:00Z",
     "dependence": "ANY",
 }
-ENVELOPE: Final[Example] = {**ENVELOPE_REQUEST, "segment": "", "commonCause": "", "digest": _HASH}
+ENVELOPE: Final[Example] = {**ENVELOPE_REQUEST, "digest": _HASH, "state": "IN_FORCE", "keyId": "6dq0Xk...c3A"}
+ORIGINAL: Final[Example] = {
+    "domain": "edge-one",
+    "segment": "",
+    "sequence": 7,
+    "digest": _HASH,
+    "keyId": "6dq0Xk...c3A",
+    "acceptedAt": "2026-11-22T09:00:00Z",
+    "newest": True,
+    "signed": "eyJhbGciOi...",
+    "document": {"version": 1, "domain": "edge-one", "sequence": 7},
+    "state": "IN_FORCE",
+}
+DOMAIN_KEYS: Final[Example] = {
+    "domain": "edge-one",
+    "keyIds": ["6dq0Xk...c3A"],
+    "digest": _HASH,
+    "source": "API",
+    "keys": [{"kty": "EC", "crv": "P-256", "x": "...", "y": "...", "kid": "6dq0Xk...c3A"}],
+}
 ENVELOPES: Final[Example] = {"envelopes": [ENVELOPE]}
 EVIDENCE: Final[Example] = {
     "sessionId": SESSION_ID,

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from aipaging.adapters.northbound.credentials import Authenticator
-from aipaging.adapters.northbound.documents.envelope import envelope_from_document
 from aipaging.adapters.northbound.evidence_desk import EvidenceDesk
-from aipaging.core.envelope.envelope import Envelope
 from aipaging.core.lease.machine import Lease
 from aipaging.core.paging.state import Session
 from aipaging.ports.control import ControlPlane
+from aipaging.runtime.envelopes import EnvelopeIntake
 
 
 class Tokens(Protocol):
@@ -43,7 +42,7 @@ class Northbound:
         issuer: Of the tokens.
         jwks: The public token keys.
         gateway_connected: Whether the user plane is there.
-        verify_envelope: Bytes in, verified envelope out.
+        envelopes: Where envelopes and key sets come in.
         software: Name and version.
     """
 
@@ -54,7 +53,7 @@ class Northbound:
     gateway_url: str
     public_url: str
     issuer: str
+    envelopes: EnvelopeIntake
     jwks: Callable[[], Mapping[str, object]]
     gateway_connected: Callable[[], bool] = _connected
-    verify_envelope: Callable[[bytes], Envelope] = envelope_from_document
     software: str = "aipaging"

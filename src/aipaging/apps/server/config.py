@@ -19,8 +19,9 @@ from aipaging.apps.server.config_fields import HostPort, Mistake, Section, Table
 from aipaging.apps.server.config_lines import key_lines, line_of
 from aipaging.apps.server.config_schema import sections
 from aipaging.apps.server.config_values import catalogue_of, settings_of
+from aipaging.apps.server.domain_keys import KeySource
 from aipaging.core.anchor.catalogue import Catalogue
-from aipaging.core.foundation.names import ClientId, GatewayId, TenantId
+from aipaging.core.foundation.names import ClientId, DomainName, GatewayId, TenantId
 from aipaging.core.foundation.time import WallUs
 from aipaging.core.paging.settings import Settings
 
@@ -117,7 +118,8 @@ class ServerConfig:
         settings: By what the engine decides.
         journal: Where the evidence lies.
         clients: Who may call.
-        catalogue: Services, domains, paths, envelopes and anchors.
+        catalogue: Services, domains, paths, plain envelopes and anchors.
+        key_sources: Where the key sets of domains that sign for themselves are published.
         warnings: What works, but probably not as meant.
     """
 
@@ -130,6 +132,7 @@ class ServerConfig:
     journal: JournalPlan
     clients: tuple[Client, ...]
     catalogue: Catalogue
+    key_sources: Mapping[DomainName, KeySource]
     warnings: tuple[Problem, ...]
 
 
@@ -290,6 +293,11 @@ def _config(path: Path, tables: Tables, clients: tuple[Client, ...], warnings: t
         ),
         clients=clients,
         catalogue=catalogue_of(tables),
+        key_sources={
+            DomainName(table.get("name")): KeySource(file=table.get("keys_file"), url=table.get("keys_url"))
+            for table in tables.many["domain"]
+            if table.get("keys_file") is not None or table.get("keys_url") is not None
+        },
         warnings=warnings,
     )
 

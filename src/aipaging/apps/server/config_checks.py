@@ -6,9 +6,11 @@ Every check sees all tables, and skips what was already wrong by itself, so that
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import urlsplit
 
 from aipaging.apps.server.config_fields import HostPort, Mistake, Table, shown
 from aipaging.core.anchor.catalogue import DomainKind
+from aipaging.core.envelope.document import VALIDITY_S_MAX
 from aipaging.core.foundation.time import SECOND
 
 EXPIRES_SOON_US: Final = 86_400 * SECOND
@@ -224,9 +226,42 @@ def _validity(tables: Tables) -> Iterator[Mistake]:
             yield Mistake(path, f"{shown(path)}: the envelope expires within a day", warning=True)
 
 
+def _keys(tables: Tables) -> Iterator[Mistake]:
+    """Yield contradictions about who signs for a domain, and what a signature cannot cover."""
+    for table in tables.many["domain"]:
+        keys_file, keys_url = table.get("keys_file"), table.get("keys_url")
+        if keys_file is None and keys_url is None:
+            continue
+        if keys_file is not None and keys_url is not None:
+            yield Mistake(table.at("keys_url"), f"{shown(table.path)} has keys_file and keys_url: give one")
+        if keys_file is not None and not keys_file.is_file():
+            where = shown(table.at("keys_file"))
+            yield Mistake(table.at("keys_file"), f"{where}: {keys_file} is missing: no envelope is accepted", True)
+        if keys_url is not None and not keys_url.startswith("https://") and not _loopback(keys_url):
+            yield Mistake(table.at("keys_url"), f"{shown(table.at('keys_url'))}: keys travel by https, or on loopback")
+
+
+def _plain_envelopes(tables: Tables) -> Iterator[Mistake]:
+    """Yield plain envelopes of domains that sign, and what one signature cannot cover."""
+    signing = {table.get("name") for table in tables.many["domain"] if {"keys_file", "keys_url"} & table.given}
+    for table in tables.many["envelope"]:
+        begin, end = table.get("valid_from"), table.get("valid_until")
+        if table.get("domain") in signing:
+            path = table.at("domain")
+            yield Mistake(path, f"{shown(path)}: {table.get('domain')} signs its envelopes itself: send signed ones")
+        elif begin is not None and end is not None and end - begin > VALIDITY_S_MAX * SECOND:
+            about = f"a signature lasts {VALIDITY_S_MAX // 86_400} days: raise the sequence before, to sign it anew"
+            yield Mistake(table.at("valid_until"), f"{shown(table.at('valid_until'))}: {about}", warning=True)
+
+
+def _loopback(where: str) -> bool:
+    return (urlsplit(where).hostname or "") in {"127.0.0.1", "::1", "localhost"}
+
+
 def _useless(tables: Tables) -> Iterator[Mistake]:
     """Yield what is legal, but that no session can ever use."""
     covered = {table.get("domain") for table in tables.many["envelope"]}
+    covered |= {table.get("name") for table in tables.many["domain"] if {"keys_file", "keys_url"} & table.given}
     on_path: set[object] = set()
     reached: set[object] = set()
     for path in tables.many["path"]:
@@ -258,5 +293,7 @@ CHECKS: Final[Sequence[Check]] = (
     _secrets,
     _guardrails,
     _validity,
+    _keys,
+    _plain_envelopes,
     _useless,
 )

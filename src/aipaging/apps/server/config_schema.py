@@ -54,7 +54,7 @@ def sections(base: Path) -> tuple[Section, ...]:
         _journal(path),
         _client(path),
         _SERVICE,
-        _DOMAIN,
+        _domain(path),
         _PATH,
         _ENVELOPE,
         _ANCHOR,
@@ -261,7 +261,7 @@ _SERVICE: Final = Section(
     },
 )
 
-_DOMAIN: Final = Section(
+_DOMAIN_FIELDS: Final = Section(
     name="domain",
     about="One administrative domain.",
     many=True,
@@ -281,6 +281,22 @@ _DOMAIN: Final = Section(
         ),
     },
 )
+
+
+def _domain(path: Kind) -> Section:
+    return Section(
+        name=_DOMAIN_FIELDS.name,
+        about=_DOMAIN_FIELDS.about,
+        many=True,
+        fields={
+            **_DOMAIN_FIELDS.fields,
+            "keys_file": Field(
+                kind=path, about="A JWK Set: the domain signs its envelopes itself, with these keys; read on change."
+            ),
+            "keys_url": Field(kind=url(), about="The same, fetched every five minutes; https, or loopback."),
+        },
+    )
+
 
 _PATH: Final = Section(
     name="path",

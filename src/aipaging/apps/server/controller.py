@@ -26,11 +26,15 @@ from aipaging.adapters.northbound.app import northbound_app
 from aipaging.adapters.northbound.credentials import ClientCredential, StaticCredentials
 from aipaging.adapters.northbound.evidence_desk import EvidenceDesk
 from aipaging.adapters.northbound.service import Northbound
+from aipaging.adapters.signing.domain_keys import DomainKeyRing
 from aipaging.adapters.southbound.app import Southbound, southbound_app
 from aipaging.apps.server.config import ServerConfig, TlsFiles
+from aipaging.apps.server.domain_keys import KeySources
 from aipaging.apps.server.identities import Identities, alternatives
 from aipaging.apps.server.listeners import Listener
 from aipaging.apps.server.user_plane import EnvoyUserPlane, MemoryUserPlane, UserPlane
+from aipaging.core.envelope.envelope import Envelope
+from aipaging.core.envelope.plain import same_promise, stated
 from aipaging.core.foundation.errors import AipagingError, RefusedError, Who
 from aipaging.core.foundation.names import AnchorId
 from aipaging.core.foundation.time import WallUs
@@ -38,6 +42,7 @@ from aipaging.core.paging import commands as c
 from aipaging.runtime.clock import SystemClock
 from aipaging.runtime.effects import SteeringEffects
 from aipaging.runtime.engine import Engine
+from aipaging.runtime.envelopes import EnvelopeIntake, document_of
 from aipaging.runtime.peer_identity import peer_identity_protocol
 from aipaging.runtime.tokens import SessionTokens
 
@@ -65,6 +70,12 @@ class Controller:
         self.engine = self._engine()
         self._tokens = SessionTokens(self._identities.signer)
         self._user_plane = self._plane()
+        self._intake = EnvelopeIntake(
+            self.engine,
+            DomainKeyRing(config.operator.data_dir / "keys" / "envelopes"),
+            configured=lambda: frozenset(config.key_sources),
+        )
+        self._key_sources = KeySources(self._intake, config.key_sources)
         self._desk = EvidenceDesk(lambda: SqliteEvidenceReader(config.journal.path))
         self._northbound_port = config.northbound.listen.port
         self._stops = contextlib.AsyncExitStack()
@@ -102,29 +113,46 @@ class Controller:
         await self.engine.start(effects, self.config.settings, software=f"aipaging {__version__}")
         await self._user_plane.start()
         for command in _registrations(self.config):
-            await self._register(command)
+            await self.engine.submit(command)
+        await self._key_sources.load()
+        for envelope in self.config.catalogue.envelopes.values():
+            await self._state(envelope)
+        for anchor in self.config.catalogue.anchors.values():
+            await self.engine.submit(c.RegisterAnchor(anchor=anchor))
+        await self.engine.submit(c.EntitleClients(clients=tuple(client.client for client in self.config.clients)))
         await northbound.start()
         stops.push_async_callback(northbound.stop)
+        keys = asyncio.create_task(self._key_sources.keep_current())
+        stops.callback(keys.cancel)
         keep = asyncio.create_task(self._identities.keep_renewed(self.config, contexts, self._wall_clock))
         stops.callback(keep.cancel)
 
-    async def _register(self, command: c.Command) -> None:
-        """Make one thing of the configuration known.
+    async def _state(self, envelope: Envelope) -> None:
+        """Sign a statement of the configuration and put it into force, unless it says nothing new.
 
         Raises:
-            RefusedError: An envelope was changed without a new sequence number.
+            EnvelopeRefusedError: It was changed without a new sequence number.
         """
-        if isinstance(command, c.AcceptEnvelope):
-            envelope = command.envelope
-            known = self.engine.state.catalogue.envelopes.get((envelope.domain, envelope.segment))
-            if known is not None and known.sequence > envelope.sequence:
-                # A newer one came by the API since the file was written: the file must not roll it back.
-                LOG.warning(
-                    "the configuration's envelope is older than the one in force and is left out",
-                    extra={"domain": envelope.domain, "configured": envelope.sequence, "in_force": known.sequence},
-                )
+        state, document = self.engine.state, stated(envelope, self._wall_clock())
+        known = state.catalogue.envelopes.get((envelope.domain, envelope.segment))
+        about = {"domain": envelope.domain, "configured": envelope.sequence}
+        if envelope.domain in state.promises.key_sets:
+            LOG.warning("the domain signs for itself: the configuration's envelope is left out", extra=about)
+            return
+        if known is not None and known.sequence > envelope.sequence:
+            # A newer one came by the API since the file was written: the file must not roll it back.
+            LOG.warning(
+                "the configuration's envelope is older than the one in force and is left out",
+                extra={**about, "in_force": known.sequence},
+            )
+            return
+        if known is not None and known.sequence == envelope.sequence:
+            original = state.promises.originals.get(known.digest)
+            # Journals of earlier software hold no originals: there the values say what was said.
+            before = stated(known, self._wall_clock()) if original is None else document_of(original)
+            if same_promise(before, document):
                 return
-        await self.engine.submit(command)
+        await self._intake.accept_stated(document)
 
     async def stop(self) -> None:
         """Stop everything, in the reverse order."""
@@ -217,6 +245,7 @@ class Controller:
                 public_url=plan.public_url or "",
                 issuer=self._identities.issuer,
                 jwks=self._identities.keys.jwks,
+                envelopes=self._intake,
                 gateway_connected=lambda: self._user_plane.connected,
                 software=f"aipaging {__version__}",
             )
@@ -234,9 +263,6 @@ def _registrations(config: ServerConfig) -> list[c.Command]:
         *(c.RegisterService(service=service) for service in catalogue.services.values()),
         *(c.RegisterDomain(domain=domain) for domain in catalogue.domains.values()),
         *(c.RegisterPath(path=path) for path in catalogue.paths.values()),
-        *(c.AcceptEnvelope(envelope=envelope) for envelope in catalogue.envelopes.values()),
-        *(c.RegisterAnchor(anchor=anchor) for anchor in catalogue.anchors.values()),
-        c.EntitleClients(clients=tuple(client.client for client in config.clients)),
     ]
 
 

@@ -27,6 +27,7 @@ from aipaging.adapters.northbound.documents.words import (
 from aipaging.core.anchor.catalogue import Anchor, AnchorState, Domain, Service
 from aipaging.core.foundation.errors import InvalidInputError
 from aipaging.core.foundation.names import AnchorId, DomainName, ServiceUri
+from aipaging.core.lease.queues import EVERYBODY
 from aipaging.core.paging.state import State
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -58,6 +59,13 @@ class ServiceList(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     services: Annotated[list[ServiceDocument], Meta(max_length=ANSWER_ITEMS_MAX)]
 
 
+class TenantReservation(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What one tenant has reserved in a domain."""
+
+    tenant: Name
+    reserved_per_second: RatePerSecond
+
+
 class DomainDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """An administrative domain; what may be and is reserved in it is shown to operators only."""
 
@@ -69,6 +77,7 @@ class DomainDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
     data_class_max: DataClassWord
     capacity_per_second: Annotated[RatePerSecond, Meta(description="0 is unlimited.")] | None = None
     reserved_per_second: RatePerSecond | None = None
+    tenants: Annotated[list[TenantReservation], Meta(max_length=ANSWER_ITEMS_MAX)] = []
 
 
 class DomainList(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -179,4 +188,15 @@ def domain_document(state: State, domain: Domain, *, whole: bool) -> DomainDocum
         data_class_max=DATA_CLASS_WORDS[domain.data_class_max],
         capacity_per_second=rate_of(domain.capacity_mrps) if whole else None,
         reserved_per_second=rate_of(state.ledger.domain_mrps(domain.name)) if whole else None,
+        tenants=_tenants(state, domain.name) if whole else [],
     )
+
+
+def _tenants(state: State, domain: DomainName) -> list[TenantReservation]:
+    """Return what each tenant has reserved, the largest first."""
+    found = [
+        TenantReservation(tenant=tenant, reserved_per_second=rate_of(reserved.rate_mrps))
+        for (name, tenant), reserved in state.ledger.sums.items()
+        if name == domain and tenant != EVERYBODY and reserved.rate_mrps
+    ]
+    return sorted(found, key=lambda each: (-each.reserved_per_second, each.tenant))[:ANSWER_ITEMS_MAX]

@@ -1,10 +1,11 @@
-"""Tail-Risk Envelopes on the wire, as plain documents from a trusted operator.
+"""Tail-Risk Envelopes on the wire: signed ones, plain statements of the operator, and what is in force.
 
-`envelope_from_document` stands where the verification of signed envelopes will: bytes in, envelope out.
+`envelope_from_document` reads a plain statement; it becomes an envelope only by being signed and verified.
 """
 
+from base64 import urlsafe_b64decode
 from hashlib import sha256
-from typing import Annotated, Final
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -13,6 +14,7 @@ from aipaging.adapters.northbound.documents.words import (
     ANSWER_ITEMS_MAX,
     DEPENDENCE_WORDS,
     END,
+    PRINTABLE_PATTERN,
     RATE_RPS_MAX,
     Burst,
     Count,
@@ -22,6 +24,7 @@ from aipaging.adapters.northbound.documents.words import (
     Name,
     Probability,
     RatePerSecond,
+    Sentence,
     instant,
     rate_of,
     wall_us_of,
@@ -30,7 +33,9 @@ from aipaging.core.calculus.risk_budget import DelayContract
 from aipaging.core.envelope.envelope import Dependence, Envelope
 from aipaging.core.foundation.errors import InvalidInputError
 from aipaging.core.foundation.names import DomainName
-from aipaging.core.foundation.time import WallUs
+from aipaging.core.foundation.time import Now, WallUs
+from aipaging.core.paging.promises import KeySet
+from aipaging.core.paging.state import State
 from aipaging.runtime.http.documents import decoded
 
 MRPS: Final = 0.001
@@ -51,7 +56,7 @@ class EnvelopeDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel"
     """The Tail-Risk Envelope of one domain, or of one service in it (`segment`)."""
 
     domain: Name
-    sequence: Annotated[Count, Meta(description="Rises with every version; a lower one is refused.")]
+    sequence: Annotated[int, Meta(ge=1, le=2**53 - 1, description="Rises with every version; a lower one is refused.")]
     contract: ContractDocument
     rate_per_second_max: Annotated[
         float, Meta(ge=0.001, le=RATE_RPS_MAX, description="Guardrail: the rate of one session.")
@@ -76,18 +81,77 @@ class EnvelopeDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel"
     common_cause: Annotated[str, Meta(max_length=64, pattern="^[a-z0-9.-]*" + END)] = ""
 
 
-class AcceptedEnvelope(EnvelopeDocument, frozen=True, kw_only=True, rename="camel"):
-    """An envelope in force."""
+KeyIdText: TypeAlias = Annotated[str, Meta(max_length=64)]
+Member: TypeAlias = Annotated[str, Meta(max_length=1_024)]
 
-    digest: Digest
+
+class SignedEnvelopeRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """A signed envelope in JSON; the bare JWS as `application/jose` is the same."""
+
+    envelope: Annotated[
+        str, Meta(max_length=32_768, pattern=r"^[A-Za-z0-9_.-]+" + END, description="Compact JWS, `ai-envelope+jwt`.")
+    ]
+
+
+EnvelopeStateWord: TypeAlias = Literal["IN_FORCE", "EXPIRED", "SUSPECT"]
+
+
+class AcceptedEnvelope(EnvelopeDocument, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """The newest envelope of a domain and segment; nothing is admitted under one that is EXPIRED or SUSPECT."""
+
+    digest: Annotated[Digest, Meta(description="SHA-256 of the signed document; the evidence names it by that.")]
+    state: EnvelopeStateWord
+    key_id: Annotated[str, Meta(max_length=64, description="The key that signed it.")]
+    reason: Annotated[Sentence, Meta(description="Of a SUSPECT one: why.")] = ""
 
 
 class EnvelopeList(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The envelopes in force."""
+    """The newest envelopes of all domains and segments."""
 
     envelopes: Annotated[list[AcceptedEnvelope], Meta(max_length=ANSWER_ITEMS_MAX)]
 
 
+class OriginalEnvelope(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A signed original, by the digest that the evidence names it by; `document` is what was signed."""
+
+    domain: Name
+    segment: Annotated[str, Meta(max_length=256)]
+    sequence: Count
+    digest: Digest
+    key_id: Annotated[str, Meta(max_length=64)]
+    accepted_at: Instant
+    newest: Annotated[bool, Meta(description="Whether no newer one was accepted.")]
+    signed: Annotated[str, Meta(max_length=32_768, description="The compact JWS, as it came.")]
+    document: dict[str, Any]
+    state: EnvelopeStateWord | None = None
+    reason: Sentence = ""
+
+
+class SuspicionRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """Why an envelope is not believed any more."""
+
+    reason: Annotated[
+        str, Meta(min_length=1, max_length=256, pattern=PRINTABLE_PATTERN, description="It stands in the evidence.")
+    ]
+
+
+class DomainKeysDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The keys that a domain's envelopes are held against."""
+
+    domain: Name
+    key_ids: Annotated[list[KeyIdText], Meta(max_length=16)]
+    digest: Digest
+    source: Annotated[Literal["FILE", "URL", "API"], Meta(description="Where the set comes from.")]
+    keys: Annotated[list[dict[str, Member]], Meta(max_length=16, description="The JWK Set's keys (RFC 7517).")]
+
+
+class JwksRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A JWK Set (RFC 7517): all keys that a domain signs envelopes with from now on, and no others."""
+
+    keys: Annotated[list[dict[str, Any]], Meta(max_length=16, description="Public keys, each with a `kid`.")]
+
+
+_SOURCES: Final[dict[str, Literal["FILE", "URL", "API"]]] = {"FILE": "FILE", "URL": "URL", "API": "API"}
 _DECODER: Final = msgspec.json.Decoder(EnvelopeDocument)
 
 
@@ -132,18 +196,76 @@ def _mrps(rate_per_second: float) -> int:
     return int(rate_per_second * 1000 + 1e-6)
 
 
-def envelope_document(envelope: Envelope) -> AcceptedEnvelope:
-    """Return the document of an envelope in force."""
+def state_of(state: State, envelope: Envelope, now: Now) -> EnvelopeStateWord:
+    """Return how an envelope stands."""
+    if envelope.digest in state.catalogue.suspect:
+        return "SUSPECT"
+    return "EXPIRED" if now.wall_us >= envelope.valid_until_us else "IN_FORCE"
+
+
+def original_document(state: State, digest: str, now: Now) -> OriginalEnvelope:
+    """Return the signed original with a digest.
+
+    Raises:
+        InvalidInputError: It is not kept here (`NOT_FOUND`).
+    """
+    original = state.promises.originals.get(digest)
+    if original is None:
+        raise InvalidInputError(f"no envelope with the digest {digest} is kept", code="NOT_FOUND", field="digest")
+    newest = state.catalogue.envelopes.get((original.domain, original.segment))
+    is_newest = newest is not None and newest.digest == digest
+    return OriginalEnvelope(
+        domain=original.domain,
+        segment=original.segment,
+        sequence=original.sequence,
+        digest=digest,
+        key_id=original.key_id,
+        accepted_at=instant(original.accepted_us),
+        newest=is_newest,
+        signed=original.signed,
+        document=_payload_of(original.signed),
+        state=state_of(state, newest, now) if newest is not None and is_newest else None,
+        reason=state.catalogue.suspect.get(digest, ""),
+    )
+
+
+def _payload_of(signed: str) -> dict[str, Any]:
+    """Return the payload of a JWS that was verified when it was accepted."""
+    payload = signed.split(".")[1] if signed.count(".") == 2 else ""
+    return msgspec.json.decode(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)) or b"{}", type=dict[str, Any])
+
+
+def keys_document(domain: DomainName, key_set: KeySet) -> DomainKeysDocument:
+    """Return the document of a domain's key set."""
+    return DomainKeysDocument(
+        domain=domain,
+        key_ids=list(key_set.key_ids),
+        digest=key_set.digest,
+        source=_SOURCES.get(key_set.source, "API"),
+        keys=msgspec.json.decode(key_set.jwks, type=dict[str, list[dict[str, str]]])["keys"],
+    )
+
+
+def _shown(number: float) -> float:
+    """Return a number without the last digits, in which rounding towards less promise shows."""
+    return float(f"{number:.9g}")
+
+
+def envelope_document(state: State, envelope: Envelope, now: Now) -> AcceptedEnvelope:
+    """Return the document of the newest envelope of a domain and segment."""
+    original = state.promises.originals.get(envelope.digest)
     contract = envelope.contract
     return AcceptedEnvelope(
         domain=envelope.domain,
         segment=envelope.segment,
         sequence=envelope.sequence,
         contract=ContractDocument(
-            offset_ms=contract.offset_ms, prefactor=contract.prefactor, decay_per_ms=contract.decay_per_ms
+            offset_ms=_shown(contract.offset_ms),
+            prefactor=_shown(contract.prefactor),
+            decay_per_ms=_shown(contract.decay_per_ms),
         ),
-        loss=envelope.loss,
-        error=envelope.error,
+        loss=_shown(envelope.loss),
+        error=_shown(envelope.error),
         rate_per_second_max=rate_of(envelope.rate_mrps_max),
         burst_max=envelope.burst_max,
         capacity_per_second=rate_of(envelope.capacity_mrps),
@@ -152,4 +274,7 @@ def envelope_document(envelope: Envelope) -> AcceptedEnvelope:
         dependence=DEPENDENCE_WORDS[envelope.dependence],
         common_cause=envelope.common_cause,
         digest=envelope.digest,
+        state=state_of(state, envelope, now),
+        key_id=original.key_id if original is not None else "",
+        reason=state.catalogue.suspect.get(envelope.digest, ""),
     )

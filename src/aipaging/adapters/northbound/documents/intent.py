@@ -20,7 +20,7 @@ from aipaging.adapters.northbound.documents.words import (
     Word,
     Words,
 )
-from aipaging.core.anchor.eligibility import Candidate, Rejection
+from aipaging.core.anchor.eligibility import Candidate, Nearest, Rejection
 from aipaging.core.anchor.intent import DataClass, DelayScope, Intent, Preference, Quality
 from aipaging.core.envelope.admission import TailBound
 from aipaging.core.foundation.names import DomainName
@@ -179,14 +179,19 @@ def bound_document(bound: TailBound, epsilon: float) -> BoundDocument:
     )
 
 
-def _rejection_document(rejection: Rejection) -> RejectionDocument:
-    near = rejection.nearest
-    nearest = (
-        NearestDocument(delay_ms=near.delay_ms, epsilon=near.epsilon, rate_per_second=near.rate_rps, burst=near.burst)
-        if near
-        else None
+def nearest_document(near: Nearest | None) -> NearestDocument | None:
+    """Return the document of what would pass a constraint that failed."""
+    if near is None:
+        return None
+    return NearestDocument(
+        delay_ms=near.delay_ms, epsilon=near.epsilon, rate_per_second=near.rate_rps, burst=near.burst
     )
-    return RejectionDocument(constraint=rejection.constraint, message=rejection.message, nearest=nearest)
+
+
+def _rejection_document(rejection: Rejection) -> RejectionDocument:
+    return RejectionDocument(
+        constraint=rejection.constraint, message=rejection.message, nearest=nearest_document(rejection.nearest)
+    )
 
 
 def candidate_document(candidate: Candidate, epsilon: float) -> CandidateDocument:

@@ -9,14 +9,17 @@ from aipaging.adapters.northbound.documents.intent import (
     BoundDocument,
     CandidateDocument,
     IntentDocument,
+    NearestDocument,
     bound_document,
     intent_document,
+    nearest_document,
 )
 from aipaging.adapters.northbound.documents.words import (
     ANSWER_ITEMS_MAX,
     Aisi,
     Burst,
     Count,
+    Digest,
     Instant,
     Milliseconds,
     Name,
@@ -34,6 +37,7 @@ from aipaging.adapters.northbound.documents.words import (
 )
 from aipaging.core.foundation.time import MS, Now
 from aipaging.core.lease.machine import Lease
+from aipaging.core.paging.promises import Contract, ContractState
 from aipaging.core.paging.relocation_machine import RelocationCause, RelocationPhase
 from aipaging.core.paging.session_machine import SessionPhase, StatusInfo
 from aipaging.core.paging.state import Relocation, Session
@@ -112,6 +116,19 @@ class RelocationDocument(msgspec.Struct, frozen=True, kw_only=True, rename="came
     message: Sentence = ""
 
 
+class ContractDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """How what a session was promised stands: HELD, or DEGRADED while its bound is not provable.
+
+    A degraded session is served as before, without the promise; it is moved or restored as soon as that is possible.
+    """
+
+    state: ContractState
+    since: Instant
+    constraint: Annotated[Word, Meta(description="Of a DEGRADED one: what fails where the session is.")] | None = None
+    reason: Annotated[Sentence, Meta(description="How it fails.")] | None = None
+    nearest: Annotated[NearestDocument, Meta(description="What could be promised there instead.")] | None = None
+
+
 class SessionDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """A session."""
 
@@ -130,6 +147,10 @@ class SessionDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel",
     aist: Annotated[Token, Meta(description="The session's token; only in the answers that issue it.")] | None = None
     commit: CommitDocument | None = None
     bound: BoundDocument | None = None
+    envelopes: Annotated[
+        list[Digest], Meta(max_length=64, description="Digests of the envelopes that the bound rests on.")
+    ] = []
+    contract: ContractDocument | None = None
     relocation: RelocationDocument | None = None
 
 
@@ -170,6 +191,16 @@ def commit_document(session: Session, lease: Lease, now: Now, receipt: str | Non
     )
 
 
+def _contract_document(contract: Contract) -> ContractDocument:
+    return ContractDocument(
+        state=contract.state,
+        since=instant(contract.since_us),
+        constraint=contract.constraint or None,
+        reason=contract.message or None,
+        nearest=nearest_document(contract.nearest),
+    )
+
+
 def _relocation_document(relocation: Relocation) -> RelocationDocument:
     return RelocationDocument(
         number=relocation.number,
@@ -199,6 +230,8 @@ def session_document(
         aist=aist,
         commit=commit_document(session, lease, now, receipt) if lease else None,
         bound=bound_document(lease.bound, session.intent.epsilon) if lease else None,
+        envelopes=list(lease.envelopes) if lease else [],
+        contract=_contract_document(session.contract) if session.contract and session.available else None,
         relocation=_relocation_document(session.relocation) if session.relocation else None,
         intent=intent_document(session.intent),
         duration_s=session.duration_ms // 1000,

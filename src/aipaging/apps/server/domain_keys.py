@@ -1,0 +1,132 @@
+"""Where the key sets of domains come from: files and URLs that the configuration names, read again and again.
+
+A source that cannot be read, or holds no key set, changes nothing: the last good set stays, and the log says why. A
+domain whose source was never read trusts nobody: it must not fall back to plain documents because a server is down.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+import httpx
+
+from aipaging.core.foundation.errors import AipagingError, UnavailableError
+from aipaging.core.foundation.names import DomainName
+from aipaging.runtime.envelopes import EnvelopeIntake
+
+LOG: Final = logging.getLogger("aipaging.domain_keys")
+
+FILE_S: Final = 2.0
+"""How often files are looked at: one read of a few kilobytes."""
+
+URL_S: Final = 300.0
+"""How often URLs are fetched: a rotation publishes the new key well before it signs."""
+
+OK: Final = 200
+FETCH_S_MAX: Final = 5.0
+KEY_SET_BYTES_MAX: Final = 65_536
+"""Sixteen keys have below 8 kB; nobody makes us hold more."""
+
+NO_KEYS: Final = b'{"keys":[]}'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeySource:
+    """Where one domain's key set is published; exactly one of the two."""
+
+    file: Path | None = None
+    url: str | None = None
+
+
+class KeySources:
+    """Keeps the engine's key sets as their sources are."""
+
+    def __init__(self, intake: EnvelopeIntake, sources: Mapping[DomainName, KeySource]) -> None:
+        self._intake = intake
+        self._sources = sources
+        self._seen: dict[DomainName, str] = {}
+
+    async def load(self) -> None:
+        """Read every source once; a domain whose source cannot be read keeps what it had, or trusts nobody."""
+        for domain, source in self._sources.items():
+            if not await self._read(domain, source) and not await self._intake.has_keys(domain):
+                kind = "FILE" if source.file is not None else "URL"
+                await self._intake.register_keys(domain, NO_KEYS, source=kind)
+
+    async def keep_current(self) -> None:
+        """Read the sources again and again, for as long as this runs."""
+        loop = asyncio.get_running_loop()
+        fetched_s = loop.time()
+        while True:
+            await asyncio.sleep(FILE_S)
+            fetch = loop.time() - fetched_s >= URL_S
+            fetched_s = loop.time() if fetch else fetched_s
+            for domain, source in self._sources.items():
+                if source.file is not None or fetch:
+                    with contextlib.suppress(AipagingError):
+                        await self._read(domain, source)
+
+    async def _read(self, domain: DomainName, source: KeySource) -> bool:
+        """Read one source and register what it holds if that is new; tell whether it holds a key set."""
+        try:
+            raw = await published(source)
+            digest = sha256(raw).hexdigest()
+            if self._seen.get(domain) != digest:
+                await self._intake.register_keys(domain, raw, source="FILE" if source.file is not None else "URL")
+                self._seen[domain] = digest
+        except AipagingError as error:
+            LOG.warning("a domain's key set cannot be read", extra={"domain": domain, "reason": error.message})
+            return False
+        return True
+
+
+async def published(source: KeySource) -> bytes:
+    """Return the bytes at a source.
+
+    Raises:
+        UnavailableError: It cannot be read, or is too long to be a key set.
+    """
+    if source.file is not None:
+        return await asyncio.to_thread(_content, source.file)
+    return await _fetched(source.url or "")
+
+
+def _content(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(KEY_SET_BYTES_MAX + 1)
+    except OSError as error:
+        raise UnavailableError(f"{path} cannot be read: {error.strerror}", code="KEY_SET_UNREACHABLE") from None
+    return _short(content, str(path))
+
+
+async def _fetched(url: str) -> bytes:
+    content = b""
+    try:
+        async with (
+            asyncio.timeout(FETCH_S_MAX),
+            httpx.AsyncClient(follow_redirects=False, timeout=FETCH_S_MAX) as client,
+            client.stream("GET", url, headers={"accept": "application/jwk-set+json, application/json"}) as answer,
+        ):
+            if answer.status_code != OK:
+                raise UnavailableError(f"{url} answers {answer.status_code}", code="KEY_SET_UNREACHABLE")
+            async for chunk in answer.aiter_bytes():
+                content += chunk
+                if len(content) > KEY_SET_BYTES_MAX:
+                    break
+    except (httpx.HTTPError, OSError, TimeoutError) as error:
+        raise UnavailableError(
+            f"{url} cannot be fetched: {type(error).__name__} {error}", code="KEY_SET_UNREACHABLE"
+        ) from None
+    return _short(content, url)
+
+
+def _short(content: bytes, where: str) -> bytes:
+    if len(content) > KEY_SET_BYTES_MAX:
+        raise UnavailableError(f"{where} holds more than {KEY_SET_BYTES_MAX} bytes", code="KEY_SET_UNREACHABLE")
+    return content
