@@ -59,6 +59,7 @@ async def test_a_refusal_names_the_guardrail_and_when_to_come_back(rig: EnvoyRig
     last = replies[-1]
     assert last.headers["content-type"] == "application/json"
     assert last.headers["retry-after"] == "2"
+    assert "connection" not in last.headers, "the connection is kept"
     said = last.json()
     assert said["code"] == "GUARDRAIL_EXCEEDED"
     assert said["status"] == 429

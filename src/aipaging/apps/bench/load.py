@@ -75,6 +75,8 @@ class LoadReport:
         p50_us: Median latency of those answers, in microseconds.
         p99_us: Their 99th percentile.
         failures: Other statuses, broken answers and refused connections.
+        p999_us: The 99.9th percentile of the latencies.
+        limited: Of the failures, answers of 429.
     """
 
     requests: int
@@ -82,6 +84,8 @@ class LoadReport:
     p50_us: float
     p99_us: float
     failures: int
+    p999_us: float = 0.0
+    limited: int = 0
 
     @property
     def requests_per_s(self) -> float:
@@ -166,6 +170,7 @@ class _Generator:
         self.latencies = array.array("I")
         self.requests = 0
         self.failures = 0
+        self.limited = 0
         self.tls = _client_tls(plan)
 
     def connect(self) -> None:
@@ -226,6 +231,7 @@ class _Generator:
                 self.latencies.append(elapsed_ns // 1000)
         else:
             self.failures += 1
+            self.limited += connection.received.startswith(b"429", 9)
         connection.started = False
         self.idle.append(connection)
 
@@ -254,6 +260,8 @@ class _Generator:
             p50_us=_quantile(ranked, 0.5),
             p99_us=_quantile(ranked, 0.99),
             failures=self.failures,
+            p999_us=_quantile(ranked, 0.999),
+            limited=self.limited,
         )
 
 

@@ -46,10 +46,29 @@ IN_FLIGHT_MAX: Final = 4_096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchAnchor:
-    """One anchor: its name, which is that of its region too, and whether its sidecar listens without TLS."""
+    """One anchor.
+
+    Attributes:
+        name: Its name, which is that of its region too.
+        plain_text: Whether its sidecar listens without TLS.
+        options: Further options of `aipaging anchor`.
+    """
 
     name: str
     plain_text: bool = False
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contract:
+    """Who pages, and what is reserved."""
+
+    tenant: str = "bench"
+    rate_rps: float = 10.0
+    burst: int = BURST
+
+
+WIDE: Final = Contract()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +111,12 @@ client_id = "bench"
 tenant = "bench"
 role = "operator"
 secret_sha256 = "{digest}"
+
+[[client]]
+client_id = "other"
+tenant = "other"
+role = "operator"
+secret_sha256 = "{other_digest}"
 
 [[service]]
 aisi = "aisi://bench/echo/one"
@@ -149,7 +174,9 @@ class BenchStack:
     times: Times
     processes: Processes = field(init=False)
     _ports: list[int] = field(init=False)
-    _secret: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
+    _secrets: dict[str, str] = field(
+        default_factory=lambda: {tenant: secrets.token_urlsafe(32) for tenant in ("bench", "other")}, repr=False
+    )
     _api: httpx.AsyncClient = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -158,7 +185,7 @@ class BenchStack:
         self._api = httpx.AsyncClient(
             base_url=f"http://{HOST}:{self._ports[0]}",
             timeout=CALL_S_MAX,
-            headers={"authorization": f"Bearer {self._secret}"},
+            headers={"authorization": f"Bearer {self._secrets['bench']}"},
         )
 
     @property
@@ -192,6 +219,7 @@ class BenchStack:
                 *("--concurrency", "2048"),
                 *("--queue", "2048"),
                 *(["--plaintext"] if anchor.plain_text else []),
+                *anchor.options,
                 "--json",
             )
         await self._until_ready()
@@ -208,7 +236,8 @@ class BenchStack:
             gateway=self._ports[3],
             lease_ms=self.times.lease_ms,
             kept_ms=self.times.kept_ms,
-            digest=sha256(self._secret.encode()).hexdigest(),
+            digest=sha256(self._secrets["bench"].encode()).hexdigest(),
+            other_digest=sha256(self._secrets["other"].encode()).hexdigest(),
         )
         text += _DOMAIN.format(name="access", kind="access", region="access")
         authority = CertificateAuthority.open(self.processes.data_dir / "ca", TRUST_DOMAIN)
@@ -234,12 +263,15 @@ class BenchStack:
                 return all(anchor["state"] == "READY" for anchor in document["anchors"])
         return False
 
-    async def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+    async def call(
+        self, method: str, path: str, body: dict[str, Any] | None = None, *, tenant: str = "bench"
+    ) -> tuple[int, dict[str, Any]]:
         """Return the status and the document of a northbound call, made as an operator."""
-        response = await self._api.request(method, BASE + path, json=body)
+        credential = {"authorization": f"Bearer {self._secrets[tenant]}"}
+        response = await self._api.request(method, BASE + path, json=body, headers=credential)
         return response.status_code, response.json() if response.content else {}
 
-    async def page(self, *, anchor: str = "", duration_s: int = 3_600) -> dict[str, Any]:
+    async def page(self, *, anchor: str = "", duration_s: int = 3_600, contract: Contract = WIDE) -> dict[str, Any]:
         """Page a session, on the named anchor if one is named, and return its document.
 
         Raises:
@@ -250,12 +282,12 @@ class BenchStack:
             "place": "access",
             "delayMs": 1_000.0,
             "epsilon": 0.01,
-            "ratePerSecond": 10.0,
-            "burst": BURST,
+            "ratePerSecond": contract.rate_rps,
+            "burst": contract.burst,
             "durationS": duration_s,
             "regions": [anchor] if anchor else [],
         }
-        status, document = await self.call("POST", "/sessions", {"intent": intent})
+        status, document = await self.call("POST", "/sessions", {"intent": intent}, tenant=contract.tenant)
         if status != 201:
             raise UnavailableError(f"a page was answered {status}: {document}", code="PAGE_REFUSED")
         return document

@@ -26,6 +26,7 @@ local ATTEMPTS_MAX = 3 -- an answer overtaken by the list is asked for again, bu
 local CLUMPING_MS = 10 -- what the way from a conforming client to here may push together: at r requests/s, 0.01 r more
 local RATE_MRPS_MAX = 1e12 -- a thousand million requests a second: more is an error of somebody's arithmetic
 local BURST_MAX = 1e9
+local BODY_AWAITED_BYTES_MAX = 65536 -- of a request that is too early
 local TABLE_TRIES_MAX = 2000 -- of a millisecond each, until the thread that lays out the buckets has done so
 
 local ffi = require("ffi")
@@ -332,7 +333,13 @@ local OVER_CONTRACT = '{"status":429,"code":"GUARDRAIL_EXCEEDED","message":"This
   .. 'per second in bursts of %d; the next request may come in %d ms.","guardrail":{"name":"rate","ratePerSecond":%s,'
   .. '"burst":%d,"retryAfterMs":%d,"enforcedBy":"gateway"}}'
 
+-- Answered before its body has come, a request costs its client the connection (HTTP/1.1). Who is told to come back
+-- should not have to shake hands again: a short body is waited for, and thrown away.
 local function hold_back(handle, entry, early_ms)
+  local length = tonumber(handle:headers():get("content-length"))
+  if length ~= nil and length > 0 and length <= BODY_AWAITED_BYTES_MAX then
+    pcall(handle.body, handle) -- refused by Envoy where the body came while the controller was asked
+  end
   local rate = string.format("%.12g", entry.rate_mrps / 1000)
   local wait_ms = math.ceil(early_ms)
   handle:respond({

@@ -1,0 +1,31 @@
+"""Tenants do not move one another's tails, on the running system; what arrives is counted, nobody is asked."""
+
+import asyncio
+
+import pytest
+
+from aipaging.apps.bench import isolation
+from aipaging.apps.bench.command import benchmark_names
+from aipaging.apps.bench.isolation import CLUMPING_S, OFFENDER, TIMES_OVER, VICTIM_SENDS_RPS
+
+
+@pytest.mark.real
+def test_ten_times_the_contract_moves_nobody_else_s_tail_and_without_reservations_it_does() -> None:
+    assert "isolation" in benchmark_names()
+    seconds = 2.0
+    rounds = asyncio.run(isolation.measured(rounds=1, seconds=seconds))
+    ((kept, unkept),) = rounds
+
+    assert kept.offender.limited > 0.5 * (TIMES_OVER - 1) * OFFENDER.rate_rps * seconds * 0.5, "it did offend"
+    assert kept.offender.requests <= OFFENDER.burst + OFFENDER.rate_rps * (kept.offender.seconds + CLUMPING_S) + 1
+    assert unkept.offender.requests > kept.offender.requests, "without reservations it gets what it grabs"
+    assert kept.beside.failures == kept.alone.failures == 0, "who conforms is not limited"
+    assert kept.beside.requests >= 0.8 * VICTIM_SENDS_RPS * seconds
+    # No number of milliseconds: the worst of one side against the middle of the other.
+    assert kept.beside.p999_us < unkept.beside.p50_us
+    assert {result.metric for result in isolation.results(rounds)} >= {
+        "victim_alone_p999",
+        "victim_beside_offender_p999",
+        "bound_of_victim",
+        "offender_limited",
+    }
