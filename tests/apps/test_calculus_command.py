@@ -205,9 +205,16 @@ def test_a_plot_is_well_formed_and_falls(tmp_path: Path) -> None:
     picture = tmp_path / "bound.svg"
     asked = ["plot", str(question), "--delay-max", "50"]
     assert CliRunner().invoke(calculus, [*asked, "--output", str(picture)]).exit_code == 0
-    lines = ET.parse(picture).getroot().findall("{http://www.w3.org/2000/svg}polyline")
-    assert len(lines) == 2
+    drawn = {group.get("id") for group in ET.parse(picture).getroot().iter("{http://www.w3.org/2000/svg}g")}
+    assert drawn >= {"fast", "sharp"}
+    again = tmp_path / "again.svg"
+    CliRunner().invoke(calculus, [*asked, "--output", str(again)])
+    assert again.read_bytes() == picture.read_bytes()
     points = json.loads(CliRunner().invoke(calculus, [*asked, "--json"]).output)
     for of in ("fast", "sharp"):
         falling = [point["epsilon"] for point in points[of]]
         assert sorted(falling, reverse=True) == falling
+    # The M/M/1 bound is exact, so the simulation lies around it.
+    for point in points["simulated"]:
+        exact = next(p["epsilon"] for p in points["sharp"] if math.isclose(p["delay"], point["delay"], abs_tol=1e-9))
+        assert point["low"] / 1.5 <= exact <= 1.5 * point["high"]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aipaging.core.calculus.path import Dependence
+from aipaging.core.calculus.domain import Dependence
 from aipaging.core.calculus.risk_cost import Point, RatedDomain, Reservation, certificate, cheapest_reservation
 from aipaging.core.calculus.risk_joint import cheapest_joint_reservation, joint_tail
 from aipaging.core.calculus.risk_limits import InfeasibleBudgetError, PartLimits

@@ -1,7 +1,6 @@
 """`aipaging calculus`: bounds without a control plane."""
 
-import json
-import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,9 @@ import click
 from aipaging.adapters.terminal.guard import examples, json_option
 from aipaging.adapters.terminal.output import say, write_json
 from aipaging.apps.calculus.cases import answer_rows
-from aipaging.apps.calculus.plot import curve, draw
+from aipaging.apps.calculus.documents import json_document
+from aipaging.apps.calculus.plan_commands import budget_command, fit_command, frontier_command
+from aipaging.apps.calculus.plot import curve, overlay, plot_bounds
 from aipaging.apps.calculus.question import answer as answer_question
 from aipaging.apps.calculus.question import kinds as all_kinds
 from aipaging.core.calculus.bound import RungClass
@@ -33,10 +34,18 @@ class_option = click.option(
         "aipaging calculus kinds",
         "aipaging calculus cases cases.json --class fast --json",
         "aipaging calculus plot question.json --delay-max 50 --output bound.svg",
+        "aipaging calculus budget budget.json --plot budget.svg",
+        "aipaging calculus frontier budget.json --delay-max 60 --plot frontier.svg",
+        "aipaging calculus fit trace.csv --kind exponentially-bounded --json",
     )
 )
 def calculus() -> None:
-    """Bounds on delay: case files, single questions, the kinds they may use."""
+    """Bounds on delay, budgets and fits: case files, single questions, the kinds they may use."""
+
+
+calculus.add_command(budget_command)
+calculus.add_command(frontier_command)
+calculus.add_command(fit_command)
 
 
 @calculus.command()
@@ -48,7 +57,7 @@ def cases(file: Path, *, rung_class: str, as_json: bool) -> None:
 
     A row of an unknown family is an error of that row only.
     """
-    rows = _document(file).get("rows")
+    rows = json_document(file).get("rows")
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise InvalidInputError('a case file is {"rows": [{...}, ...]}', field="rows")
     for answer in answer_rows(rows, RungClass(rung_class)):
@@ -64,13 +73,14 @@ def cases(file: Path, *, rung_class: str, as_json: bool) -> None:
 @json_option
 def bound(file: Path, *, rung_class: str, as_json: bool) -> None:
     """Answer one question in FILE (- for standard input): a delay, or a probability."""
-    document = _document(file)
+    document = json_document(file)
     found = answer_question(document, RungClass(rung_class))
     if as_json:
         write_json(found)
         return
-    delay = "any" if found["delay"] is None else f"{found['delay']:.6g} {document.get('time_unit', '')}".strip()
-    say(f"P(delay > {delay}) <= {found['epsilon']:.4e}   [{found['rung']}]")
+    say(_sentence(found, document))
+    if "assumptions" not in found:
+        return
     say("assuming " + (", ".join(found["assumptions"]) or "nothing"))
 
 
@@ -93,40 +103,37 @@ def kinds(*, as_json: bool) -> None:
 @click.option(
     "--delay-max", type=click.FloatRange(min=0.0, min_open=True), required=True, help="Right end of the axis."
 )
-@click.option("--output", type=click.Path(path_type=Path), help="SVG file; standard output where left out.")
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="The picture: .svg or .png.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the simulation.")
 @json_option
-def plot(file: Path, *, delay_max: float, output: Path | None, as_json: bool) -> None:
-    """Draw the bound of the question in FILE over the delay, as SVG; with --json its points instead."""
-    document = _document(file)
-    if as_json:
-        points = {of.value: curve(document, delay_max, of) for of in RungClass}
-        write_json({of: [{"delay": d, "epsilon": p, "rung": r} for d, p, r in at] for of, at in points.items()})
-        return
-    picture = draw(document, delay_max)
-    if output is None:
-        click.echo(picture, nl=False)
-        return
-    try:
-        output.write_text(picture)
-    except OSError as error:
-        raise InvalidInputError(f"cannot write {output}: {error}", field="output") from error
-    say(f"wrote {output}")
+def plot(file: Path, *, delay_max: float, output: Path | None, seed: int, as_json: bool) -> None:
+    """Draw the bound of the question in FILE over the delay, by rung; with --json its points instead, or too.
 
-
-def _document(file: Path) -> dict[str, Any]:
-    """Return the JSON object in a file, or on standard input.
-
-    Raises:
-        InvalidInputError: There is none.
+    Where one hop with Poisson jobs or independent slots is asked about, what simulation says is drawn beside it.
     """
-    try:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text()
-        document: Any = json.loads(text)
-    except (OSError, ValueError) as error:
-        raise InvalidInputError(f"{file} holds no JSON document: {error}", field="file") from error
-    if not isinstance(document, dict):
-        raise InvalidInputError(f"{file} does not hold a JSON object", field="file")
-    return document
+    if output is None and not as_json:
+        raise InvalidInputError("--output says where the picture goes; or give --json", field="output")
+    document = json_document(file)
+    curves = {of: curve(document, delay_max, of) for of in RungClass}
+    points = overlay(document, delay_max, seed=seed)
+    if output is not None:
+        plot_bounds(document, curves, points, output)
+    if as_json:
+        bounds = {of.value: [{"delay": d, "epsilon": p, "rung": r} for d, p, r in at] for of, at in curves.items()}
+        write_json(bounds | {"simulated": [asdict(point) for point in points]})
+    else:
+        say(f"wrote {output}")
+
+
+def _sentence(found: dict[str, Any], document: dict[str, Any]) -> str:
+    """Return the answer to one question in a line; which members there are depends on its query."""
+    if "rung" not in found:
+        rate, prefactor, decay = (found[name] for name in ("rate", "prefactor", "decay"))
+        return f"P(output > {rate:.6g} t + x) <= {prefactor:.6g} exp(-{decay:.6g} x)"
+    name, unit = ("backlog", "work_unit") if "backlog" in found else ("delay", "time_unit")
+    value = found[name]
+    amount = "any" if value is None else f"{value:.6g} {document.get(unit, '')}".strip()
+    return f"P({name} > {amount}) <= {found['epsilon']:.4e}   [{found['rung']}]"
 
 
 def _line(answer: dict[str, Any]) -> str:

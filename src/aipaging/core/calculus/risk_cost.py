@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from aipaging.core.calculus.domain import Dependence
 from aipaging.core.calculus.errors import require_non_negative, require_positive
-from aipaging.core.calculus.path import Dependence
 from aipaging.core.calculus.risk_limits import NO_LIMITS, BindingLimit, Certificate, PartLimits
 from aipaging.core.foundation.errors import InvalidInputError, RefusedError
 

@@ -12,10 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from aipaging.core.calculus.path import Dependence
+from aipaging.core.calculus.domain import Dependence
 from aipaging.core.calculus.risk_limits import BudgetDomain, Interval, interval_of, require_domains
 
 _ROUNDS_MAX: Final = 200
+_NEAR: Final = 1e-9
+
 _WIDENINGS_MAX: Final = 20
 """Doublings: a t of a million is beyond every float."""
 
@@ -104,7 +106,11 @@ def level_of(
     """
     left, right = _segment(curves, excess)
     exact = solve(0.5 * (left + right))
-    if exact is not None and left - 1e-9 <= exact <= right + 1e-9:
+    near = _NEAR * max(1.0, abs(exact or 0.0))
+    # Near risk 1 an active part of a product cannot be told from one at its end: then the root is not one.
+    if exact is not None and left - near <= exact <= right + near and (
+        not curves[0].product or excess(exact - near) <= 0.0 <= excess(exact + near)
+    ):  # fmt: skip
         return exact
     for _ in range(_ROUNDS_MAX):
         middle = 0.5 * (left + right)

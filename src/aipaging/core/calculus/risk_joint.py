@@ -16,8 +16,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from aipaging.core.calculus.domain import Dependence
 from aipaging.core.calculus.hypoexponential import hypoexponential_tail
-from aipaging.core.calculus.path import Dependence
 from aipaging.core.calculus.risk_cost import RatedDomain, Reservation, cheapest_reservation
 from aipaging.core.calculus.risk_limits import BindingLimit, Certificate, InfeasibleBudgetError
 from aipaging.core.foundation.errors import InvalidInputError

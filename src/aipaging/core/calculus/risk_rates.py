@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from aipaging.core.calculus.path import Dependence
+from aipaging.core.calculus.domain import Dependence
 from aipaging.core.calculus.risk_budget import DelayContract
 from aipaging.core.calculus.risk_cost import AT_LIMIT, RatedDomain, Reservation, cheapest_reservation, rate_limits
 from aipaging.core.calculus.risk_limits import (

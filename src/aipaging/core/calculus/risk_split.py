@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from aipaging.core.calculus.path import Dependence
+from aipaging.core.calculus.domain import Dependence
 from aipaging.core.calculus.risk_budget import UNION, UNION_ASSUMPTIONS, BudgetPart
 from aipaging.core.calculus.risk_curve import Curve, active_by_delay, active_by_risk, curves_of, level_of
 from aipaging.core.calculus.risk_limits import (
