@@ -15,8 +15,9 @@ import openai
 
 from aipaging.adapters.minilm import reference
 from aipaging.apps.demo.clients import SENTENCES, DemoClients, Load
-from aipaging.apps.demo.configuration import LEASE_MS
+from aipaging.apps.demo.configuration import DOMAINS, LEASE_MS, promise
 from aipaging.apps.demo.stack import ANCHORS, Stack
+from aipaging.core.foundation.time import WallUs
 
 EMBED: Final[dict[str, Any]] = {
     "task": "embeddings",
@@ -96,10 +97,12 @@ class Acts:
     async def play(self) -> None:
         """Play every act."""
         for act in (
+            self._promise,
             self._page,
             self._refuse,
             self._embed,
             self._relocate,
+            self._worsen,
             self._lose_anchor,
             self._expire,
             self._kill_controller,
@@ -113,9 +116,65 @@ class Acts:
             "failed": story.sent - story.answered,
         }
 
+    async def _promise(self) -> None:
+        self._story.say("[bold]1. Every domain promises its tail[/], signed with its own key")
+        now = WallUs(time.time_ns() // 1000)
+        answers = [await self._clients.promise(promise(name, now=now)) for name, *_ in DOMAINS]
+        again, refusal = await self._clients.promise(promise(DOMAINS[0][0], now=now))
+        forged = promise("edge-paris", sequence=2, offset_ms=1.0, now=now)
+        raw = self._stack.keys_of("edge-dublin").signed(forged).raw.decode()
+        status, foreign = await self._clients.call("POST", "/envelopes", {"envelope": raw}, operator=True)
+        self._story.result["envelopes"] = {
+            "accepted": sum(status == 201 for status, _ in answers),
+            "refused": [refusal.get("code"), foreign.get("code")],
+        }
+        self._story.check(
+            "signed envelopes come into force",
+            f"{len(answers)} domains, keys " + ", ".join(str(one.get("keyId", "?"))[:6] for _, one in answers),
+            ok=all(status == 201 for status, _ in answers),
+        )
+        self._story.check(
+            "a replay and a promise for somebody else do not",
+            f"{again} {refusal.get('code')}; {status} {foreign.get('code')}",
+            ok=(refusal.get("code"), foreign.get("code"))
+            == ("AI_PAGING.ENVELOPE_REPLAYED", "AI_PAGING.ENVELOPE_KEY_FOREIGN"),
+        )
+
+    async def _worsen(self) -> None:
+        self._story.say("[bold]6. The edge that serves the session promises less[/]: its new envelope cannot carry it")
+        await self._until_source_released()
+        before = await self._clients.session(self._session)
+        edge = next(one.domain for one in ANCHORS if one.name == before["anchorId"])
+        number = before["relocation"]["number"]
+        now = WallUs(time.time_ns() // 1000)
+        async with self._clients.load(self._session) as load:
+            await asyncio.sleep(0.3)
+            await self._clients.promise(promise(edge, sequence=2, offset_ms=240.0, now=now))
+            relocation = await self._until_relocated(after=number)
+            await asyncio.sleep(0.3)
+        after = await self._clients.session(self._session)
+        self._story.count(len(load.outcomes), len(load.outcomes) - len(load.failed))
+        self._story.result["superseded"] = {
+            "cause": relocation.get("cause"),
+            "phase": relocation["phase"],
+            "requests_failed": len(load.failed),
+            "contract": after.get("contract", {}).get("state"),
+        }
+        seen = f"{before['anchorId']} -> {after['anchorId']}, {relocation.get('cause')}, {len(load.failed)} failed"
+        self._story.check(
+            "the session moves to where its promise is a theorem",
+            f"{seen}, contract {after.get('contract', {}).get('state')}",
+            ok=relocation.get("cause") == "CONTRACT_UNPROVABLE"
+            and after["anchorId"] != before["anchorId"]
+            and after.get("contract", {}).get("state") == "HELD"
+            and after["bound"]["epsilonBound"] <= after["bound"]["epsilon"]
+            and not load.failed,
+        )
+        await self._clients.promise(promise(edge, sequence=3, now=now))
+
     async def _page(self) -> None:
         self._story.say(
-            '[bold]1. Page an intent[/]: "embed English text, p99.9 under 250 ms, 40 requests/s, from Paris"'
+            '[bold]2. Page an intent[/]: "embed English text, p99.9 under 250 ms, 40 requests/s, from Paris"'
         )
         paged = [await self._clients.page(**EMBED) for _ in range(2)]
         paged.append(await self._clients.page(**{**STREAM, "durationS": 600}))
@@ -138,7 +197,7 @@ class Acts:
         self._story.check("every admitted session carries a bound within its epsilon", seen, ok=held)
 
     async def _refuse(self) -> None:
-        self._story.say("[bold]2. An intent that nobody can promise[/]: p99.9 under 20 ms")
+        self._story.say("[bold]3. An intent that nobody can promise[/]: p99.9 under 20 ms")
         status, refusal = await self._clients.call("POST", "/sessions", {"intent": {**EMBED, "delayMs": 20}})
         candidates = refusal.get("candidates", [])
         self._story.result["refused"] = [
@@ -155,7 +214,7 @@ class Acts:
         )
 
     async def _embed(self) -> None:
-        self._story.say("[bold]3. Real requests with the official openai client, through Envoy[/]")
+        self._story.say("[bold]4. Real requests with the official openai client, through Envoy[/]")
         wanted = await asyncio.to_thread(reference.embed, SENTENCES)
         error = 0.0
         for text, row in zip(SENTENCES, wanted, strict=True):
@@ -166,7 +225,7 @@ class Acts:
         self._story.check("embeddings are the model's own", f"largest difference {error:.1e}", ok=error <= ERROR_MAX)
 
     async def _relocate(self) -> None:
-        self._story.say("[bold]4. Move the session under load[/], make-before-break")
+        self._story.say("[bold]5. Move the session under load[/], make-before-break")
         source = (await self._clients.session(self._session))["anchorId"]
         async with self._clients.load(self._session) as load:
             await asyncio.sleep(1.0)
@@ -186,18 +245,18 @@ class Acts:
         )
         self._story.check("no request fails", seen, ok=moved and not load.failed)
 
-    async def _until_relocated(self, limit_s: float = 10.0) -> dict[str, Any]:
+    async def _until_relocated(self, limit_s: float = 10.0, *, after: int = 0) -> dict[str, Any]:
         relocation: dict[str, Any] = {"phase": "NONE"}
         end_s = time.monotonic() + limit_s
         while time.monotonic() < end_s:
             relocation = (await self._clients.session(self._session)).get("relocation", relocation)
-            if relocation["phase"] in {"SWITCHED", "SOURCE_RELEASED", "FAILED"}:
+            if relocation.get("number", 0) > after and relocation["phase"] in {"SWITCHED", "SOURCE_RELEASED", "FAILED"}:
                 break
             await asyncio.sleep(0.02)
         return relocation
 
     async def _lose_anchor(self) -> None:
-        self._story.say("[bold]5. Kill the anchor that serves the session[/] (SIGKILL to its sidecar)")
+        self._story.say("[bold]7. Kill the anchor that serves the session[/] (SIGKILL to its sidecar)")
         await self._until_source_released()
         anchor = (await self._clients.session(self._session))["anchorId"]
         place = next(i for i, one in enumerate(ANCHORS) if one.name == anchor)
@@ -235,7 +294,7 @@ class Acts:
         return time.monotonic()
 
     async def _expire(self) -> None:
-        self._story.say("[bold]6. Let a lease expire while a stream runs[/]: a session of 4 s, a stream of 16 s")
+        self._story.say("[bold]8. Let a lease expire while a stream runs[/]: a session of 4 s, a stream of 16 s")
         session = await self._clients.page(**STREAM)
         # The wall clocks of client and controller are one here; the session's end is what it was told.
         ends_s = datetime.fromisoformat(session["expiresAt"]).timestamp()
@@ -274,7 +333,7 @@ class Acts:
         return tokens, last_s, "ended well"
 
     async def _kill_controller(self) -> None:
-        self._story.say("[bold]7. Kill the controller[/] (SIGKILL), and see the steering die on time")
+        self._story.say("[bold]9. Kill the controller[/] (SIGKILL), and see the steering die on time")
         async with self._clients.load(self._session) as load:
             await asyncio.sleep(1.0)
             self._stack.children["controller"].kill()
@@ -306,7 +365,7 @@ class Acts:
         return False
 
     async def _verify(self) -> None:
-        self._story.say("[bold]8. Verify the evidence[/], offline, from the file alone")
+        self._story.say("[bold]10. Verify the evidence[/], offline, from the file alone")
         command = [sys.executable, "-m", "aipaging.apps.cli", "evidence", "verify", str(self._stack.journal), "--json"]
         done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
         verdict: dict[str, Any] = {}

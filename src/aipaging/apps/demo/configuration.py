@@ -6,6 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from aipaging.core.envelope.document import (
+    SCHEMA_VERSION,
+    DelayContractModel,
+    EnvelopeDocument,
+    Guardrails,
+    Impairment,
+    instant_of,
+)
+from aipaging.core.foundation.time import SECOND, WallUs
+
 LEASE_MS: Final = 4_000
 """Short, so that a killed controller is seen to matter within seconds."""
 
@@ -100,6 +110,23 @@ DOMAINS: Final = (
 edges' are meant to hold for an embedding of a sentence at the guarded rate, not for a busy laptop."""
 
 
+def promise(name: str, *, sequence: int = 1, offset_ms: float | None = None, now: WallUs) -> EnvelopeDocument:
+    """Return what a domain of the demo promises for a day, to be signed with its key."""
+    offset, decay = next((offset, decay) for domain, *_, offset, decay in DOMAINS if domain == name)
+    return EnvelopeDocument(
+        version=SCHEMA_VERSION,
+        domain=name,
+        sequence=sequence,
+        not_before=instant_of(WallUs(now - 60 * SECOND)),
+        not_after=instant_of(WallUs(now + 86_400 * SECOND)),
+        guardrails=Guardrails(rate_rps="200", burst=64),
+        model=DelayContractModel(
+            offset_ms=str(offset if offset_ms is None else offset_ms), prefactor="1", decay_per_ms=str(decay)
+        ),
+        impairment=Impairment(loss="1e-6", error="1e-6"),
+    )
+
+
 def configuration(*, data_dir: Path, ports: Ports, anchors: Sequence[DemoAnchor], digests: Mapping[str, str]) -> str:
     """Return the demo's configuration as TOML."""
     text = HEAD.format(
@@ -112,7 +139,7 @@ def configuration(*, data_dir: Path, ports: Ports, anchors: Sequence[DemoAnchor]
         client=digests["demo-client"],
         operator=digests["demo-operator"],
     )
-    for name, kind, region, jurisdiction, trust, offset_ms, decay in DOMAINS:
+    for name, kind, region, jurisdiction, trust, _, _ in DOMAINS:
         text += f"""
 [[domain]]
 name = "{name}"
@@ -121,18 +148,7 @@ region = "{region}"
 jurisdiction = "{jurisdiction}"
 trust = {trust}
 data_class_max = "confidential"
-
-[[envelope]]
-domain = "{name}"
-offset_ms = {offset_ms}
-prefactor = 1.0
-decay_per_ms = {decay}
-loss = 1e-6
-error = 1e-6
-rate_rps_max = 200.0
-burst_max = 64
-valid_from = 2020-01-01T00:00:00Z
-valid_until = 2100-01-01T00:00:00Z
+keys_file = "{name}.jwks"
 """
     for access in ("access-paris", "access-dublin"):
         for compute in ("edge-paris", "edge-dublin"):

@@ -1,6 +1,7 @@
 """The processes of the demo: two model servers and a load generator behind three sidecars, and one controller."""
 
 import asyncio
+import json
 import secrets
 import shutil
 from dataclasses import dataclass, field
@@ -9,7 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from aipaging.adapters.signing.ca import CertificateAuthority
-from aipaging.apps.demo.configuration import DemoAnchor, Ports, configuration
+from aipaging.adapters.signing.envelopes import EnvelopeKeys
+from aipaging.apps.demo.configuration import DOMAINS, DemoAnchor, Ports, configuration
 from aipaging.testing.stack import CONTROLLER, Child, Processes, free_ports
 
 ANCHORS: Final = (
@@ -58,6 +60,9 @@ class Stack:
             },
         )
         stack.config.write_text(text)
+        for name, *_ in DOMAINS:
+            # Each domain has a key of its own; the controller reads the public part, as it would from any partner.
+            (folder / f"{name}.jwks").write_text(json.dumps(stack.keys_of(name).jwks()))
         for name, secret in (("client.secret", stack.client_secret), ("operator.secret", stack.operator_secret)):
             path = folder / name
             path.touch(mode=0o600)
@@ -66,6 +71,10 @@ class Stack:
         for anchor in ANCHORS:
             authority.write_identity(folder / "anchors" / anchor.name, "anchor", anchor.name, addresses=("127.0.0.1",))
         return stack
+
+    def keys_of(self, domain: str) -> EnvelopeKeys:
+        """Return the keys with which a domain of the demo signs."""
+        return EnvelopeKeys.open(self.folder / "domains" / domain)
 
     @property
     def children(self) -> dict[str, Child]:
