@@ -104,7 +104,7 @@ def test_mistakes_have_their_lines(scenario, capsys) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "code"),
     [
-        (("--executor", "threads"), 2, "INVALID_ARGUMENT"),
+        (("--executor", "clouds"), 2, "INVALID_ARGUMENT"),
         (("--packets", "0"), 2, "USAGE"),
         (("--packets", "3"), 2, "INVALID_SCENARIO"),
         (("--seed", "-1"), 2, "USAGE"),

@@ -157,7 +157,7 @@ def test_a_bad_trace_is_named_with_its_line(text, message, line, field, tmp_path
 def test_a_trace_with_work_and_a_law_of_work_contradict(tmp_path) -> None:
     (tmp_path / "t.csv").write_text("arrival_ms,n\n1,1\n2,-2\n")
     document = changed("tenant.0.arrivals", {**TRACE, "work_column": "n"})
-    with pytest.raises(ScenarioError, match="work -2 is negative"):
+    with pytest.raises(ScenarioError, match="n: -2 is negative"):
         read_scenario(document, folder=tmp_path)
     (tmp_path / "t.csv").write_text("arrival_ms,n\n1,1\n2,2\n")
     with pytest.raises(ScenarioError, match="leave it out"):

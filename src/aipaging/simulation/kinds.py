@@ -150,12 +150,20 @@ ARRIVALS: Final[dict[str, Kind]] = {
         modulator=_needed(TEXT, "name of the modulator"),
         rates_per_ms=_needed(RATES, "packets per ms in each of its modes"),
     ),
+    "correlated": _kind(
+        "Poisson packets whose rate is drawn anew in every slot of a [[copula]] that tenants share: bursts that depend",
+        copula=_needed(TEXT, "name of the copula"),
+        rates_per_ms=_needed(RATES, "packets per ms, one of which a slot has"),
+        probabilities=_needed(WORKS, "their probabilities, which add up to 1"),
+    ),
     "trace": _kind(
         "recorded packets, replayed in a circle; each replication begins at a random packet",
-        file=_needed(TEXT, "CSV file with a heading, beside the scenario"),
-        time_column=_may(TEXT, "column of the instants, which never decrease", "arrival_ms"),
-        time_unit=_may(one_of("us", "ms", "s"), "their unit", "ms"),
+        file=_needed(TEXT, "the file, beside the scenario; `.gz` is unpacked"),
+        format=_may(one_of("csv", "json-lines", "azure-llm", "mooncake", "servegen"), "how it is written", "csv"),
+        time_column=_may(TEXT, "column of the instants, which never decrease; known for the named formats"),
+        time_unit=_may(one_of("us", "ms", "s"), "their unit; known for the named formats"),
         work_column=_may(TEXT, "column of the work; without it the tenant's `work` is drawn"),
+        gap_max_ms=_may(POSITIVE, "refuse the trace if two packets are further apart: a hole in the record"),
     ),
 }
 
@@ -200,6 +208,7 @@ DISCIPLINES: Final[dict[str, Kind]] = {
         buffer_packets=_may(up_to(10**6), "most packets in the domain, those in service included; more are lost"),
         buffer_work=_may(POSITIVE, "most work in the domain; a packet that would exceed it is lost"),
         impairment=_may(TABLE, "how the link fails; see impairment"),
+        retry=_may(TABLE, "service that ends in errors and is asked for again; see retry"),
     ),
     "priority": _kind(
         "the waiting packet of the tenant with the lowest `priority`; none is interrupted",
@@ -236,6 +245,16 @@ DISCIPLINES: Final[dict[str, Kind]] = {
         iteration_ms=_needed(POSITIVE, "time of an iteration whatever it holds"),
         per_slot_ms=_may(NON_NEGATIVE, "time that each slot in use adds", 0.0),
         prefill_ms=_may(NON_NEGATIVE, "time that a request adds to its first iteration", 0.0),
+        retry=_may(TABLE, "inference that ends in errors and is asked for again; see retry"),
+    ),
+    "delay": _kind(
+        "recorded delays, given to packets one after another, whatever is sent: a link that was measured",
+        name=_NAME,
+        latency_ms=_LATENCY,
+        file=_needed(TEXT, "CSV file with a heading, beside the scenario; `.gz` is unpacked"),
+        delay_column=_needed(TEXT, "column of the delays"),
+        delay_unit=_may(one_of("us", "ms", "s"), "their unit", "ms"),
+        sequence_column=_may(TEXT, "column of sequence numbers; a packet whose number is missing was lost"),
     ),
 }
 
@@ -247,6 +266,31 @@ IMPAIRMENTS: Final[dict[str, Kind]] = {
         bad_rate_per_ms=_may(NON_NEGATIVE, "work per ms in a bad time", 0.0),
         loss_good=_may(PROBABILITY, "probability that a packet is lost whose service ends in a good time", 0.0),
         loss_bad=_may(PROBABILITY, "the same in a bad time", 0.0),
+    ),
+}
+
+RETRIES: Final[dict[str, Kind]] = {
+    "": _kind(
+        "a service that ends in an error took its time; the packet asks again at the end of the queue",
+        error_probability=_needed(PROBABILITY, "probability that a service ends in an error"),
+        backoff_ms=_may(NON_NEGATIVE, "wait before it asks again", 0.0),
+        attempts_max=_may(up_to(8), "attempts in all; a packet whose last one fails is lost", 3),
+    ),
+}
+
+COPULAS: Final[dict[str, Kind]] = {
+    "gaussian": _kind(
+        "normal law with one common factor",
+        name=_NAME,
+        slot_ms=_needed(POSITIVE, "how long a rate holds"),
+        correlation=_needed(PROBABILITY, "of the normal numbers of any two tenants"),
+    ),
+    "student": _kind(
+        "Student's law with one common factor: extremes come together more than normal ones",
+        name=_NAME,
+        slot_ms=_needed(POSITIVE, "how long a rate holds"),
+        correlation=_needed(PROBABILITY, "of the underlying normal numbers of any two tenants"),
+        degrees=_needed(POSITIVE, "degrees of freedom; fewer, stronger"),
     ),
 }
 
@@ -274,6 +318,9 @@ TENANT: Final = _kind(
     route=_needed(NAMES, "domains in order"),
     arrivals=_needed(TABLE, "when packets are sent; see arrivals"),
     work=_may(TABLE, "how much work each brings, the same at every domain; see work"),
+    work_at=_may(
+        TABLE, "by domain of the route, after the first: a law of work drawn anew there and kept from there on"
+    ),
     priority=_may(INTEGER, "for `priority`, lower first", 0),
     reserved_rate_per_ms=_may(RATE_OR_RATES, "work per ms, for `reserved` and `fair`"),
     quantum=_may(POSITIVE, "work per turn, for `round-robin`"),
@@ -287,11 +334,13 @@ ALL: Final[dict[str, dict[str, Kind]]] = {
     "scenario": {"": SCENARIO},
     "tenant": {"": TENANT},
     "modulator": {"": MODULATOR},
+    "copula": COPULAS,
     "arrivals": ARRIVALS,
     "work": WORK,
     "discipline": DISCIPLINES,
     "impairment": IMPAIRMENTS,
     "regulator": REGULATORS,
+    "retry": RETRIES,
 }
 """All tables, by part of the file; the only kind of a part has the name ''."""
 

@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from aipaging.core.foundation.errors import InvalidInputError
-from aipaging.simulation.scenario import Batching, Modulated, Scenario, Tenant
+from aipaging.simulation.scenario import Batching, Correlated, Domain, Modulated, Scenario, Tenant, Work
 
 WARM_UP_RELAXATIONS: Final = 5.0
 """Relaxation times that are thrown away: exp(-5) of the start is left at the first packet that counts."""
 
 WARM_UP_PACKETS_MIN: Final = 200
 """Thrown away at least: the relaxation time says nothing about latencies and batches on the way."""
+
+UNITS_SUSPECT: Final = 50.0
+"""From this utilisation on a factor of 1,000 between s and ms is a likelier reason than an overload."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +86,15 @@ def require_stable(load: Load) -> None:
     if not load.overloaded:
         return
     named = ", ".join(f"{queue.name} (utilisation {queue.utilisation:.3g})" for queue in load.overloaded)
+    worst = max(queue.utilisation for queue in load.overloaded)
+    units = (
+        " (a utilisation as high as this is often a rate per second where one per ms is wanted: see `rate_per_ms` of "
+        "the arrivals and of the domain)"
+        if worst >= UNITS_SUSPECT
+        else ""
+    )
     raise InvalidInputError(
-        f"unstable: more work is offered than can be done in {named}, so delays grow for ever and have no law; "
+        f"unstable: more work is offered than can be done in {named}, so delays grow for ever and have no law{units}; "
         "lower the arrivals, raise the rate, or run it on demand with --allow-overload",
         code="UNSTABLE",
         field=load.overloaded[0].name,
@@ -92,53 +102,66 @@ def require_stable(load: Load) -> None:
 
 
 def _memory_ms(tenant: Tenant) -> float:
+    if isinstance(tenant.arrivals, Correlated):
+        return tenant.arrivals.copula.slot_ms
     return tenant.arrivals.modulator.memory_ms() if isinstance(tenant.arrivals, Modulated) else 0.0
 
 
 def _queues(scenario: Scenario) -> Iterator[Queue]:
     for tenant in scenario.tenants:
         if tenant.bucket is not None and tenant.bucket.holds:
-            yield _queue(f"the shaper of tenant {tenant.name!r}", tenant.bucket.rate_per_ms, [tenant])
+            yield _queue(f"the shaper of tenant {tenant.name!r}", tenant.bucket.rate_per_ms, [(tenant, tenant.work)])
     for domain in scenario.domains:
         users = [tenant for tenant in scenario.tenants if domain.name in tenant.route]
-        if domain.batching is not None:
-            yield _batching(domain.name, domain.batching, users)
-        elif domain.discipline == "reserved" and not domain.work_conserving:
-            for tenant in users:
-                name = f"domain {domain.name!r}, reservation of tenant {tenant.name!r}"
-                yield _queue(name, tenant.reserved_rate_per_ms[domain.name], [tenant])
-        elif users:
-            yield _queue(f"domain {domain.name!r}", domain.mean_rate_per_ms, users, sheds=domain.loses)
+        if users and domain.delays is None:
+            yield from _queues_of(domain, [(tenant, tenant.work_in(domain.name)) for tenant in users])
 
 
-def _queue(name: str, rate: float, users: list[Tenant], *, sheds: bool = False) -> Queue:
-    utilisation = sum(_offered(tenant) for tenant in users) / rate
-    variance = sum(_variance(tenant) for tenant in users)
+def _queues_of(domain: Domain, users: list[tuple[Tenant, Work]]) -> Iterator[Queue]:
+    if domain.batching is not None:
+        yield _batching(domain, domain.batching, users)
+    elif domain.discipline == "reserved" and not domain.work_conserving:
+        for tenant, work in users:
+            name = f"domain {domain.name!r}, reservation of tenant {tenant.name!r}"
+            yield _queue(name, tenant.reserved_rate_per_ms[domain.name], [(tenant, work)])
+    else:
+        rate = domain.mean_rate_per_ms / (domain.retry.attempts_mean if domain.retry else 1.0)
+        yield _queue(f"domain {domain.name!r}", rate, users, sheds=domain.loses)
+
+
+def _queue(name: str, rate: float, users: list[tuple[Tenant, Work]], *, sheds: bool = False) -> Queue:
+    utilisation = sum(_offered(tenant, work) for tenant, work in users) / rate
+    variance = sum(_variance(tenant, work) for tenant, work in users)
     slack = 1.0 - utilisation
     # A reflected Brownian motion of this drift and variance forgets its start at this rate.
     relaxation = 4.0 * variance / (rate * slack) ** 2 if slack > 0.0 else math.inf
     return Queue(name=name, utilisation=utilisation, relaxation_ms=relaxation, sheds=sheds)
 
 
-def _batching(name: str, timing: Batching, users: list[Tenant]) -> Queue:
+def _batching(domain: Domain, timing: Batching, users: list[tuple[Tenant, Work]]) -> Queue:
     step = timing.iteration_ms + timing.per_slot_ms * timing.slots
     # Work is rounded up to whole tokens: half a token more on the average is on the safe side of the truth.
-    busy = sum(t.rate_per_ms * ((t.work.mean + 0.5) * step / timing.slots + timing.prefill_ms) for t in users)
-    service = max((t.work.mean for t in users), default=0.0) * step
+    means = [(tenant.rate_per_ms, work.mean) for tenant, work in users]
+    busy = sum(rate * ((mean + 0.5) * step / timing.slots + timing.prefill_ms) for rate, mean in means)
+    busy *= domain.retry.attempts_mean if domain.retry else 1.0
+    service = max((mean for _, mean in means), default=0.0) * step
     relaxation = 4.0 * service / (1.0 - busy) ** 2 if busy < 1.0 else math.inf
-    return Queue(name=f"domain {name!r}", utilisation=busy, relaxation_ms=relaxation, sheds=False)
+    return Queue(name=f"domain {domain.name!r}", utilisation=busy, relaxation_ms=relaxation, sheds=False)
 
 
-def _offered(tenant: Tenant) -> float:
+def _offered(tenant: Tenant, work: Work) -> float:
     """Return the work per millisecond behind the tenant's entrance."""
-    offered = tenant.rate_per_ms * tenant.work.mean
-    policed = tenant.bucket is not None and not tenant.bucket.holds
-    return min(offered, tenant.bucket.rate_per_ms) if policed and tenant.bucket is not None else offered
+    offered = tenant.rate_per_ms * work.mean
+    if tenant.bucket is None or tenant.bucket.holds or tenant.work.mean == 0.0:
+        return offered
+    return min(offered, tenant.bucket.rate_per_ms * work.mean / tenant.work.mean)
 
 
-def _variance(tenant: Tenant) -> float:
+def _variance(tenant: Tenant, work: Work) -> float:
     """Return the long-run variance of the work per millisecond."""
-    variance = tenant.rate_per_ms * tenant.work.second_moment
+    variance = tenant.rate_per_ms * work.second_moment
+    if isinstance(tenant.arrivals, Correlated):
+        variance += work.mean**2 * tenant.arrivals.dispersion
     if isinstance(tenant.arrivals, Modulated):
-        variance += tenant.work.mean**2 * tenant.arrivals.modulator.dispersion(tenant.arrivals.rates_per_ms)
+        variance += work.mean**2 * tenant.arrivals.modulator.dispersion(tenant.arrivals.rates_per_ms)
     return variance

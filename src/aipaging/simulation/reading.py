@@ -18,18 +18,22 @@ from aipaging.simulation.scenario import (
     Arrivals,
     Batching,
     Bucket,
+    Copula,
+    Correlated,
     Domain,
     Impairment,
     Modulated,
     Modulator,
     Periodic,
     Poisson,
+    Recorded,
+    Retry,
     Scenario,
     Tenant,
     Trace,
     Work,
 )
-from aipaging.simulation.traces import TraceError, read_trace
+from aipaging.simulation.traces import TraceError, read_delays, read_trace
 
 DOMAINS_MAX: Final = 256
 TENANTS_MAX: Final = 1024
@@ -89,15 +93,20 @@ class _Reader:
         self._folder = folder
         self._mistakes: list[Mistake] = []
         self._modulators: dict[str, Modulator] = {}
+        self._copulas: dict[str, Copula] = {}
 
     def scenario(self, document: Mapping[str, Any]) -> Scenario:
-        parts = ("domain", "tenant", "modulator")
+        parts = ("domain", "tenant", "modulator", "copula")
         top = {key: value for key, value in document.items() if key not in parts}
         whole = self._fields(top, kinds.SCENARIO, "", also=parts)
         domain_tables = self._tables(document, "domain", DOMAINS_MAX)
         tenant_tables = self._tables(document, "tenant", TENANTS_MAX)
         for path, table in self._tables(document, "modulator", TENANTS_MAX, least=0):
             self._modulator(table, path)
+        for path, table in self._tables(document, "copula", TENANTS_MAX, least=0):
+            found = self._of_kind(table, kinds.COPULAS, path)
+            if found is not None:
+                self._copulas[found[1]["name"]] = Copula(**found[1])
         domains = [self._domain(table, path) for path, table in domain_tables]
         known = {domain.name: domain for domain in domains if domain}
         named = {str(table.get("name")) for _, table in domain_tables}
@@ -168,6 +177,11 @@ class _Reader:
     def _unknown(self, key: str, known: list[str], dot: str) -> None:
         close = difflib.get_close_matches(key, known, 1)
         hint = f"did you mean {close[0]}? " if close else ""
+        stem, _, unit = key.rpartition("_")
+        if unit in {"s", "us", "ns"} and f"{stem}_ms" in known:
+            factor = {"s": 1e3, "us": 1e-3, "ns": 1e-6}[unit]
+            change = f"{1.0 / factor:g}" if stem.endswith("_per") else f"{factor:g}"
+            hint += f"times are in ms here: write {stem}_ms and multiply the number by {change}. "
         self._wrong(dot + key, f"unknown key. {hint}Allowed are {', '.join(known)}")
 
     def _of_kind(
@@ -211,7 +225,16 @@ class _Reader:
         discipline, values = found
         if discipline == "batching":
             timing = {key: values.pop(key) for key in ("slots", "iteration_ms", "per_slot_ms", "prefill_ms")}
+            values["retry"] = self._retry(values["retry"], f"{path}.retry")
             return Domain(**values, discipline=discipline, rate_per_ms=float("inf"), batching=Batching(**timing))
+        if discipline == "delay":
+            recorded = self._delays(values, path)
+            if recorded is None:
+                return None
+            return Domain(
+                name=values["name"], discipline=discipline, rate_per_ms=float("inf"), latency_ms=values["latency_ms"],
+                delays=recorded,
+            )  # fmt: skip
         if discipline == "fifo":
             values = self._fifo(values, path)
         return Domain(**values, discipline=discipline)
@@ -229,7 +252,23 @@ class _Reader:
                 self._wrong(f"{path}.impairment", "goes with one server and no limit of the buffer")
             found = self._of_kind(values["impairment"], kinds.IMPAIRMENTS, f"{path}.impairment")
             values["impairment"] = Impairment(**found[1]) if found else None
+        if values["retry"] is not None:
+            if values["impairment"] is not None:
+                self._wrong(f"{path}.retry", "goes with no impairment: say how often service fails in one of them")
+            values["retry"] = self._retry(values["retry"], f"{path}.retry")
         return values
+
+    def _retry(self, table: Mapping[str, Any] | None, path: str) -> Retry | None:
+        values = None if table is None else self._fields(table, kinds.RETRIES[""], path)
+        return None if values is None else Retry(**values)
+
+    def _delays(self, values: dict[str, Any], path: str) -> Recorded | None:
+        try:
+            return read_delays(self._folder / values["file"], values["delay_column"], values["delay_unit"],
+                               sequence_column=values["sequence_column"])  # fmt: skip
+        except TraceError as error:
+            self._trace_mistake(error, values, path)
+            return None
 
     def _tenant(self, table: dict[str, Any], path: str, known: Mapping[str, Domain], named: set[str]) -> Tenant | None:
         values = self._fields(table, kinds.TENANT, path)
@@ -238,6 +277,7 @@ class _Reader:
         before = len(self._mistakes)
         arrivals = self._arrivals(values["arrivals"], f"{path}.arrivals")
         work = self._work(values["work"], arrivals, f"{path}.work")
+        values["work_at"] = self._work_at(values, path)
         bucket = self._bucket(values.pop("regulator"), f"{path}.regulator")
         self._route(values["route"], named, f"{path}.route")
         rates = self._reserved(values, known, path)
@@ -288,7 +328,27 @@ class _Reader:
         if kind == "on-off":
             chain = _chain("", [[0.0, 1.0 / values["mean_off_ms"]], [1.0 / values["mean_on_ms"], 0.0]])
             return Modulated(rates_per_ms=(0.0, values["rate_per_ms"]), modulator=chain)
+        if kind == "correlated":
+            return self._correlated(values, path)
         return self._trace(values, path) if kind == "trace" else self._of_chain(kind, values, path)
+
+    def _correlated(self, values: dict[str, Any], path: str) -> Correlated | None:
+        copula = self._copulas.get(values["copula"])
+        rates, shares = values["rates_per_ms"], values["probabilities"]
+        if copula is None:
+            there = ", ".join(self._copulas) or "none"
+            self._wrong(f"{path}.copula", f"there is no copula {values['copula']!r}; there are: {there}")
+        elif len(rates) != len(shares):
+            self._wrong(f"{path}.probabilities", f"{len(shares)} of them for {len(rates)} rates")
+        elif abs(sum(shares) - 1.0) > 1e-9:
+            self._wrong(f"{path}.probabilities", f"they add up to {sum(shares):g}, not to 1")
+        elif not any(rates):
+            self._wrong(f"{path}.rates_per_ms", "one of them must be above 0")
+        else:
+            return Correlated(
+                rates_per_ms=tuple(map(float, rates)), probabilities=tuple(map(float, shares)), copula=copula
+            )
+        return None
 
     def _of_chain(self, kind: str, values: dict[str, Any], path: str) -> Modulated | None:
         if kind == "mmpp":
@@ -312,12 +372,26 @@ class _Reader:
 
     def _trace(self, values: dict[str, Any], path: str) -> Trace | None:
         try:
-            return read_trace(self._folder / values["file"], values["time_column"], values["time_unit"],
-                              work_column=values["work_column"])  # fmt: skip
+            return read_trace(self._folder / values.pop("file"), **values)
         except TraceError as error:
-            field = f"{path}.{error.field}" if error.field in values else error.field or path
-            self._mistakes.append(Mistake(field=field, message=error.message, file=error.file, line=error.line))
+            self._trace_mistake(error, {**values, "file": None}, path)
             return None
+
+    def _trace_mistake(self, error: TraceError, values: Mapping[str, Any], path: str) -> None:
+        field = f"{path}.{error.field}" if error.field in values else error.field or path
+        self._mistakes.append(Mistake(field=field, message=error.message, file=error.file, line=error.line))
+
+    def _work_at(self, values: dict[str, Any], path: str) -> dict[str, Work]:
+        laws: dict[str, Work] = {}
+        for domain, table in (values["work_at"] or {}).items():
+            where = f"{path}.work_at.{domain}"
+            if domain not in values["route"][1:]:
+                self._wrong(where, "allowed are the domains of the route after the first, whose work is `work`")
+            elif not isinstance(table, dict):
+                self._wrong(where, "must be a table: a law of work")
+            elif law := self._law(table, where):
+                laws[domain] = law
+        return laws
 
     def _work(self, table: Mapping[str, Any] | None, arrivals: Arrivals | None, path: str) -> Work | None:
         recorded = isinstance(arrivals, Trace) and arrivals.works is not None
@@ -331,6 +405,9 @@ class _Reader:
         if recorded:
             self._wrong(path, "the trace has the work of each packet: leave it out, or `work_column`")
             return None
+        return self._law(table, path)
+
+    def _law(self, table: Mapping[str, Any], path: str) -> Work | None:
         found = self._of_kind(table, kinds.WORK, path)
         if found is None:
             return None

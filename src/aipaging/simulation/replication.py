@@ -11,9 +11,11 @@ from typing import Final
 import numpy as np
 
 from aipaging.simulation.counts import Counted, Counter
+from aipaging.simulation.kernels.streams import stream
+from aipaging.simulation.kernels.work import fill_work
 from aipaging.simulation.load import Load
-from aipaging.simulation.scenario import Modulated, Scenario
-from aipaging.simulation.sources import Path, Source
+from aipaging.simulation.scenario import Correlated, Modulated, Scenario
+from aipaging.simulation.sources import Path, Slots, Source
 from aipaging.simulation.stations import Floats, Station
 
 STRETCH_PACKETS: Final = 8192
@@ -59,7 +61,7 @@ class _Network:
         self._order = order
         # Every replication, tenant and domain has streams of its own: who runs it, and when, changes nothing.
         root = np.random.SeedSequence(entropy=order.seed, spawn_key=(order.number,))
-        for_domains, for_tenants, for_paths = root.spawn(3)
+        for_domains, for_tenants, for_paths, for_copulas, for_works = root.spawn(5)
         self._tenants = scenario.tenants
         visits = [[t for t in self._tenants if d.name in t.route] for d in scenario.domains]
         domains = zip(scenario.domains, visits, for_domains.spawn(len(visits)), strict=True)
@@ -81,10 +83,30 @@ class _Network:
             if isinstance(t.arrivals, Modulated) and t.arrivals.modulator.name
         }
         seeds = for_paths.spawn(len(modulators))
-        self._paths = {name: Path(modulators[name], seed) for name, seed in zip(modulators, seeds, strict=True)}
+        self._paths: dict[str, Path | Slots] = {
+            name: Path(modulators[name], seed) for name, seed in zip(modulators, seeds, strict=True)
+        }
+        self._paths |= self._slots(for_copulas)
+        # Where a packet gets new work: by tenant and the station it enters.
+        self._new_work = {
+            (t, place[domain]): (stream(seed), law.law, np.array(law.parameters))
+            for t, (tenant, seeds) in enumerate(zip(self._tenants, for_works.spawn(len(self._tenants)), strict=True))
+            for (domain, law), seed in zip(tenant.work_at.items(), seeds.spawn(len(tenant.work_at)), strict=True)
+        }
         seeds = for_tenants.spawn(len(self._tenants))
         self._sources = [Source(t, seed, self._paths) for t, seed in zip(self._tenants, seeds, strict=True)]
         self._counters = [Counter(t.targets_ms, order.load.warm_up_ms) for t in self._tenants]
+
+    def _slots(self, root: np.random.SeedSequence) -> dict[str, Slots]:
+        members: dict[str, list[str]] = {}
+        copulas = {
+            t.arrivals.copula.name: t.arrivals.copula for t in self._tenants if isinstance(t.arrivals, Correlated)
+        }
+        for tenant in self._tenants:
+            if isinstance(tenant.arrivals, Correlated):
+                members.setdefault(tenant.arrivals.copula.name, []).append(tenant.name)
+        seeds = zip(copulas, root.spawn(len(copulas)), strict=True)
+        return {f"copula {name}": Slots(copulas[name], members[name], seed) for name, seed in seeds}
 
     def run(self) -> list[Counted]:
         """Run to the end."""
@@ -140,6 +162,10 @@ class _Network:
                 if station.may_lose:
                     block = self._without_lost(block, tenant)
                 place, target = onward
+                if (tenant, place) in self._new_work:
+                    dice, law, parameters = self._new_work[tenant, place]
+                    block = block.copy()
+                    fill_work(dice, law, parameters, block[1])
                 self._stations[place].rows.append(target, block, ordered=station.ordered)
 
     def _without_lost(self, block: Floats, tenant: int) -> Floats:

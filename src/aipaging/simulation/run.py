@@ -2,15 +2,55 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, as_completed
 from dataclasses import dataclass
+from typing import Final
 
+from aipaging.core.foundation.errors import InvalidInputError
 from aipaging.simulation.counts import Counted
-from aipaging.simulation.estimates import TenantResult, estimate
+from aipaging.simulation.estimates import LEVELS, Estimate, TenantResult, estimate
 from aipaging.simulation.load import Load, offered_load, require_stable
 from aipaging.simulation.replication import Order, replicate
 from aipaging.simulation.scenario import Scenario
+
+REPLICATIONS_MAX: Final = 2_000
+"""Where a precision is asked for: a hundred times the usual number, and a few hundred megabytes of counts."""
+
+PRECISE_AT: Final = ("mean", *(f"p{100 * level:g}" for level in LEVELS), "targets")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Precision:
+    """When a run is precise enough.
+
+    Attributes:
+        relative: Half-width of the 95 % interval over the estimate, at most, for every tenant.
+        at: One of `PRECISE_AT`: the mean, a quantile, or all targets.
+        replications_max: Where the run ends without it.
+    """
+
+    relative: float
+    at: str = "p99"
+    replications_max: int = REPLICATIONS_MAX
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.relative < 1.0:
+            raise InvalidInputError(f"must be above 0 and below 1, not {self.relative:g}", field="precision")
+        if self.at not in PRECISE_AT:
+            raise InvalidInputError(f"must be one of {', '.join(PRECISE_AT)}, not {self.at!r}", field="precise_at")
+
+    def reached(self, tenants: Sequence[TenantResult]) -> bool:
+        """Whether the estimates of all tenants are precise enough."""
+        wanted: list[Estimate] = []
+        for tenant in tenants:
+            if self.at == "mean":
+                wanted.append(tenant.mean_ms)
+            elif self.at == "targets":
+                wanted += tenant.exceedance.values()
+            else:
+                wanted += [each for level, each in tenant.quantiles.items() if f"p{100 * level:g}" == self.at]
+        return all(0.5 * (each.high - each.low) <= self.relative * each.value for each in wanted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,33 +84,67 @@ def simulate(
     seed: int = 0,
     allow_overload: bool = False,
     executor: Executor | None = None,
+    precision: Precision | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Outcome:
     """Simulate a scenario.
 
     Args:
         scenario: What to simulate.
-        seed: The result is a function of the scenario and the seed alone.
+        seed: The result is a function of the scenario, the precision and the seed alone.
         allow_overload: Run an unstable scenario too; its delays grow with the length of the run.
-        executor: Where replications run; in this process, one after another, if it is None.
-        on_progress: Called with the replications that are done, and their number.
+        executor: Where replications run; in this thread, one after another, if it is None.
+        precision: Go on until it is reached; without it the packets of the scenario are all.
+        on_progress: Called with the replications that are done, and their number so far.
 
     Raises:
         InvalidInputError: The scenario is unstable.
     """
     begun = time.perf_counter()
+    orders = plan(scenario, seed=seed, allow_overload=allow_overload)
+    compile_kernels(scenario, orders[0].load)
+    compiled = time.perf_counter()
+    results: list[list[Counted]] = []
+    while True:
+        results += _run(orders[len(results) :], executor, on_progress or _silent, len(results))
+        outcome = conclude(orders, results)
+        missed = precision is not None and not precision.reached(outcome.tenants)
+        if precision is None or not missed or len(orders) >= precision.replications_max:
+            break
+        # Twice as many each time: the last round is at most half of the work, and looking often would bias the end.
+        more = min(len(orders), precision.replications_max - len(orders))
+        orders += [
+            dataclasses.replace(orders[0], number=len(orders) + k, packets=orders[-1].packets) for k in range(more)
+        ]
+    warnings = outcome.warnings
+    if missed and precision is not None:
+        warnings += (
+            f"the precision {precision.relative:g} at {precision.at} was not reached: more packets are needed",
+        )
+    return dataclasses.replace(
+        outcome, seconds=time.perf_counter() - compiled, compile_seconds=compiled - begun, warnings=warnings
+    )
+
+
+def plan(scenario: Scenario, *, seed: int = 0, allow_overload: bool = False) -> list[Order]:
+    """Return the replications of a scenario; each may run anywhere, with `replication.replicate`.
+
+    Raises:
+        InvalidInputError: The scenario is unstable.
+    """
     shares = _shares(scenario)
     load = offered_load(scenario, shares[0])
     if not allow_overload:
         require_stable(load)
-    orders = [
+    return [
         Order(scenario=scenario, load=load, seed=seed, number=number, packets=packets)
         for number, packets in enumerate(shares)
     ]
-    _compile(scenario, load)
-    compiled = time.perf_counter()
-    results = _run(orders, executor, on_progress or _silent)
-    seconds = time.perf_counter() - compiled
+
+
+def conclude(orders: Sequence[Order], results: Sequence[Sequence[Counted]]) -> Outcome:
+    """Return the estimates from the counts of all replications, in the order of the orders."""
+    scenario, load = orders[0].scenario, orders[0].load
     tenants = tuple(
         estimate(
             tenant.name,
@@ -82,11 +156,11 @@ def simulate(
         for index, tenant in enumerate(scenario.tenants)
     )
     return Outcome(
-        seed=seed,
+        seed=orders[0].seed,
         packets=sum(tenant.sent for tenant in tenants),
-        replications=len(orders),
-        seconds=seconds,
-        compile_seconds=compiled - begun,
+        replications=len(results),
+        seconds=0.0,
+        compile_seconds=0.0,
         load=load,
         tenants=tenants,
         warnings=tuple(_warnings(load, tenants)),
@@ -99,26 +173,26 @@ def _shares(scenario: Scenario) -> list[int]:
     return [each + 1] * more + [each] * (scenario.replications - more)
 
 
-def _compile(scenario: Scenario, load: Load) -> None:
+def compile_kernels(scenario: Scenario, load: Load) -> None:
     """Send a few packets through, so that every kernel is there before the clock starts."""
     short = dataclasses.replace(load, warm_up_ms=0.0)
     replicate(Order(scenario=scenario, load=short, seed=0, number=0, packets=1))
 
 
 def _run(
-    orders: list[Order], executor: Executor | None, on_progress: Callable[[int, int], None]
+    orders: Sequence[Order], executor: Executor | None, on_progress: Callable[[int, int], None], before: int
 ) -> list[list[Counted]]:
     results: dict[int, list[Counted]] = {}
     if executor is None:
         for order in orders:
             results[order.number] = replicate(order)
-            on_progress(len(results), len(orders))
+            on_progress(before + len(results), before + len(orders))
     else:
         # Largest load of results: the histograms of one replication, a few hundred kilobytes per tenant.
         waiting = {executor.submit(replicate, order): order.number for order in orders}
         for future in as_completed(waiting):
             results[waiting[future]] = future.result()
-            on_progress(len(results), len(orders))
+            on_progress(before + len(results), before + len(orders))
     return [results[order.number] for order in orders]
 
 

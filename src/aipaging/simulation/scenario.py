@@ -4,7 +4,7 @@ Times are milliseconds, rates are per millisecond, work has whatever unit the ra
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -118,7 +118,50 @@ class Trace:
         return len(self.instants_ms) / self.period_ms
 
 
-Arrivals: TypeAlias = Poisson | Periodic | Modulated | Trace
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copula:
+    """How the rates of several tenants depend within a slot of time; slots are independent.
+
+    Attributes:
+        name: What tenants call it.
+        slot_ms: How long a rate holds.
+        correlation: Of the normal numbers of any two tenants (one common factor).
+        degrees: Degrees of freedom of Student's copula; infinite for the Gaussian one.
+    """
+
+    name: str
+    slot_ms: float
+    correlation: float
+    degrees: float = math.inf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Correlated:
+    """Poisson arrivals whose rate is drawn anew in every slot, together with those of other tenants.
+
+    Attributes:
+        rates_per_ms: What the rate may be.
+        probabilities: How often.
+        copula: How it depends on the others.
+    """
+
+    rates_per_ms: tuple[float, ...]
+    probabilities: tuple[float, ...]
+    copula: Copula
+
+    @property
+    def rate_per_ms(self) -> float:
+        """Arrivals per millisecond in the mean."""
+        return math.fsum(r * p for r, p in zip(self.rates_per_ms, self.probabilities, strict=True))
+
+    @property
+    def dispersion(self) -> float:
+        """The variance per millisecond that the changes of the rate add to the number of arrivals."""
+        square = math.fsum(r * r * p for r, p in zip(self.rates_per_ms, self.probabilities, strict=True))
+        return (square - self.rate_per_ms**2) * self.copula.slot_ms
+
+
+Arrivals: TypeAlias = Poisson | Periodic | Modulated | Correlated | Trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +199,26 @@ class Impairment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """Service that may fail and is asked for again: an inference that ends in an error.
+
+    Attributes:
+        error_probability: Probability that a service ends in an error; it took its time all the same.
+        backoff_ms: How long the client waits before it asks again, at the end of the queue.
+        attempts_max: Attempts in all; a packet whose last one fails is lost.
+    """
+
+    error_probability: float
+    backoff_ms: float
+    attempts_max: int
+
+    @property
+    def attempts_mean(self) -> float:
+        """Attempts per packet in the mean."""
+        return sum(self.error_probability**k for k in range(self.attempts_max))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Batching:
     """The timing of a language model with continuous batching.
 
@@ -170,6 +233,19 @@ class Batching:
     iteration_ms: float
     per_slot_ms: float
     prefill_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Recorded:
+    """Recorded delays, given to the packets one after another, in a circle from a random place.
+
+    Attributes:
+        file: Where they came from.
+        delays_ms: In the order of the record; NaN where a packet was lost.
+    """
+
+    file: str
+    delays_ms: Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,6 +263,8 @@ class Domain:
         work_conserving: Whether capacity that its owner does not use is shared (`reserved`).
         impairment: How the link fails, or None.
         batching: The timing of `batching`, or None.
+        retry: How its service fails and is asked for again, or None.
+        delays: Recorded delays where the discipline is `delay`, or None.
     """
 
     name: str
@@ -199,6 +277,8 @@ class Domain:
     work_conserving: bool = True
     impairment: Impairment | None = None
     batching: Batching | None = None
+    retry: Retry | None = None
+    delays: "Recorded | None" = None
 
     @property
     def loses(self) -> bool:
@@ -228,6 +308,7 @@ class Tenant:
         quantum: Work per turn where the discipline is `round-robin`.
         targets_ms: Delays whose exceedance is counted.
         bucket: What regulates it at its entrance, or None.
+        work_at: By domain the law of the work that a packet gets on entering it and keeps from there on.
     """
 
     name: str
@@ -239,6 +320,16 @@ class Tenant:
     quantum: float | None
     targets_ms: tuple[float, ...]
     bucket: Bucket | None
+    work_at: dict[str, Work] = field(default_factory=dict[str, Work])
+
+    def work_in(self, domain: str) -> Work:
+        """Return the law of the work that it brings into a domain of its route."""
+        work = self.work
+        for name in self.route:
+            work = self.work_at.get(name, work)
+            if name == domain:
+                break
+        return work
 
     @property
     def rate_per_ms(self) -> float:

@@ -1,16 +1,27 @@
 """A tenant at run time: when it sends, and how much work each packet brings."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr, stdtr
 
 from aipaging.simulation.kernels import arrivals as kernels
 from aipaging.simulation.kernels.regulator import police, shape
 from aipaging.simulation.kernels.streams import stream
 from aipaging.simulation.kernels.work import fill_work
-from aipaging.simulation.scenario import Modulated, Modulator, Periodic, Poisson, Tenant, Trace
+from aipaging.simulation.scenario import (
+    Copula,
+    Correlated,
+    Modulated,
+    Modulator,
+    Periodic,
+    Poisson,
+    Tenant,
+    Trace,
+)
 from aipaging.simulation.stations import Rows
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -45,10 +56,46 @@ class Path:
         self.segments = np.concatenate([parts[0], *(part[:, 1:] for part in parts[1:])], axis=1)
 
 
+class Slots:
+    """The slots of a copula at run time: for each tenant, where in its law the rate of each slot lies."""
+
+    def __init__(self, copula: Copula, members: Sequence[str], seed: np.random.SeedSequence) -> None:
+        normal, scale = seed.spawn(2)
+        self._copula = copula
+        self._normal = np.random.default_rng(normal)
+        self._scale = np.random.default_rng(scale)
+        self._place = {name: 1 + k for k, name in enumerate(members)}
+        self._drawn = 0
+        self._kept = np.zeros((0, 1 + len(members)))
+
+    def extend(self, horizon: float) -> None:
+        """Draw the slots from the one that was under way to the horizon."""
+        needed = math.floor(horizon / self._copula.slot_ms) + 1 - self._drawn
+        numbers = self._normal.standard_normal((max(needed, 0), self._kept.shape[1]))
+        levels = math.sqrt(self._copula.correlation) * numbers[:, :1]
+        levels = levels + math.sqrt(1.0 - self._copula.correlation) * numbers
+        degrees = self._copula.degrees
+        if degrees < math.inf:
+            levels /= np.sqrt(self._scale.chisquare(degrees, (len(levels), 1)) / degrees)
+            levels = stdtr(degrees, levels)
+        else:
+            levels = ndtr(levels)
+        self._drawn += len(levels)
+        self._kept = np.concatenate([self._kept[-1:], levels])
+
+    def segments(self, tenant: str, cumulated: Floats) -> Floats:
+        """Return ends and modes of a tenant's slots, from the one that was under way."""
+        modes = np.searchsorted(cumulated[:-1], self._kept[:, self._place[tenant]], side="right")
+        found = np.empty((2, len(modes)))
+        found[0] = self._copula.slot_ms * np.arange(self._drawn - len(modes) + 1, self._drawn + 1)
+        found[1] = modes
+        return found
+
+
 class Source:
     """One tenant at run time."""
 
-    def __init__(self, tenant: Tenant, seed: np.random.SeedSequence, paths: dict[str, Path]) -> None:
+    def __init__(self, tenant: Tenant, seed: np.random.SeedSequence, paths: Mapping[str, "Path | Slots"]) -> None:
         arrivals, work, phase = seed.spawn(3)
         self._state = stream(arrivals)
         self._dice = stream(work)
@@ -93,7 +140,7 @@ class Source:
     def _draw_works(self, works: Floats) -> None:
         fill_work(self._dice, self._law, self._parameters, works)
 
-    def _filler(self, tenant: Tenant, paths: dict[str, Path], seed: np.random.SeedSequence) -> Fill:
+    def _filler(self, tenant: Tenant, paths: Mapping[str, "Path | Slots"], seed: np.random.SeedSequence) -> Fill:
         match tenant.arrivals:
             case Poisson(rate_per_ms=rate):
                 return self._poisson(1.0 / rate)
@@ -101,8 +148,15 @@ class Source:
                 return self._periodic(interval)
             case Modulated() as modulated:
                 shared = paths.get(modulated.modulator.name)
-                own = shared or Path(modulated.modulator, seed.spawn(1)[0])
+                own = shared if isinstance(shared, Path) else Path(modulated.modulator, seed.spawn(1)[0])
                 return self._modulated(np.array(modulated.rates_per_ms), own, extends=shared is None)
+            case Correlated() as correlated:
+                slots = paths[f"copula {correlated.copula.name}"]
+                assert isinstance(slots, Slots), "every copula has its slots"  # noqa: S101
+                cumulated = np.cumsum(correlated.probabilities)
+                return self._of_segments(
+                    np.array(correlated.rates_per_ms), lambda _horizon: slots.segments(tenant.name, cumulated)
+                )
             case Trace() as trace:
                 return self._trace(trace)
 
@@ -123,14 +177,22 @@ class Source:
         return fill
 
     def _modulated(self, rates: Floats, path: Path, *, extends: bool) -> Fill:
+        def segments(horizon: float) -> Floats:
+            if extends:
+                path.extend(horizon)
+            return path.segments
+
+        return self._of_segments(rates, segments)
+
+    def _of_segments(self, rates: Floats, segments: Callable[[float], Floats]) -> Fill:
         progress = np.array([0.0, self._rng.exponential(), -1.0, 0.0])
+        path = [np.zeros((2, 0))]
 
         def fill(horizon: float, times: Floats) -> int:
             if horizon > progress[2]:
-                if extends:
-                    path.extend(horizon)
+                path[0] = segments(horizon)
                 progress[2:] = horizon, 0.0
-            return kernels.modulated(self._state, path.segments, rates, progress, times)
+            return kernels.modulated(self._state, path[0], rates, progress, times)
 
         return fill
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from aipaging.simulation.kernels import batching, fifo, priority, sharing
 from aipaging.simulation.kernels.streams import stream
-from aipaging.simulation.scenario import Batching, Domain, Impairment, Tenant
+from aipaging.simulation.scenario import Batching, Domain, Impairment, Recorded, Retry, Tenant
 
 Floats: TypeAlias = NDArray[np.float64]
 Integers: TypeAlias = NDArray[np.int64]
@@ -58,18 +58,38 @@ class Station:
     """One domain at run time."""
 
     def __init__(self, domain: Domain, tenants: Sequence[Tenant], seed: np.random.SeedSequence) -> None:
-        self.rows = Rows(len(tenants))
-        self.ordered = domain.servers == 1 and domain.batching is None
-        self.may_lose = domain.loses or (domain.impairment is not None)
+        self.rows = Rows(len(tenants) * (domain.retry.attempts_max if domain.retry else 1))
+        together = domain.batching is None and domain.delays is None and domain.retry is None
+        self.ordered = domain.servers == 1 and together
+        lossy = (domain.impairment, domain.delays, domain.retry)
+        self.may_lose = domain.loses or any(each is not None for each in lossy)
+        self._tenants = len(tenants)
+        self._retries = domain.retry is not None
         self._slots: Floats | None = None
         self._serve = self._kernel(domain, tenants, seed)
 
     def serve(self, horizon: float) -> None:
         """Decide all that can be decided up to the horizon."""
+        if self._retries:
+            waiting = int((self.rows.counts - self.rows.done).sum()) + self._held()
+            for row in range(self._tenants, len(self.rows.counts)):
+                self.rows.room(row, waiting)
         self._serve(self.rows, horizon)
 
     def served(self, row: int) -> Floats:
         """Return the packets of a row that left, and forget them. The array is good until the next call."""
+        if not self._retries:
+            return self._left(row)
+        blocks = [self._left(each) for each in range(row, len(self.rows.counts), self._tenants)]
+        whole = np.concatenate(blocks, axis=1)
+        # Those that asked again left minus infinity behind; they are in the row of their next attempt.
+        kept: Floats = whole[:, whole[0] != -math.inf]
+        return kept
+
+    def _held(self) -> int:
+        return 0 if self._slots is None else int((self._slots[batching.LEFT] > 0.0).sum())
+
+    def _left(self, row: int) -> Floats:
         rows = self.rows
         done = int(rows.done[row])
         if self._slots is not None:
@@ -81,7 +101,9 @@ class Station:
     def _kernel(self, domain: Domain, tenants: Sequence[Tenant], seed: np.random.SeedSequence) -> Serve:
         if domain.batching is not None:
             slots = self._slots = np.zeros((3, domain.batching.slots))
-            return _batching(domain.batching, domain.latency_ms, slots)
+            return _batching(domain.batching, domain.latency_ms, slots, _terms(domain, len(tenants), seed))
+        if domain.delays is not None:
+            return _delaying(domain.delays, domain.latency_ms, len(tenants), seed)
         if domain.discipline == "reserved":
             return _reserved(domain, tenants)
         if domain.discipline == "fifo":
@@ -107,11 +129,37 @@ def _generated(rows: Rows, slots: Floats, row: int) -> Floats:
     return block
 
 
-def _batching(timing: Batching, latency_ms: float, slots: Floats) -> Serve:
+Terms: TypeAlias = tuple[Floats, NDArray[np.uint64]]
+
+
+def _terms(domain: Domain, tenants: int, seed: np.random.SeedSequence) -> Terms:
+    """Return what `kernels.again` wants to know."""
+    retry = domain.retry or Retry(error_probability=0.0, backoff_ms=0.0, attempts_max=1)
+    return np.array([retry.error_probability, retry.backoff_ms, tenants]), stream(seed)
+
+
+def _delaying(recorded: Recorded, latency_ms: float, tenants: int, seed: np.random.SeedSequence) -> Serve:
+    """Give every tenant the record from a random place."""
+    delays = recorded.delays_ms
+    at = np.random.default_rng(seed).integers(len(delays), size=tenants)
+
+    def serve(rows: Rows, horizon: float) -> None:
+        for row in range(tenants):
+            first, count = int(rows.done[row]), int(rows.counts[row])
+            instants = rows.cells[row, 0, first:count]
+            taken = int(np.searchsorted(instants, horizon, side="right"))
+            instants[:taken] += delays[(at[row] + np.arange(taken)) % len(delays)] + latency_ms
+            at[row] += taken
+            rows.done[row] = first + taken
+
+    return serve
+
+
+def _batching(timing: Batching, latency_ms: float, slots: Floats, terms: Terms) -> Serve:
     engine = np.array([0.0, timing.iteration_ms, timing.per_slot_ms, timing.prefill_ms, latency_ms])
 
     def serve(rows: Rows, horizon: float) -> None:
-        batching.batched(rows.cells, rows.counts, rows.done, slots, engine, horizon)
+        batching.batched((rows.cells, rows.counts, rows.done), slots, engine, *terms, horizon)
 
     return serve
 
@@ -120,8 +168,8 @@ def _fifo(domain: Domain, count: int, seed: np.random.SeedSequence) -> Serve:
     server = priority.new_server(1.0 / domain.rate_per_ms, domain.latency_ms)
     if domain.impairment is not None:
         return _impaired(domain.impairment, server, seed)
-    if domain.servers > 1 or domain.loses:
-        return _several(domain)
+    if domain.servers > 1 or domain.loses or domain.retry is not None:
+        return _several(domain, _terms(domain, count, seed))
 
     def alone(rows: Rows, horizon: float) -> None:
         rows.done[0] = fifo.fifo_alone(rows.cells[0], int(rows.counts[0]), server, horizon)
@@ -132,7 +180,7 @@ def _fifo(domain: Domain, count: int, seed: np.random.SeedSequence) -> Serve:
     return alone if count == 1 else merged
 
 
-def _several(domain: Domain) -> Serve:
+def _several(domain: Domain, terms: Terms) -> Serve:
     fixed = [0.0, 1.0 / domain.rate_per_ms, domain.latency_ms, domain.buffer_work]
     servers = np.concatenate([fixed, np.zeros(domain.servers)])
     room = np.zeros(0)
@@ -141,7 +189,7 @@ def _several(domain: Domain) -> Serve:
         room[0] = 1.0
 
     def serve(rows: Rows, horizon: float) -> None:
-        fifo.fifo_several(rows.cells, rows.counts, rows.done, servers, room, horizon)
+        fifo.fifo_several((rows.cells, rows.counts, rows.done), servers, room, *terms, horizon)
 
     return serve
 

@@ -1,20 +1,62 @@
-"""Recorded arrivals from a CSV file, checked line by line."""
+"""Recorded arrivals and delays from files, checked line by line.
 
+Formats: CSV with a heading, JSON lines, and three public ones by name (see `FORMATS`): the Azure LLM inference traces,
+Mooncake's, and ServeGen's rates per client. A file whose name ends in `.gz` is unpacked while it is read.
+"""
+
+import contextlib
 import csv
+import datetime as dt
+import gzip
+import json
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from types import MappingProxyType
+from typing import IO, Any, Final
 
 import numpy as np
 
 from aipaging.core.foundation.errors import InvalidInputError
-from aipaging.simulation.scenario import Trace
+from aipaging.simulation.scenario import Recorded, Trace
 
 TRACE_PACKETS_MAX: Final = 5_000_000
 """80 MB of instants and work."""
 
 MS_PER_UNIT: Final = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+
+SERVEGEN_WINDOW_MS: Final = 600_000.0
+"""ServeGen states rates for windows of ten minutes."""
+
+SERVEGEN_SEED: Final = 0
+"""The packets within ServeGen's windows are drawn once, so that the trace is the same in every run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """How a kind of file is written.
+
+    Attributes:
+        lines: `csv` (with a heading), `json`, or `windows` (ServeGen: no heading, rates instead of packets).
+        time_column: Where the instants are unless the scenario says otherwise.
+        time_unit: Their unit; `text` for dates.
+    """
+
+    lines: str
+    time_column: str
+    time_unit: str
+
+
+FORMATS: Final[Mapping[str, Format]] = MappingProxyType(
+    {
+        "csv": Format(lines="csv", time_column="arrival_ms", time_unit="ms"),
+        "json-lines": Format(lines="json", time_column="arrival_ms", time_unit="ms"),
+        "azure-llm": Format(lines="csv", time_column="TIMESTAMP", time_unit="text"),
+        "mooncake": Format(lines="json", time_column="timestamp", time_unit="ms"),
+        "servegen": Format(lines="windows", time_column="start_s", time_unit="s"),
+    }
+)
 
 
 class TraceError(InvalidInputError):
@@ -26,67 +68,209 @@ class TraceError(InvalidInputError):
         self.line = line
 
 
-def read_trace(file: Path, time_column: str, time_unit: str, *, work_column: str | None = None) -> Trace:
+def read_trace(
+    file: Path,
+    time_column: str | None = None,
+    time_unit: str | None = None,
+    *,
+    format: str = "csv",  # noqa: A002 - the key of the scenario
+    work_column: str | None = None,
+    gap_max_ms: float | None = None,
+) -> Trace:
     """Return a recorded trace.
 
     Args:
-        file: CSV with a heading.
-        time_column: Column of the instants.
-        time_unit: Their unit: us, ms or s.
+        file: The file.
+        time_column: Column of the instants; the format's own, if absent.
+        time_unit: Their unit: us, ms or s; the format's own, if absent.
+        format: One of `FORMATS`.
         work_column: Column of the work, or None.
+        gap_max_ms: Refuse the trace where two packets are further apart.
+
+    Raises:
+        TraceError: It cannot be read, lacks a column, has a hole, or a line is wrong.
+    """
+    form = FORMATS[format]
+    column, unit = time_column or form.time_column, time_unit or form.time_unit
+    if form.lines == "windows":
+        if work_column is not None:
+            raise TraceError("ServeGen's rates say nothing of work", file=file, line=None, field="work_column")
+        return _from_windows(file)
+    wanted = [("time_column", column)] + ([("work_column", work_column)] if work_column else [])
+    instants: list[float] = []
+    works: list[float] = []
+    for line, row in _rows(file, form.lines, wanted):
+        instant = _instant((file, line, column), row[column], unit)
+        _in_order((file, line, column), (instants[-1] if instants else None, instant), gap_max_ms)
+        instants.append(instant)
+        if work_column is not None:
+            works.append(_at_least_zero(file, line, work_column, row[work_column]))
+        if len(instants) > TRACE_PACKETS_MAX:
+            raise TraceError(f"more than {TRACE_PACKETS_MAX} packets", file=file, line=None, field="file")
+    return _circle(file, np.array(instants), np.array(works) if work_column else None)
+
+
+def read_delays(file: Path, delay_column: str, delay_unit: str, *, sequence_column: str | None = None) -> Recorded:
+    """Return recorded delays in the order of the file; NaN for each sequence number that is missing: it was lost.
+
+    Args:
+        file: CSV with a heading.
+        delay_column: Column of the delays.
+        delay_unit: Their unit.
+        sequence_column: Column of sequence numbers, which rise, or None.
 
     Raises:
         TraceError: It cannot be read, lacks a column, or a line is wrong.
     """
-    instants: list[float] = []
-    works: list[float] = []
-    try:
-        with file.open(newline="", encoding="utf-8") as lines:
-            for instant, work in _rows(file, csv.DictReader(lines), time_column, work_column):
-                instants.append(instant)
-                works.append(work)
-                if len(instants) > TRACE_PACKETS_MAX:
-                    raise TraceError(f"more than {TRACE_PACKETS_MAX} packets", file=file, line=None, field="file")
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise TraceError(f"cannot be read: {error}", file=file, line=None, field="file") from error
+    wanted = [("delay_column", delay_column)] + ([("sequence_column", sequence_column)] if sequence_column else [])
+    delays: list[float] = []
+    before = math.nan
+    for line, row in _rows(file, "csv", wanted):
+        if sequence_column is not None:
+            number = _number(file, line, sequence_column, row[sequence_column])
+            if number <= before or number != int(number):
+                why = f"is not above {before:g}, the one before" if number <= before else "is not a whole number"
+                raise TraceError(f"the number {number:g} {why}", file=file, line=line, field=sequence_column)
+            missing = 0 if math.isnan(before) else int(number - before) - 1
+            if len(delays) + missing > TRACE_PACKETS_MAX:
+                raise TraceError(f"{missing} numbers are missing", file=file, line=line, field=sequence_column)
+            delays += [math.nan] * missing
+            before = number
+        delays.append(_at_least_zero(file, line, delay_column, row[delay_column]) * MS_PER_UNIT[delay_unit])
+    if not delays:
+        raise TraceError("there is no delay in it", file=file, line=None, field="file")
+    return Recorded(file=str(file), delays_ms=np.array(delays))
+
+
+_At = tuple[Path, int, str]
+
+
+def _circle(file: Path, instants: Any, works: Any) -> Trace:
     if len(instants) < 2 or instants[-1] == instants[0]:
         raise TraceError("two packets at different instants are needed at least", file=file, line=None, field="file")
-    times = (np.array(instants) - instants[0]) * MS_PER_UNIT[time_unit]
+    times = instants - instants[0]
     # The circle closes with a gap of the usual length: without one its last and first packet would coincide.
     period = float(times[-1]) * len(times) / (len(times) - 1)
-    return Trace(file=str(file), instants_ms=times, period_ms=period, works=np.array(works) if work_column else None)
+    return Trace(file=str(file), instants_ms=times, period_ms=period, works=works)
 
 
-def _rows(
-    file: Path, reader: "csv.DictReader[str]", time_column: str, work_column: str | None
-) -> Iterator[tuple[float, float]]:
-    columns = reader.fieldnames or []
-    for key, column in (("time_column", time_column), ("work_column", work_column)):
-        if column is not None and column not in columns:
-            there = ", ".join(columns) or "none"
-            raise TraceError(f"there is no column {column!r}; there are: {there}", file=file, line=1, field=key)
-    before = -math.inf
-    for row in reader:
-        line = reader.line_num
-        instant = _number(file, line, time_column, row[time_column])
-        if instant < max(before, 0.0):
-            why = "is negative" if instant < 0.0 else f"is before the one above ({before:g})"
-            raise TraceError(f"the instant {instant:g} {why}", file=file, line=line, field=time_column)
-        before = instant
-        work = 0.0
-        if work_column is not None:
-            work = _number(file, line, work_column, row[work_column])
-            if work < 0.0:
-                raise TraceError(f"the work {work:g} is negative", file=file, line=line, field=work_column)
-        yield instant, work
+def _rows(file: Path, lines: str, wanted: list[tuple[str, str]]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Return the rows with their line numbers; every wanted column (by the key that names it) is in each."""
+    with _opened(file) as text:
+        if lines == "csv":
+            reader = csv.DictReader(text)
+            _require_columns(file, 1, wanted, reader.fieldnames or [])
+            for row in reader:
+                yield reader.line_num, row
+            return
+        for number, line in enumerate(text, start=1):
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise TraceError(f"not JSON: {error}", file=file, line=number, field="file") from error
+            if not isinstance(row, dict):
+                raise TraceError("must be a JSON object", file=file, line=number, field="file")
+            _require_columns(file, number, wanted, list(row))
+            yield number, row
 
 
-def _number(file: Path, line: int, column: str, text: str | None) -> float:
+@contextlib.contextmanager
+def _opened(file: Path) -> Generator[IO[str]]:
     try:
-        number = float(text or "")
+        opened: IO[str]
+        if file.suffix == ".gz":
+            opened = gzip.open(file, "rt", newline="", encoding="utf-8")  # noqa: SIM115 - closed below
+        else:
+            opened = file.open(newline="", encoding="utf-8")
+        with opened:
+            yield opened
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+        raise TraceError(f"cannot be read: {error}", file=file, line=None, field="file") from error
+
+
+def _require_columns(file: Path, line: int, wanted: list[tuple[str, str]], there: Any) -> None:
+    for key, column in wanted:
+        if column not in there:
+            named = ", ".join(map(str, there)) or "none"
+            raise TraceError(f"there is no column {column!r}; there are: {named}", file=file, line=line, field=key)
+
+
+def _instant(at: "_At", said: Any, unit: str) -> float:
+    """Return an instant in ms."""
+    if unit != "text":
+        return _number(*at, said) * MS_PER_UNIT[unit]
+    try:
+        # Seven digits of the second: one more than the library reads.
+        moment = dt.datetime.fromisoformat(str(said)[:26])
     except ValueError:
+        raise TraceError(f"must be a date and time, not {said!r}", file=at[0], line=at[1], field=at[2]) from None
+    return moment.replace(tzinfo=dt.UTC).timestamp() * 1e3
+
+
+def _in_order(at: "_At", pair: tuple[float | None, float], gap_max_ms: float | None) -> None:
+    before, instant = pair
+    file, line, column = at
+    if instant < max(before or 0.0, 0.0):
+        why = "is negative" if instant < 0.0 else f"is before the one above ({before:g} ms)"
+        raise TraceError(f"the instant {instant:g} ms {why}", file=file, line=line, field=column)
+    if gap_max_ms is not None and before is not None and instant - before > gap_max_ms:
+        gap = f"{instant - before:g} ms after the one above, more than gap_max_ms ({gap_max_ms:g}): a hole"
+        raise TraceError(f"the packet is {gap}", file=file, line=line, field=column)
+
+
+def _at_least_zero(file: Path, line: int, column: str, said: Any) -> float:
+    number = _number(file, line, column, said)
+    if number < 0.0:
+        raise TraceError(f"{number:g} is negative", file=file, line=line, field=column)
+    return number
+
+
+def _number(file: Path, line: int, column: str, said: Any) -> float:
+    try:
+        number = float("nan" if said is None or isinstance(said, bool) or said == "" else said)
+    except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        said = repr(text) if text else "empty"
-        raise TraceError(f"must be a finite number, not {said}", file=file, line=line, field=column)
+        shown = "empty" if said in (None, "") else repr(said)
+        raise TraceError(f"must be a finite number, not {shown}", file=file, line=line, field=column)
     return number
+
+
+def _from_windows(file: Path) -> Trace:
+    """Return packets drawn from ServeGen's windows: start (s), packets per s, CV, family, shape, scale.
+
+    Within a window packets form a renewal process of the family and shape that were fitted, scaled to the rate counted.
+    """
+    rng = np.random.default_rng(SERVEGEN_SEED)
+    parts: list[Any] = []
+    total = 0
+    before = -math.inf
+    with _opened(file) as text:
+        for number, row in enumerate(csv.reader(text), start=1):
+            if len(row) < 6:
+                raise TraceError(f"{len(row)} columns; six are needed", file=file, line=number, field="file")
+            start = _at_least_zero(file, number, "start_s", row[0]) * 1e3
+            if start < before + SERVEGEN_WINDOW_MS:
+                raise TraceError("a window begins before the last one ends", file=file, line=number, field="start_s")
+            before = start
+            rate = _at_least_zero(file, number, "rate", row[1]) / 1e3
+            if rate * SERVEGEN_WINDOW_MS < 1.0:
+                continue
+            if row[3] not in {"Weibull", "Gamma"}:
+                raise TraceError(f"must be Weibull or Gamma, not {row[3]!r}", file=file, line=number, field="family")
+            shape = _at_least_zero(file, number, "shape", row[4])
+            if shape == 0.0:
+                raise TraceError("must be above 0", file=file, line=number, field="shape")
+            parts.append(start + _renewals(rng, row[3], shape, rate))
+            total += len(parts[-1])
+            if total > TRACE_PACKETS_MAX:
+                raise TraceError(f"more than {TRACE_PACKETS_MAX} packets", file=file, line=number, field="file")
+    return _circle(file, np.concatenate(parts) if parts else np.zeros(0), None)
+
+
+def _renewals(rng: np.random.Generator, family: str, shape: float, rate: float) -> Any:
+    """Return the packets of one window: as many as the rate says, their gaps in the proportions of the family."""
+    count = max(round(rate * SERVEGEN_WINDOW_MS), 1)
+    gaps = rng.weibull(shape, count + 1) if family == "Weibull" else rng.gamma(shape, 1.0, count + 1)
+    ends = np.cumsum(gaps)
+    return ends[:-1] / ends[-1] * SERVEGEN_WINDOW_MS if ends[-1] > 0.0 else np.zeros(count)

@@ -1,28 +1,14 @@
 """`aipaging simulate`: run a scenario, or list the kinds that one may use."""
 
-import contextlib
-import importlib.util
-import multiprocessing
-import os
-import re
-import sys
-import tomllib
-from collections.abc import Callable, Generator
-from concurrent.futures import Executor, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
-from aipaging.adapters.terminal.errors import InvalidFileError, Problem
 from aipaging.adapters.terminal.guard import examples, json_option
-from aipaging.adapters.terminal.output import note, say, write_json
-from aipaging.apps.simulate.places import field_lines, line_of
-from aipaging.core.foundation.errors import InvalidInputError, UnavailableError
+from aipaging.adapters.terminal.output import say, table, write_json
+from aipaging.apps.simulate.files import EXECUTOR_HELP, progress, read, require_numba, write, write_parquet
 from aipaging.simulation import kinds as tables
-from aipaging.simulation.scenario import Scenario
 
 
 class _ScenarioFirst(click.Group):
@@ -44,6 +30,9 @@ class _ScenarioFirst(click.Group):
     epilog=examples(
         "aipaging simulate scenario.toml",
         "aipaging simulate run scenario.toml --packets 100000000 --executor processes --json",
+        "aipaging simulate scenario.toml --precision 0.05 --precise-at p99.9",
+        "aipaging simulate rare scenario.toml --tenant a --target-ms 100",
+        "aipaging simulate sweep sweep.toml --out results",
         "aipaging simulate kinds                        what a scenario may hold",
     ),
 )
@@ -63,33 +52,160 @@ def simulate() -> None:
 @click.option("--replications", type=click.IntRange(2, tables.REPLICATIONS_MAX), help="In place of the file's.")
 @click.option("--allow-overload", is_flag=True, help="Run an unstable scenario too; its delays have no law.")
 @click.option(
-    "--executor", default="serial", show_default=True, help="serial, or processes[:N] (N of the machine's, if absent)."
+    "--precision",
+    type=click.FloatRange(0.0, 1.0, min_open=True, max_open=True),
+    help="Go on until the 95 % interval is this narrow: half-width over estimate, for every tenant.",
 )
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the JSON document here too.")
+@click.option(
+    "--precise-at",
+    default="p99",
+    show_default=True,
+    help="Where: mean, p50, p90, p99, p99.9, or targets (all of them).",
+)
+@click.option("--executor", default="auto", show_default=True, help=EXECUTOR_HELP)
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the JSON document here too (or .parquet)."
+)
 @json_option
 def run(*, scenario: Path, seed: int, allow_overload: bool, executor: str, as_json: bool, **options: Any) -> None:
     """Run SCENARIO, a TOML file: delays over the whole route of every tenant, with 95 % intervals.
 
-    The same scenario and seed give the same result, however many processes work on it.
+    The same scenario and seed give the same result, however many workers there are.
     """
-    _require_numba()
-    workers = _workers(executor)
-    read = _read(scenario, options["packets"], options["replications"])
-    from aipaging.apps.simulate.shown import document, show  # noqa: PLC0415 - needs the extra
+    require_numba()
+    from aipaging.apps.simulate.shown import document, rows, show  # noqa: PLC0415 - needs the extra
+    from aipaging.simulation.executors import opened, place_of  # noqa: PLC0415
+    from aipaging.simulation.run import Precision  # noqa: PLC0415
     from aipaging.simulation.run import simulate as simulated  # noqa: PLC0415
 
-    with _executor(workers) as pool, _progress() as on_progress:
-        try:
-            outcome = simulated(read, seed=seed, allow_overload=allow_overload, executor=pool, on_progress=on_progress)
-        except BrokenProcessPool as error:
-            raise UnavailableError("a worker process was killed, probably for want of memory: use fewer") from error
+    given = options["precision"]
+    precision = None if given is None else Precision(relative=given, at=options["precise_at"])
+    place_of(executor)  # a mistake in it is found before the traces are read
+    checked = read(scenario, options["packets"], options["replications"])
+    place = place_of(executor, checked.packets // checked.replications)
+    with opened(place) as pool, progress() as on_progress:
+        outcome = simulated(
+            checked, seed=seed, allow_overload=allow_overload, executor=pool, precision=precision,
+            on_progress=on_progress,
+        )  # fmt: skip
     result = document(outcome)
     if options["out"] is not None:
-        _write(options["out"], result)
+        if options["out"].suffix == ".parquet":
+            write_parquet(options["out"], rows(outcome))
+        else:
+            write(options["out"], result)
     if as_json:
         write_json(result)
     else:
         show(outcome)
+
+
+@simulate.command(
+    epilog=examples(
+        "aipaging simulate rare scenario.toml --tenant a --target-ms 100",
+        "aipaging simulate rare scenario.toml --tenant a --target-ms 100 --precision 0.05 --json",
+    )
+)
+@click.argument("scenario", type=click.Path(path_type=Path))
+@click.option("--tenant", required=True, help="Whose delay.")
+@click.option("--target-ms", type=float, required=True, help="The delay whose exceedance is rare.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--method", type=click.Choice(["auto", "twisting", "splitting"]), default="auto", show_default=True)
+@click.option(
+    "--precision",
+    type=click.FloatRange(0.0, 1.0, min_open=True, max_open=True),
+    help="Go on until the half-width of the 95 % interval is this share of the estimate.",
+)
+@click.option("--executor", default="auto", show_default=True, help=EXECUTOR_HELP)
+@json_option
+def rare(*, scenario: Path, tenant: str, target_ms: float, as_json: bool, **options: Any) -> None:
+    """Estimate how rarely a tenant's delay in SCENARIO is above a target: 1e-9 and below within seconds.
+
+    Importance sampling, twisted by theta* of the network calculus, for a single domain; multilevel splitting for a
+    line of several. The domains must serve in the order of arrival.
+    """
+    require_numba()
+    from aipaging.simulation.executors import opened, place_of  # noqa: PLC0415 - needs the extra
+    from aipaging.simulation.rare.estimate import Effort, rare_exceedance  # noqa: PLC0415
+
+    place = place_of(options.pop("executor"))
+    checked = read(scenario)
+    with opened(place) as pool:
+        found = rare_exceedance(
+            checked, tenant, target_ms, seed=options["seed"], executor=pool,
+            effort=Effort(method=options["method"], precision=options["precision"]),
+        )  # fmt: skip
+    result = {
+        "tenant": found.tenant,
+        "target_ms": found.target_ms,
+        "probability": found.probability.value,
+        "low": found.probability.low,
+        "high": found.probability.high,
+        "method": found.method,
+        "decay_per_ms": found.decay_per_ms,
+        "levels_ms": list(found.levels_ms),
+        "replications": found.replications,
+        "events": found.events,
+        "seconds": found.seconds,
+        "seed": options["seed"],
+    }
+    if as_json:
+        write_json(result)
+        return
+    say(
+        f"P(delay of {tenant} > {target_ms:g} ms) = {found.probability.value:.4g}, 95 % interval "
+        f"{found.probability.low:.4g} .. {found.probability.high:.4g}; {found.method}, {found.replications} "
+        f"replications, {found.events:,} events, {found.seconds:.1f} s"
+    )
+
+
+@simulate.command(
+    epilog=examples(
+        "aipaging simulate sweep sweep.toml --out results",
+        "aipaging simulate sweep sweep.toml --out results --executor dask://10.0.0.1:8786",
+    )
+)
+@click.argument("sweep", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the results.")
+@click.option("--executor", default="auto", show_default=True, help=EXECUTOR_HELP)
+@json_option
+def sweep(*, sweep: Path, out: Path, executor: str, as_json: bool) -> None:
+    """Run a scenario over a grid of values: results.json and results.parquet in a folder.
+
+    A run that was killed goes on where it was when the same command is given again; no replication is lost or counted
+    twice.
+    """
+    require_numba()
+    from aipaging.apps.simulate.shown import document, rows  # noqa: PLC0415 - needs the extra
+    from aipaging.simulation.executors import opened, place_of  # noqa: PLC0415
+    from aipaging.simulation.sweep import read_sweep, run_sweep  # noqa: PLC0415
+
+    place_of(executor)
+    planned = read_sweep(sweep)
+    place = place_of(executor, planned.points[0].orders[0].packets)
+    with opened(place) as pool, progress() as on_progress:
+        outcomes = run_sweep(planned, out, executor=pool, on_progress=on_progress)
+    points = [
+        {"point": point.number, "values": point.values, **document(outcome, timed=False)}
+        for point, outcome in zip(planned.points, outcomes, strict=True)
+    ]
+    result = {"digest": planned.digest, "points": points}
+    write(out / "results.json", result)
+    flat = [
+        {"point": point.number, **point.values, **row}
+        for point, outcome in zip(planned.points, outcomes, strict=True)
+        for row in rows(outcome)
+    ]
+    write_parquet(out / "results.parquet", flat)
+    if as_json:
+        write_json(result)
+        return
+    shown = [
+        (str(row["point"]), str(row["tenant"]), str(row["metric"]), f"{row['value']:.5g}",
+         f"{row['low']:.5g} .. {row['high']:.5g}")
+        for row in flat
+    ]  # fmt: skip
+    table(("point", "tenant", "", "estimate", "95 % interval"), shown, right=(3,))
 
 
 @simulate.command()
@@ -108,106 +224,3 @@ def kinds(*, as_json: bool) -> None:
             for key, field in kind.fields.items():
                 default = "required" if field.required else f"default {field.default}" if field.default else "optional"
                 say(f"{indent}  {key:22s} {field.meaning} ({field.allowed.text}; {default})")
-
-
-def _require_numba() -> None:
-    if importlib.util.find_spec("numba") is None:
-        raise UnavailableError(
-            "the package 'numba' is not installed: pip install 'aipaging[simulation]' brings it", code="EXTRA_MISSING"
-        )
-
-
-def _read(file: Path, packets: int | None, replications: int | None) -> Scenario:
-    """Return the scenario in a file.
-
-    Raises:
-        InvalidInputError: It cannot be read.
-        InvalidFileError: It has mistakes; all of them are named, with their lines.
-    """
-    from aipaging.simulation.reading import ScenarioError, read_scenario  # noqa: PLC0415 - needs the extra
-
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInputError(f"{file} cannot be read: {error}", code="FILE_UNREADABLE", field="scenario") from error
-    try:
-        parsed = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        found = re.search(r"line (\d+)", str(error))
-        line = int(found[1]) if found else None
-        problem = Problem(f"not TOML: {error}", field=None, file=str(file), line=line, code="INVALID_SCENARIO")
-        raise InvalidFileError([problem]) from error
-    try:
-        return read_scenario(parsed, folder=file.parent, packets=packets, replications=replications)
-    except ScenarioError as error:
-        lines = field_lines(text)
-        raise InvalidFileError(
-            [
-                Problem(
-                    f"{mistake.field}: {mistake.message}",
-                    field=mistake.field,
-                    file=mistake.file or str(file),
-                    line=mistake.line if mistake.file else line_of(lines, mistake.field),
-                    code=error.code,
-                )
-                for mistake in error.mistakes
-            ]
-        ) from error
-
-
-def _workers(executor: str) -> int:
-    """Return how many processes are asked for; 0 is this one.
-
-    Raises:
-        InvalidInputError: That is no executor.
-    """
-    if executor == "serial":
-        return 0
-    found = re.fullmatch(r"processes(?::([1-9]\d{0,3}))?", executor)
-    if found is None:
-        raise InvalidInputError(
-            f"there is no executor {executor!r}: allowed are serial, processes, processes:N", field="executor"
-        )
-    return int(found[1]) if found[1] else len(os.sched_getaffinity(0))
-
-
-@contextlib.contextmanager
-def _executor(workers: int) -> Generator[Executor | None]:
-    if not workers:
-        yield None
-        return
-    # Spawned, not forked: a fork copies locks that a thread of ours may hold.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        try:
-            yield pool
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-@contextlib.contextmanager
-def _progress() -> Generator[Callable[[int, int], None] | None]:
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import Progress  # noqa: PLC0415
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("replications", total=None)
-
-        def update(done: int, of: int) -> None:
-            bar.update(task, completed=done, total=of)
-
-        yield update
-
-
-def _write(file: Path, result: dict[str, Any]) -> None:
-    """Write a document so that the file is whole or not there."""
-    partial = file.with_name(f".{file.name}.partial")
-    try:
-        partial.write_bytes(msgspec.json.format(msgspec.json.encode(result)) + b"\n")
-        partial.replace(file)
-    except OSError as error:
-        raise InvalidInputError(f"{file} cannot be written: {error}", field="out") from error
-    note(f"written: {file}")

@@ -8,15 +8,18 @@ from aipaging.simulation.kernels.tally import MANTISSA_BITS
 from aipaging.simulation.run import Outcome
 
 
-def document(outcome: Outcome) -> dict[str, Any]:
-    """Return what a run found as plain values."""
+def document(outcome: Outcome, *, timed: bool = True) -> dict[str, Any]:
+    """Return what a run found as plain values; `timed` says whether how long it took is part of it."""
     load = outcome.load
-    return {
-        "seed": outcome.seed,
-        "packets": outcome.packets,
+    times = {
         "seconds": outcome.seconds,
         "packets_per_second": outcome.packets / outcome.seconds if outcome.seconds else None,
         "compile_seconds": outcome.compile_seconds,
+    }
+    return {
+        "seed": outcome.seed,
+        "packets": outcome.packets,
+        **(times if timed else {}),
         "tenants": [
             {
                 "name": tenant.name,
@@ -44,6 +47,24 @@ def document(outcome: Outcome) -> dict[str, Any]:
         },
         "warnings": list(outcome.warnings),
     }
+
+
+def rows(outcome: Outcome) -> list[dict[str, Any]]:
+    """Return what a run found as flat rows: one per tenant and metric."""
+    found: list[dict[str, Any]] = []
+    for tenant in outcome.tenants:
+        named: list[tuple[str, float | None, Estimate]] = [("mean_ms", None, tenant.mean_ms)]
+        named += [("quantile_ms", level, each) for level, each in tenant.quantiles.items()]
+        named += [("exceedance", target, each) for target, each in tenant.exceedance.items()]
+        found += [
+            {
+                "tenant": tenant.name, "metric": metric, "at": at, "value": each.value, "low": each.low,
+                "high": each.high, "sent": tenant.sent, "lost": tenant.lost, "seed": outcome.seed,
+                "replications": outcome.replications,
+            }
+            for metric, at, each in named
+        ]  # fmt: skip
+    return found
 
 
 def show(outcome: Outcome) -> None:

@@ -52,7 +52,7 @@ def modulator_path(state: Words, jumps: Floats, progress: Floats, horizon: float
     path[1, 0] = mode
     count = 1
     while end <= horizon and count < path.shape[1]:
-        mode = _jump(uniform(state), jumps[mode])
+        mode = pick(uniform(state), jumps[mode])
         end += exponential(state) / jumps[mode].sum()
         path[0, count] = end
         path[1, count] = mode
@@ -63,7 +63,8 @@ def modulator_path(state: Words, jumps: Floats, progress: Floats, horizon: float
 
 
 @compiled
-def _jump(draw: float, rates: Floats) -> int:
+def pick(draw: float, rates: Floats) -> int:
+    """Return a place with a probability in proportion to its rate, given a number of [0, 1)."""
     left = draw * rates.sum()
     other = 0
     while other + 1 < rates.shape[0] and left >= rates[other]:

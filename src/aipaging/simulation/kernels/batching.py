@@ -8,9 +8,10 @@ their arrivals; every request that holds a slot gets one token per iteration. An
 import math
 from typing import Final
 
+from aipaging.simulation.kernels.again import failed
 from aipaging.simulation.kernels.compiled import compiled
 from aipaging.simulation.kernels.fifo import earliest, head, heads
-from aipaging.simulation.kernels.streams import Floats, Integers
+from aipaging.simulation.kernels.streams import Floats, Integers, Words
 
 # What `engine` holds.
 INSTANT: Final = 0
@@ -27,17 +28,21 @@ PLACE: Final = 2
 
 
 @compiled
-def batched(cells: Floats, counts: Integers, taken: Integers, slots: Floats, engine: Floats, horizon: float) -> None:
+def batched(
+    rows: tuple[Floats, Integers, Integers], slots: Floats, engine: Floats, terms: Floats, dice: Words, horizon: float
+) -> None:
     """Run iterations whose start is not after the horizon; stretches without a change are taken in one step.
 
     Args:
-        cells: The rows; a packet whose departure is not known yet keeps its arrival and a negative amount of work.
-        counts: How many packets each row has.
-        taken: How many of them have been given a slot.
+        rows: Cells (a packet whose departure is not known yet keeps its arrival and a negative amount of work), counts,
+            and how many of each row have been given a slot; with errors a row per attempt and tenant.
         slots: Tokens left, row and place of each slot's packet.
         engine: Instant so far, iteration time, time per slot, time per prefill, latency.
+        terms: See `again.failed`.
+        dice: The random stream of the errors.
         horizon: How far to go.
     """
+    cells, counts, taken = rows
     upcoming = heads(cells, counts, taken)
     while True:
         used = _used(slots)
@@ -50,12 +55,13 @@ def batched(cells: Floats, counts: Integers, taken: Integers, slots: Floats, eng
         used += admitted
         step = engine[ITERATION] + engine[PER_SLOT] * used
         engine[INSTANT] += step + engine[PREFILL] * admitted
-        _generate(cells, slots, engine, 1.0)
+        if _generate(rows, slots, engine, 1.0, terms, dice):
+            upcoming = heads(cells, counts, taken)
         step = engine[ITERATION] + engine[PER_SLOT] * _used(slots)
         more = _unchanged(slots, upcoming[earliest(upcoming)], engine[INSTANT], step, horizon)
         if more > 0.0:
             engine[INSTANT] += more * step
-            _generate(cells, slots, engine, more)
+            _generate(rows, slots, engine, more, terms, dice)
 
 
 @compiled
@@ -87,14 +93,23 @@ def _admit(cells: Floats, counts: Integers, taken: Integers, slots: Floats, upco
 
 
 @compiled
-def _generate(cells: Floats, slots: Floats, engine: Floats, tokens: float) -> None:
+def _generate(
+    rows: tuple[Floats, Integers, Integers], slots: Floats, engine: Floats, tokens: float, terms: Floats, dice: Words
+) -> bool:
+    """Give tokens to every slot in use; returns whether a request asks again."""
+    cells = rows[0]
+    again = False
     for slot in range(slots.shape[1]):
         if slots[LEFT, slot] > 0.0:
             slots[LEFT, slot] -= tokens
             if slots[LEFT, slot] <= 0.0:
                 row, j = int(slots[ROW, slot]), int(slots[PLACE, slot])
-                cells[row, 0, j] = engine[INSTANT] + engine[LATENCY]
                 cells[row, 1, j] = -cells[row, 1, j] - 1.0
+                moved = failed(rows, (row, j), engine[INSTANT], terms, dice)
+                again = again or moved >= 0
+                if moved == -1:
+                    cells[row, 0, j] = engine[INSTANT] + engine[LATENCY]
+    return again
 
 
 @compiled

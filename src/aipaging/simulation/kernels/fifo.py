@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 
+from aipaging.simulation.kernels.again import failed
 from aipaging.simulation.kernels.compiled import compiled
-from aipaging.simulation.kernels.streams import Floats, Integers
+from aipaging.simulation.kernels.streams import Floats, Integers, Words
 
 
 @compiled
@@ -77,21 +78,24 @@ def fifo_merged(cells: Floats, counts: Integers, done: Integers, server: Floats,
 
 
 @compiled
-def fifo_several(cells: Floats, counts: Integers, done: Integers, server: Floats, room: Floats, horizon: float) -> None:
-    """Serve rows by several servers, with or without a limit on how many packets may wait.
+def fifo_several(
+    rows: tuple[Floats, Integers, Integers], server: Floats, room: Floats, terms: Floats, dice: Words, horizon: float
+) -> None:
+    """Serve rows by several servers, with or without a limit on how many packets may wait, and with errors.
 
     Packets start in the order of their arrivals. A packet that finds every server busy and `room.shape[0] - 1`
     packets waiting is lost; work that finds more than `server[3]` in front of it (itself included) as well.
 
     Args:
-        cells: The rows.
-        counts: How many packets each row has.
-        done: How many of them are decided.
+        rows: Cells, counts, and how many of each row are decided; with errors a row per attempt and tenant.
         server: Unused, milliseconds per unit of work, latency, most work in the system, then the instants from which
             each server is free.
         room: Position in the ring of starts, then the starts of the last packets; empty where waiting is unlimited.
+        terms: See `again.failed`.
+        dice: The random stream of the errors.
         horizon: Arrivals after it stay.
     """
+    cells, counts, done = rows
     upcoming = heads(cells, counts, done)
     free = server[4:]
     while True:
@@ -105,7 +109,11 @@ def fifo_several(cells: Floats, counts: Integers, done: Integers, server: Floats
         if _fits(arrival, work, server, first, room):
             start = max(free[first], arrival)
             free[first] = start + work * server[1]
-            cells[row, 0, j] = free[first] + server[2]
+            moved = failed(rows, (row, j), free[first], terms, dice)
+            if moved == -1:
+                cells[row, 0, j] = free[first] + server[2]
+            elif moved >= 0:
+                upcoming[moved] = head(cells, counts, done, moved)
             _remember(room, start)
         else:
             cells[row, 0, j] = math.nan

@@ -3,6 +3,8 @@
 import math
 from typing import Final
 
+import numpy as np
+
 from aipaging.simulation.kernels.compiled import compiled
 from aipaging.simulation.kernels.streams import Floats, Words, exponential, normal, uniform
 
@@ -56,3 +58,11 @@ def _fill_discrete(state: Words, parameters: Floats, works: Floats) -> None:
         while pair + 2 < parameters.shape[0] and draw >= parameters[pair + 1]:
             pair += 2
         works[j] = parameters[pair]
+
+
+@compiled
+def one_work(state: Words, law: Floats) -> float:
+    """Return the work of one packet; `law` holds the law, the number of its parameters, and its parameters."""
+    drawn = np.empty(1)
+    fill_work(state, int(law[0]), law[2 : 2 + int(law[1])], drawn)
+    return float(drawn[0])
