@@ -187,7 +187,7 @@ def test_report_is_one_file(files: tuple[str, str], tmp_path: Path, capsys: pyte
     page = tmp_path / "audit.html"
     assert document(capsys, "report", files[0], "--contract", files[1], "--output", str(page))[0] == 0
     text = page.read_text()
-    assert text.count("<svg") == 7
+    assert text.count("<svg") == 11
     assert "://" not in text
     assert "<script" not in text
     assert "'nan" not in text

@@ -127,7 +127,7 @@ def _estimate(
 def _order_statistics(tally: Tally, top: Integers, level: float, effect: float | None) -> Estimate:
     method = EstimateMethod.ORDER_STATISTICS
     if effect is not None and effect > DESIGN_EFFECT_MAX:
-        return _refused(tally, level, method, f"requests depend on one another: design effect {effect:.1f}")
+        return _refused(tally, level, method, f"requests depend on one another: design effect {effect:.2f}")
     low, high = order_ranks(tally.sketch.requests, level)
     return _estimate(
         tally,
@@ -247,7 +247,7 @@ class _ParetoEstimator:
         if effect is None:
             return "the effective sample size is unknown: too few windows hold requests"
         if effect > DESIGN_EFFECT_MAX:
-            return f"requests depend on one another: design effect {effect:.1f} above the threshold"
+            return f"requests depend on one another: design effect {effect:.2f} above the threshold"
         return None
 
     def at(self, level: float) -> Estimate:
