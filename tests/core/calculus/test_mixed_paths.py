@@ -78,6 +78,22 @@ def test_cross_traffic_over_two_domains_is_paid_once(delay: float) -> None:
     assert shared.probability >= fresh.probability * (1 - 1e-9)
 
 
+def test_shared_cross_traffic_behind_latencies() -> None:
+    rng = np.random.default_rng(9)
+    arrived, crossing = np.cumsum(rng.exponential(0.5, SLOTS)), np.cumsum(rng.exponential(0.7, SLOTS))
+    flow, ahead = served_last(arrived, crossing, 2.0)
+    flow, ahead = (np.concatenate([np.zeros(2), x[:-2]]) for x in (flow, ahead))
+    flow, _ = served_last(flow, ahead, 2.2)
+    domains = [constant(2.0, 2.0, shared=True), constant(2.2, shared=True)]
+    for delay in (12.0, 20.0):
+        shared = c.bound_path(OWN, domains, delay, crossing=[c.CrossFlow(arrival=CROSS, first=0, last=1)]).bound
+        assert lower_limit(delays_of(arrived, flow) > delay) <= shared.probability < 1.0
+    jobs = [c.CompoundPoisson(rate=r, work=c.ExponentialWork(mean=1.0)) for r in (0.2, 0.3)]
+    crossing_jobs = [c.CrossFlow(arrival=jobs[1], first=0, last=1)]
+    sampled = c.bound_path(jobs[0], domains, 30.0, crossing=crossing_jobs).bound.probability
+    assert 0.0 < sampled < 1e-3
+
+
 def test_a_shared_burst_costs_once() -> None:
     bucket = c.TokenBucket(burst=2.0, rate=0.5)
     shared = [c.CrossFlow(arrival=bucket, first=0, last=2)]

@@ -257,7 +257,7 @@ def _sampled(path: Path, delay: float) -> TailBound:
     A cut moved to the grid costs every domain one step of service and every cross flow one step of traffic.
     """
     stages, spans = stages_of(path)
-    latency = math.fsum(stage.latency for stage in stages)
+    latency = math.fsum(stage.latency for stage in stages if stage.shifts)
     if delay <= latency:
         return certain(1.0, "trivial", ())
     own = moments_of([path.arrival])
@@ -267,13 +267,15 @@ def _sampled(path: Path, delay: float) -> TailBound:
         tandem = UnionTandem(
             arrival=_stepped(own, step, 0.0),
             stages=tuple(
-                replace(s, log_service=log_constant(s.rate * step), log_sigma=_lost(s.rate * step), latency=0.0,
+                replace(s, log_service=log_constant(s.rate * step), log_sigma=_lost(s.rate * (step + (0.0 if s.shifts else s.latency))), latency=0.0,
                         rate=s.rate * step, memoryless=False)
                 for s in stages
             ),
             crossings=tuple(
                 Crossing(
-                    moments=_stepped(moments_of([flow]), step, step + math.fsum(s.latency for s in stages[f : t + 1])),
+                    moments=_stepped(
+                        moments_of([flow]), step, step + math.fsum(s.latency for s in stages[f : t + 1] if s.shifts)
+                    ),
                     first=f, last=t,
                 )
                 for flow, f, t in spans

@@ -146,6 +146,9 @@ def stages_of(path: Path) -> tuple[list[Stage], list[tuple[Arrival, int, int]]]:
         index.append(len(stages) - 1)
     spans = [(x, index[h], index[h]) for h, d in enumerate(path.domains) for x in d.cross]
     spans.extend((c.arrival, index[c.first], index[c.last]) for c in path.crossing)
+    if any(first < last for _, first, last in spans):
+        # Lengthening a cut would shorten the stretch of a flow that leaves at its start: latencies are paid for.
+        stages = [replace(stage, shifts=False) for stage in stages]
     return stages, spans
 
 

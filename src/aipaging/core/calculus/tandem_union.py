@@ -42,6 +42,7 @@ class Stage:
         memoryless: Whether its slots are independent with no constant factor.
         deficit: (M, b) of a bounded deficit behind `log_sigma`.
         constant: Whether the rate is certain.
+        shifts: Whether the latency may be taken off the cuts: not under cross traffic that leaves elsewhere.
     """
 
     log_service: LogMoment
@@ -52,6 +53,12 @@ class Stage:
     memoryless: bool
     deficit: tuple[float, float] | None = None
     constant: bool = False
+    shifts: bool = True
+
+    @property
+    def skipped(self) -> int:
+        """Whole slots by which the latency shortens the cuts."""
+        return math.floor(self.latency) if self.shifts else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -92,7 +99,7 @@ def union_tail(tandem: UnionTandem, *, slots: int, backlog: float, assumptions: 
     Raises:
         UnstableError: Some domain is overloaded.
     """
-    skipped = sum(math.floor(stage.latency) for stage in tandem.stages)
+    skipped = sum(stage.skipped for stage in tandem.stages)
     plain = _plain(tandem)
     end = stable_end(plain)
     if backlog == 0.0 and slots < skipped:
@@ -130,7 +137,7 @@ def theta_end(tandem: UnionTandem) -> float:
 
 def log_output_factor(tandem: UnionTandem, theta: float) -> float:
     """Return ln M of the output's envelope with decay theta: the backlog's series, the empty cut included."""
-    skipped = sum(math.floor(stage.latency) for stage in tandem.stages)
+    skipped = sum(stage.skipped for stage in tandem.stages)
     values = _log_values(tandem, _plain(tandem), np.array([theta]), (0, skipped, 0.0))[:, 0]
     union = float(np.logaddexp(values[1], 0.0))
     return max(0.0, min(union, float(values[0]))) if _memoryless(tandem) else union
@@ -192,10 +199,10 @@ def _log_values(tandem: UnionTandem, plain: SlottedTandem, theta: Floats, questi
         exponent = tandem.exponent(theta)
         factor = tandem.arrival.log_sigma(theta) - exponent * backlog
         for h, stage in enumerate(tandem.stages):
-            factor = factor + stage.log_sigma(theta) + exponent * stage.rate * (stage.latency % 1.0)
+            factor = factor + stage.log_sigma(theta) + exponent * stage.rate * (stage.latency - stage.skipped)
             crossing = [c.moments.log_growth(theta) for c in tandem.crossings if c.first <= h <= c.last]
             for growth in crossing:
-                factor = factor + math.floor(stage.latency) * growth
+                factor = factor + stage.skipped * growth
         for crossing_flow in tandem.crossings:
             factor = factor + crossing_flow.moments.log_sigma(theta)
         values = values + factor
