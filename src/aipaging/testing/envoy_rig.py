@@ -29,6 +29,7 @@ from aipaging.adapters.signing.tokens import JwtSigner, JwtVerifier
 from aipaging.adapters.steering.envoy.ads import AdsServer, XdsListener
 from aipaging.adapters.steering.envoy.bootstrap import Gateway, Listener
 from aipaging.adapters.steering.envoy.driver import EnvoySteering
+from aipaging.adapters.steering.envoy.resources import REFUSED_HEADER, REPEAT_STATUS
 from aipaging.adapters.steering.envoy.steering_endpoint import Receive, Scope, Send
 from aipaging.adapters.steering.envoy.supervisor import EnvoySupervisor
 from aipaging.core.foundation.epoch import Epoch
@@ -85,11 +86,15 @@ class Received:
 
 
 class RecordingAnchor:
-    """A plain HTTP/1.1 server that records requests; `/stream` sends ten events, the rest echoes the body's size."""
+    """A plain HTTP/1.1 server that records requests; `/stream` sends ten events, the rest echoes the body's size.
+
+    Receipts in `stale` it refuses as a sidecar does that has seen a higher epoch: with the epoch that stands there.
+    """
 
     def __init__(self, anchor: AnchorId) -> None:
         self.anchor = anchor
         self.received: list[Received] = []
+        self.stale: dict[str, Epoch] = {}
         self.port = 0
         self._server: asyncio.Server | None = None
 
@@ -138,6 +143,10 @@ class _AnchorProtocol(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         assert self.transport is not None
+        stale = self.anchor.stale.get(self.headers.get("x-aipaging-commit", ""))
+        if stale is not None:
+            self.transport.write(_refused(self.path, self.headers, stale))
+            return
         if self.path.startswith("/stream"):
             self.transport.write(
                 b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -156,6 +165,14 @@ class _AnchorProtocol(asyncio.Protocol):
         event = b"data: %d\n\n" % number
         self.transport.write(b"%x\r\n%s\r\n" % (len(event), event))
         asyncio.get_running_loop().call_later(STREAM_PAUSE_S, self._event, number + 1)
+
+
+def _refused(path: str, headers: Mapping[str, str], stale: Epoch) -> bytes:
+    if REFUSED_HEADER in headers:
+        return b"HTTP/1.1 409 Conflict\r\ncontent-length: 0\r\n\r\n"
+    location = f"{headers['x-forwarded-proto']}://{headers['host']}{path}"
+    fields = f"location: {location}\r\n{REFUSED_HEADER}: {stale}\r\ncontent-length: 0\r\n\r\n"
+    return f"HTTP/1.1 {REPEAT_STATUS} Permanent Redirect\r\n{fields}".encode()
 
 
 Answer = tuple[int, dict[bytes, bytes]]

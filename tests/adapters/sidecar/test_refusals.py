@@ -4,7 +4,9 @@ import asyncio
 import json
 
 import pytest
-from tests.adapters.sidecar.conftest import receipt, request
+from tests.adapters.sidecar.conftest import receipt, request, sending, session_id
+
+from aipaging.core.foundation.epoch import Epoch
 
 
 def code_of(body: bytes) -> str:
@@ -172,3 +174,55 @@ async def test_requests_without_a_body_are_refused_too(bench, head) -> None:
     client.send(head)
     status, _, _ = await client.response(bodyless=head.startswith(b"HEAD"))
     assert status == 403
+
+
+GATEWAYS = "x-forwarded-proto: https\r\n"
+
+
+async def fenced(bench) -> str:
+    """Let the sidecar see a second epoch; return the receipt of the first."""
+    bench.controller.current[session_id(1)] = Epoch(1, 2)
+    assert (await bench.ask(request(commit=receipt(1, n=2))))[0] == 200
+    return receipt(1, n=1)
+
+
+async def test_a_gateway_is_told_to_look_up_again_and_repeat(bench) -> None:
+    stale = await fenced(bench)
+    before = bench.upstream.all_bytes
+    status, fields, body = await bench.ask(request(target="/v1/x?y=1", commit=stale, extra=GATEWAYS))
+    assert status == 308
+    assert fields["location"] == "https://gateway.example/v1/x?y=1"
+    assert fields["x-aipaging-refused"] == "1.1"
+    assert json.loads(body)["error"]["code"] == "FENCED"
+    assert bench.upstream.all_bytes == before
+
+
+async def test_what_was_repeated_is_refused_for_good(bench) -> None:
+    stale = await fenced(bench)
+    status, _, body = await bench.ask(request(commit=stale, extra=GATEWAYS + "x-aipaging-refused: 1.1\r\n"))
+    assert status == 409
+    assert json.loads(body)["error"]["code"] == "FENCED"
+
+
+async def test_only_whole_and_short_requests_are_repeated(bench) -> None:
+    stale = await fenced(bench)
+    client = await bench.client()
+    whole = request(commit=stale, body=b"x" * 1000, extra=GATEWAYS)
+    client.send(whole[:-10])
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await client.reader.readexactly(1)
+    client.send(whole[-10:])
+    assert (await client.response())[0] == 308
+    client.send(request("GET", "/v1/models", commit=receipt(1, n=2)))
+    assert (await client.response())[0] == 200, "the connection is in step"
+    assert (await bench.ask(request(commit=stale, body=b"x" * 70_000, extra=GATEWAYS)))[0] == 409
+    assert (await bench.ask(request(commit=stale, body=b"xx", extra=GATEWAYS + "Expect: 100-continue\r\n")))[0] == 308
+
+
+async def test_a_model_server_s_308_is_not_taken_for_ours(bench) -> None:
+    whole = b"HTTP/1.1 308 Permanent Redirect\r\nlocation: http://elsewhere/\r\nx-aipaging-refused: 1.1\r\n"
+    bench.upstream.script = sending(whole + b"content-length: 0\r\n\r\n")
+    status, fields, _ = await bench.ask(request())
+    assert status == 307
+    assert "x-aipaging-refused" not in fields

@@ -8,6 +8,9 @@ import msgspec
 
 CLOSE: Final = b"connection: close\r\n"
 
+REPEAT_STATUS: Final = HTTPStatus.PERMANENT_REDIRECT
+"""By which a gateway is told to look the session up again and to repeat the request; never seen by a client."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
@@ -80,6 +83,12 @@ def refusal_answer(refusal: Refusal, *, close: bool, with_body: bool = True) -> 
     """Return a refusal as an HTTP response."""
     extra = b"" if refusal.retry_after_s is None else b"retry-after: %d\r\n" % refusal.retry_after_s
     return answer(refusal.status, error_document(refusal), extra=extra + (CLOSE if close else b""), with_body=with_body)
+
+
+def repeat_answer(refusal: Refusal, location: bytes, epoch: str, *, close: bool) -> bytes:
+    """Return what has the gateway repeat a request, once it has looked up who was refused with `epoch`."""
+    extra = b"location: %b\r\nx-aipaging-refused: %b\r\n" % (location, epoch.encode())
+    return answer(REPEAT_STATUS, error_document(refusal), extra=extra + (CLOSE if close else b""))
 
 
 def answer(

@@ -20,11 +20,14 @@ from aipaging.adapters.sidecar.answers import (
     CLOSING,
     UPSTREAM_BROKEN,
     UPSTREAM_SILENT,
+    FENCED,
+    LEASE_ENDED,
     UPSTREAM_UNREACHABLE,
     Refusal,
     over_contract,
     queue_full,
     refusal_answer,
+    repeat_answer,
 )
 from aipaging.adapters.sidecar.framing import FramingError
 from aipaging.adapters.sidecar.gate import LeaseGate
@@ -41,6 +44,12 @@ from aipaging.core.steering.guardrail import Guardrails
 
 BODY_AHEAD_BYTES_MAX: Final = 64 * 1024
 """Of a body whose request still waits; with a full queue of 1024 that is 64 MB."""
+
+REPEATED_BYTES_MAX: Final = BODY_AHEAD_BYTES_MAX
+"""Of the body of a request that the gateway is to repeat; the gateway keeps twice as much."""
+
+_STALE: Final = frozenset({FENCED, LEASE_ENDED})
+"""Refusals of an epoch: the gateway's knowledge may be old, so it is to ask again."""
 
 NEVER_S: Final = float("inf")
 
@@ -137,6 +146,7 @@ class Exchange:
         "_slot_of",
         "_slotted",
         "_stage",
+        "_stale",
         "_tenant",
         "_ticket",
         "claims",
@@ -151,6 +161,7 @@ class Exchange:
         self._side = side
         self._head = head
         self._stage = Stage.ASKING
+        self._stale: Refusal | None = None
         self._tenant = ""
         self._entered = False
         self._body: list[bytes] = []
@@ -208,7 +219,30 @@ class Exchange:
     def refused(self, refusal: Refusal) -> None:
         """Answer with a refusal."""
         self._path.instruments.metrics.refused[self._tenant, refusal.code] += 1
+
+        if refusal in _STALE and self._may_be_repeated():
+            self._stale = refusal
+            if self._body_done:
+                self._ask_for_repetition()
+            return
         self._answer_with(refusal)
+
+    def _may_be_repeated(self) -> bool:
+        """Whether the gateway can look the session up and send the request again: it keeps a short body for that."""
+        head = self._head
+        short = not head.has_body or self._body_done or not head.expects_continue
+        return bool(head.scheme and head.host) and not head.refused and short and self._body_bytes <= REPEATED_BYTES_MAX
+
+    def _ask_for_repetition(self) -> None:
+        """Have the gateway repeat the request; only when its body is here, since only then does the gateway do so."""
+        head, stale = self._head, self._stale
+        assert stale is not None, "nothing was refused"  # noqa: S101 our own mistake
+        self._stale = None
+        location = b"%b://%b%b" % (head.scheme, head.host, head.target)
+        answer = repeat_answer(stale, location, str(self.claims.epoch), close=head.close)
+        self._end()
+        self._side.write(answer)
+        self._side.request_over(keep=not head.close)
 
     def _answer_with(self, refusal: Refusal) -> None:
         close = self._head.close
@@ -294,6 +328,12 @@ class Exchange:
             if self._stage is Stage.SENT:
                 self._await(self._path.settings.timeouts.first_byte_s)
             return
+        if self._stale is not None:
+            self._body_bytes += len(piece)
+            if self._body_bytes > REPEATED_BYTES_MAX:
+                stale, self._stale = self._stale, None
+                self._answer_with(stale)
+            return
         self._body.append(piece)
         was, self._body_bytes = self._body_bytes, self._body_bytes + len(piece)
         if was <= BODY_AHEAD_BYTES_MAX < self._body_bytes:
@@ -302,6 +342,8 @@ class Exchange:
     def body_done(self) -> None:
         """The request is whole."""
         self._body_done = True
+        if self._stale is not None:
+            self._ask_for_repetition()
 
     def upstream_full(self, *, full: bool) -> None:
         """Hold the client back while the upstream does not take its body."""

@@ -12,12 +12,13 @@ and a hosted one least of all.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any, Final
 
 import httptools
 
-from aipaging.adapters.sidecar.answers import Refusal
+from aipaging.adapters.sidecar.answers import REPEAT_STATUS, Refusal
 
 HEAD_BYTES_MAX: Final = 64 * 1024
 """Envoy's default for request headers is 60 KiB."""
@@ -31,6 +32,7 @@ BODY_BYTES_MAX: Final = 1 << 50
 """A Content-Length beyond it is nonsense."""
 
 COMMIT_FIELD: Final = b"x-aipaging-commit"
+REFUSED_FIELD: Final = b"x-aipaging-refused"
 _OWN_FIELDS: Final = (b"x-aipaging-", b"x-envoy-", b"x-forwarded-")
 
 _BODYLESS: Final = frozenset({204, 304})
@@ -67,6 +69,9 @@ class RequestHead:
         close: Whether the client closes after the answer.
         expects_continue: Whether the client waits for 100 (Continue).
         named: Fields that Connection takes out of the message with itself.
+        host: Value of Host.
+        scheme: How the client reached the gateway, where a gateway says so.
+        refused: Whether the gateway repeats what was refused here.
     """
 
     method: bytes
@@ -78,6 +83,9 @@ class RequestHead:
     close: bool = False
     expects_continue: bool = False
     named: frozenset[bytes] = frozenset()
+    host: bytes = b""
+    scheme: bytes = b""
+    refused: bool = False
 
     @property
     def has_body(self) -> bool:
@@ -189,6 +197,18 @@ def _read_commit(head: RequestHead, value: bytes) -> None:
     head.commit = value
 
 
+def _read_host(head: RequestHead, value: bytes) -> None:
+    head.host = value
+
+
+def _read_scheme(head: RequestHead, value: bytes) -> None:
+    head.scheme = value if value in {b"http", b"https"} else b""
+
+
+def _read_refused(head: RequestHead, _value: bytes) -> None:
+    head.refused = True
+
+
 def _read_length(head: RequestHead, value: bytes) -> None:
     if not value.isdigit() or (length := int(value[:20])) > BODY_BYTES_MAX:
         raise RequestRefusedError(400, "MALFORMED_REQUEST", "Content-Length is not a length")
@@ -227,7 +247,9 @@ _REQUEST_READ: Final[Mapping[bytes, Callable[[RequestHead, bytes], None]]] = Map
         COMMIT_FIELD: _read_commit,
         b"authorization": _drop,
         b"proxy-authorization": _drop,
-        b"host": _drop,
+        REFUSED_FIELD: _read_refused,
+        b"x-forwarded-proto": _read_scheme,
+        b"host": _read_host,
         b"forwarded": _drop,
         b"content-length": _read_length,
         b"transfer-encoding": _read_coding,
@@ -265,7 +287,11 @@ def read_response_head(raw: bytes, request_method: bytes) -> ResponseHead:
         raise ResponseBrokenError("the upstream's version or status is not one we pass on")
     head = ResponseHead(status=status, start=b"", keep_alive=version == "1.1")
     line_end = raw.index(b"\r\n")
-    _take_response_fields(head, seen.fields, b"HTTP/1.1" + raw[8 : line_end + 2])
+    status_line = b"HTTP/1.1" + raw[8 : line_end + 2]
+    if status == REPEAT_STATUS:
+        status_line = b"HTTP/1.1 307 Temporary Redirect\r\n"  # a gateway would take it for ours
+        head.status = HTTPStatus.TEMPORARY_REDIRECT
+    _take_response_fields(head, seen.fields, status_line)
     if request_method == b"HEAD" or status in _BODYLESS:
         head.length, head.chunked = 0, False
     return head

@@ -8,6 +8,8 @@
 --   4. Everything runs under pcall. An error answers 503; should even that fail, no cluster is named and the router
 --      answers 503, because every x-aipaging-* header of the client was removed before the first route was chosen.
 --   5. A request is charged to its session's guardrail once: after its steering is decided, before it is forwarded.
+--   6. A sidecar that refuses an epoch has Envoy run the request through here once more, with x-aipaging-refused: the
+--      entry of that epoch is dropped and the session looked up again.
 --
 -- Left out: signatures (the controller verifies the token; the sidecar verifies the COMMIT receipt) and requests
 -- in flight at the deadline (the sidecar cuts them).
@@ -391,6 +393,15 @@ local function asked(handle, token)
   return nil, status
 end
 
+-- The request was refused with the epoch that `refused` names. Forget that epoch, unless a newer answer is here already.
+local function forget_refused(headers, token, refused)
+  headers:remove("x-aipaging-commit") -- that of the first attempt
+  local entry = young[token] or old[token]
+  if entry ~= nil and entry.term .. "." .. entry.n == refused then
+    forget(token)
+  end
+end
+
 local function steer(handle)
   local now = boot_ms()
   if now >= list_stale_ms then
@@ -405,6 +416,10 @@ local function steer(handle)
   if token == nil then
     return refuse(handle, "401")
   end
+  local refused = headers:get("x-aipaging-refused")
+  if refused ~= nil then
+    forget_refused(headers, token, refused)
+  end
   local entry = young[token]
   if entry == nil or entry.version ~= list_version or entry.refresh_ms <= now then
     local status
@@ -415,7 +430,7 @@ local function steer(handle)
     headers = handle:headers() -- Envoy retires its objects whenever a script waits
     now = boot_ms()
   end
-  local early_ms = too_early_ms(entry, now)
+  local early_ms = refused == nil and too_early_ms(entry, now) or nil
   if early_ms ~= nil then
     return hold_back(handle, entry, early_ms)
   end

@@ -21,6 +21,16 @@ REVOKED_KEY: Final = "revoked"
 SIDECAR_PREFIX: Final = "/aipaging/"
 """What sidecars keep for the controller: nothing of it is reachable through the gateway."""
 
+REPEAT_STATUS: Final = 308
+"""By which a sidecar tells the gateway to look the session up again and to repeat the request. Envoy repeats a request
+through its filters for redirects alone; a sidecar passes its model server's 308 on as 307, so none is mistaken for it."""
+
+REFUSED_HEADER: Final = "x-aipaging-refused"
+"""With it: the epoch that was refused. Envoy copies it into the repeated request; clients' are removed before."""
+
+REPEATED_BYTES_MAX: Final = 128 * 1024
+"""What is kept of a request's body so that it can be repeated; a sidecar asks for that only up to half of it."""
+
 CONNECT_TIMEOUT: Final = "1s"
 """An anchor that does not accept within a second is no place for a request with a tail to keep."""
 
@@ -161,7 +171,16 @@ def route_configuration(revoked: str) -> Document:
     }
     steered: Document = {
         "match": {"prefix": "/"},
-        "route": {"cluster_header": ANCHOR_HEADER, "timeout": "0s"},
+        "route": {
+            "cluster_header": ANCHOR_HEADER,
+            "timeout": "0s",
+            "internal_redirect_policy": {
+                "max_internal_redirects": 1,
+                "redirect_response_codes": [REPEAT_STATUS],
+                "response_headers_to_copy": [REFUSED_HEADER],
+            },
+        },
+        "per_request_buffer_limit_bytes": REPEATED_BYTES_MAX,
         "request_headers_to_remove": [ANCHOR_HEADER],
         "typed_per_filter_config": {
             LUA_FILTER: {
