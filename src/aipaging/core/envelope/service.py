@@ -199,18 +199,19 @@ def session_contract(model: ServiceModel, rate_per_ms: float, burst: int, epsilo
 
 
 def _with_deficit(model: ReservedRateDeficit, rate_per_ms: float, burst: int) -> DelayContract | None:
-    """T = latency + b / R, eta = decay R, M' = M R / (R - r) (R / r)^(r / (R - r)): the union over a grid of steps.
+    """T = latency + (b + r h) / R, eta = decay R, M' = M R / (R - r): the union over a grid of steps.
 
-    The step that is best for the prefactor is h = ln(R / r) / (decay (R - r)).
+    The step is h = ln(R / r) / (decay (R - r)), the best for long delays. What it costs is in T, not in M': a deficit
+    is bounded for x >= 0 only, so that a factor in M' would claim too much where M < 1.
     """
     served = model.rate_per_ms
     spare = served - rate_per_ms
     if spare <= served * 1e-9:
         return None
-    growth = rate_per_ms / spare * math.log(served / rate_per_ms)
+    step_ms = math.log(served / rate_per_ms) / (model.decay_per_request * spare)
     return DelayContract(
-        offset_ms=(model.latency_ms + burst / served) * UP,
-        prefactor=model.prefactor * served / spare * math.exp(growth) * (1.0 + 1e-9),
+        offset_ms=(model.latency_ms + (burst + rate_per_ms * step_ms) / served) * UP,
+        prefactor=model.prefactor * served / spare * (1.0 + 1e-9),
         decay_per_ms=model.decay_per_request * served * DOWN,
     )
 
