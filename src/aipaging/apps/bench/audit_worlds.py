@@ -112,6 +112,12 @@ def _outage(rng: Rng, delay: Floats) -> Floats:
     return np.asarray(delay + 500_000 * (np.abs(np.arange(len(delay)) - begin) < 0.02 * len(delay)), dtype=np.float64)
 
 
+def _bursts(rng: Rng, delay: Floats) -> Floats:
+    blocks = -(-len(delay) // 50)
+    chosen = np.isin(np.arange(blocks), rng.permutation(blocks)[: blocks // 10])
+    return np.asarray(delay + 100_000 * np.repeat(chosen, 50)[: len(delay)], dtype=np.float64)
+
+
 def _share(rng: Rng, delay: Floats, share: float) -> Mask:
     return np.asarray(rng.random(len(delay)) < share, dtype=np.bool_)
 
@@ -122,7 +128,7 @@ FAULTS: Final[Mapping[str, Callable[[Rng, Floats], Any]]] = {
     "outage": _outage,
     "drift": lambda _, d: d + np.linspace(0, 90_000, len(d)),
     "heavy_tail": lambda rng, d: d + 20_000 * rng.pareto(1.2, len(d)) * _share(rng, d, 0.15),
-    "bursts": lambda rng, d: d + 100_000 * np.repeat(rng.random(-(-len(d) // 50)) < 0.1, 50)[: len(d)],
+    "bursts": _bursts,
 }
 """Six kinds of fault of one domain."""
 
