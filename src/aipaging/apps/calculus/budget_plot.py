@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from aipaging.adapters.terminal.picture import COLOURS, picture
 from aipaging.apps.calculus.budget import Budget, document_of
-from aipaging.apps.calculus.picture import COLOURS, picture
 
 LEAST: Final = 1e-14
 """Nobody measures below; the axis ends there."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from aipaging.apps.calculus.picture import COLOURS, picture
+from aipaging.adapters.terminal.picture import COLOURS, picture
 from aipaging.core.calculus.arrivals import Arrival, CompoundPoisson, SlottedWork
 from aipaging.core.calculus.deterministic import TokenBucket
 from aipaging.core.calculus.fit_arrival import (

@@ -6,7 +6,7 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from aipaging.apps.calculus.picture import COLOURS, picture
+from aipaging.adapters.terminal.picture import COLOURS, picture
 from aipaging.apps.calculus.question import answer
 from aipaging.apps.calculus.simulated import Point, simulated
 from aipaging.core.calculus.bound import RungClass

@@ -79,7 +79,9 @@ def envelope() -> None:
     "--days", type=click.IntRange(min=1, max=400), default=30, show_default=True, help="How long it is valid."
 )
 @click.option("--start", help="Begin of validity (UTC, 2026-01-31T12:00:00Z); default: now.")
-@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draw bound and measurements (SVG).")
+@click.option(
+    "--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draw bound and measurements (.svg or .png)."
+)
 @out_option
 @json_option
 def fit(*, start: str | None, plot: Path | None, out: Path | None, as_json: bool, **options: Any) -> None:
@@ -177,7 +179,7 @@ def verify(*, signed: Path, key_sets: tuple[str, ...], state: Path | None, at: s
 
 @envelope.command("show", epilog=examples("aipaging envelope show transport.jws"))
 @click.argument("file", type=_file)
-@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draw bound and budget (SVG).")
+@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draw bound and budget (.svg or .png).")
 @click.option(
     "--telemetry", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Draw these delays too."
 )

@@ -1,6 +1,5 @@
-"""Pictures of an envelope; they need matplotlib, which the extra `plot` brings."""
+"""Pictures of an envelope: what is promised, what was measured, and what of the risk is not delay."""
 
-import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -8,12 +7,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from aipaging.adapters.terminal.picture import COLOURS, picture
 from aipaging.core.envelope.calibration import Band
 from aipaging.core.envelope.document import EnvelopeDocument, envelope_of
 from aipaging.core.envelope.envelope import Envelope
-from aipaging.core.foundation.errors import InvalidInputError, UnavailableError
 
 _POINTS: Final = 400
+_STEPS_MAX: Final = 2_000
+"""Steps of the measured tail that are drawn: more make a picture of megabytes that looks the same."""
 
 
 def plot_envelope(
@@ -24,63 +25,77 @@ def plot_envelope(
     delays_ms: NDArray[np.float64] | None = None,
     requests: int = 0,
 ) -> None:
-    """Draw the bound against the measured tail, and what of the risk is delay, loss and error, as SVG.
+    """Draw the bound against the measured tail on a logarithmic scale, and the floor, loss and error under it.
 
     Args:
         document: The envelope.
-        path: The file to write.
+        path: The file to write, .svg or .png.
         band: The upper confidence band that it was fitted to.
         delays_ms: Measured delays.
         requests: All measured requests, answered or not.
 
     Raises:
         UnavailableError: matplotlib is not installed.
-        InvalidInputError: The file cannot be written.
+        InvalidInputError: The file is no picture, or cannot be written.
     """
-    figure_type = _figure_type()
     envelope = envelope_of(document, "")
-    figure = figure_type(figsize=(9, 4), layout="constrained")
-    tail, budget = figure.subplots(1, 2, width_ratios=(3, 1))
+    error = float(document.impairment.error)
+    floor = float(document.calibration.epsilon_floor) if document.calibration is not None else 0.0
     # The band is that of answered requests; those that were not are late at every delay.
-    unanswered = float(document.impairment.loss) + float(document.impairment.error)
-    _draw_tail(tail, envelope, [(corner.delay_ms, min(1.0, corner.probability + unanswered)) for corner in band])
-    if delays_ms is not None:
-        ordered = np.sort(delays_ms)
-        failed = requests - len(ordered)
-        late = (len(ordered) - 1 - np.arange(len(ordered)) + failed) / requests
-        tail.step(ordered[late > 0], late[late > 0], where="post", label="measured, failed requests included")
-    tail.legend(fontsize="small")
-    budget.bar(["floor of delay", "loss", "error"], [_floor(document), envelope.loss, float(document.impairment.error)])
-    budget.set_title("not promised below", fontsize="medium")
-    budget.tick_params(axis="x", rotation=30)
-    try:
-        figure.savefig(path, format="svg")
-    except OSError as error:
-        raise InvalidInputError(f"{path} cannot be written: {error.strerror}", field="plot") from None
+    unanswered = float(document.impairment.loss) + error
+    least = envelope.loss + envelope.error
+    with picture(path, width=9.0, height=4.0) as figure:
+        tail, budget = figure.subplots(1, 2, width_ratios=(3, 1))
+        _draw_promise(tail, envelope, last_ms=max([corner.delay_ms for corner in band], default=0.0))
+        if band:
+            corners = sorted((corner.delay_ms, min(1.0, corner.probability + unanswered)) for corner in band)
+            tail.step(
+                *zip(*corners, strict=True),
+                where="post",
+                color=COLOURS[1],
+                linewidth=1.2,
+                label="upper confidence band",
+            )
+        if delays_ms is not None:
+            least = min(least, _draw_measured(tail, delays_ms, requests))
+        if floor > 0.0:
+            tail.axhspan(1e-30, floor + unanswered, color="#e2e8f0", zorder=0)
+            tail.annotate("below the floor: nothing is promised", (0.02, 0.03), xycoords="axes fraction", fontsize=8)
+        tail.set_ylim(max(0.5 * (least or floor or 1e-9), 1e-12), 1.5)
+        tail.set_xlim(left=0.0)
+        tail.set_xlabel("delay d (ms)")
+        tail.set_ylabel("P(later than d, lost or failed)")
+        tail.set_title(f"{document.domain} {document.segment}".strip() + f", sequence {document.sequence}", fontsize=10)
+        tail.legend(loc="upper right")
+        _draw_lines(budget, [("floor", floor), ("loss", envelope.loss), ("error", error)])
 
 
-def _draw_tail(axes: Any, envelope: Envelope, band: Sequence[tuple[float, float]]) -> None:
+def _draw_promise(axes: Any, envelope: Envelope, *, last_ms: float) -> None:
     contract = envelope.contract
-    last_ms = max([contract.offset_ms + 10.0 / contract.decay_per_ms, *(delay_ms for delay_ms, _ in band)])
-    grid = np.linspace(0.0, last_ms, _POINTS)
     failure = envelope.loss + envelope.error
-    axes.semilogy(grid, [min(1.0, contract.exceedance(float(d)) + failure) for d in grid], label="promised")
-    if band:
-        delays_ms, probabilities = zip(*sorted(band), strict=True)
-        axes.step(delays_ms, probabilities, where="post", label="upper confidence band")
-    axes.set_xlabel("delay d (ms)")
-    axes.set_ylabel("P(later than d, lost or failed)")
+    grid = np.linspace(0.0, max(last_ms, contract.offset_ms + 10.0 / contract.decay_per_ms), _POINTS)
+    promised = [min(1.0, contract.exceedance(float(delay_ms)) + failure) for delay_ms in grid]
+    axes.semilogy(grid, promised, color=COLOURS[0], linewidth=1.8, label="promised")
 
 
-def _floor(document: EnvelopeDocument) -> float:
-    return float(document.calibration.epsilon_floor) if document.calibration is not None else 0.0
+def _draw_measured(axes: Any, delays_ms: NDArray[np.float64], requests: int) -> float:
+    """Draw the share of requests later than each delay, those without an answer included; return the least."""
+    ordered = np.sort(delays_ms)
+    later = np.arange(len(ordered) - 1, -1, -1) + (requests - len(ordered))
+    # All of the tail, every so many of the body.
+    places = np.unique(len(ordered) - np.geomspace(1, len(ordered), _STEPS_MAX).astype(np.int64))
+    shown = places[later[places] > 0]
+    share = later[shown] / requests
+    axes.step(ordered[shown], share, where="post", color="#0f172a", linewidth=1.2, label="measured, failed included")
+    return float(share[-1]) if len(share) else 1.0
 
 
-def _figure_type() -> Any:
-    try:
-        module: Any = importlib.import_module("matplotlib.figure")  # optional, and slow to import
-    except ModuleNotFoundError:
-        raise UnavailableError(
-            "the package 'matplotlib' is not installed: pip install 'aipaging[plot]' brings it", code="EXTRA_MISSING"
-        ) from None
-    return module.Figure
+def _draw_lines(axes: Any, lines: Sequence[tuple[str, float]]) -> None:
+    names, values = zip(*lines, strict=True)
+    axes.bar(names, values, color=(COLOURS[5], COLOURS[3], COLOURS[4]), width=0.6)
+    for name, value in lines:
+        axes.annotate(f"{value:.2g}", (name, value), xytext=(0, 3), textcoords="offset points", ha="center", fontsize=8)
+    axes.set_ylim(0.0, max(1.25 * max(values), 1e-9))
+    axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
+    axes.grid(visible=False, axis="x")
+    axes.set_title("risk that is there at every delay", fontsize=9)

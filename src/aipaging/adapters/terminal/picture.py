@@ -1,4 +1,4 @@
-"""Pictures of the calculus: the same bytes for the same numbers, as SVG or PNG. They need matplotlib (extra `plot`)."""
+"""Pictures: the same bytes for the same numbers, as SVG or PNG. They need matplotlib (extra `plot`)."""
 
 import importlib
 from collections.abc import Generator
