@@ -23,7 +23,7 @@ from aipaging.core.calculus.bound import RungClass, TailBound, bound_of_log, cer
 from aipaging.core.calculus.deterministic import RateLatency, TokenBucket, convolve
 from aipaging.core.calculus.domain import Discipline, ExponentialServer, Measure, OnOffService
 from aipaging.core.calculus.errors import NotAttestedError, UnstableError, overloaded
-from aipaging.core.calculus.interval import IntervalMoments, LogMoment, moments_of
+from aipaging.core.calculus.interval import IntervalMoments, moments_of
 from aipaging.core.calculus.onoff import SlottedOnOff
 from aipaging.core.calculus.path_shape import (
     Path,
@@ -266,11 +266,7 @@ def _sampled(path: Path, delay: float) -> TailBound:
         step = (delay - latency) / samples
         tandem = UnionTandem(
             arrival=_stepped(own, step, 0.0),
-            stages=tuple(
-                replace(s, log_service=log_constant(s.rate * step), log_sigma=_lost(s.rate * (step + (0.0 if s.shifts else s.latency))), latency=0.0,
-                        rate=s.rate * step, memoryless=False)
-                for s in stages
-            ),
+            stages=tuple(_sampled_stage(stage, step) for stage in stages),
             crossings=tuple(
                 Crossing(
                     moments=_stepped(
@@ -285,8 +281,13 @@ def _sampled(path: Path, delay: float) -> TailBound:
     return least(found)
 
 
-def _lost(work: float) -> LogMoment:
-    return lambda theta: theta * work
+def _sampled_stage(stage: Stage, step: float) -> Stage:
+    """Return a stage of constant rate in steps: one step of service is lost, and a latency that does not shift."""
+    lost = stage.rate * (step + (0.0 if stage.shifts else stage.latency))
+    return replace(
+        stage, log_service=log_constant(stage.rate * step), log_sigma=lambda theta: theta * lost, latency=0.0,
+        rate=stage.rate * step, memoryless=False,
+    )  # fmt: skip
 
 
 def _stepped(moments: IntervalMoments, step: float, more: float) -> IntervalMoments:

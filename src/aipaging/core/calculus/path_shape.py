@@ -46,9 +46,14 @@ class Path:
 
     @property
     def any_dependence(self) -> bool:
-        """Whether independence between the parts of the path must not be used."""
+        """Whether independence between the parts of the path must not be used.
+
+        A domain's clause is about other domains and about the flows it serves beside this one: a single domain
+        without cross traffic depends on nothing, and one with it may be conditional on the past.
+        """
         if len(self.domains) == 1:
-            return self.domains[0].dependence is Dependence.ANY
+            shared = bool(self.crossing or self.domains[0].cross)
+            return shared and self.domains[0].dependence is Dependence.ANY
         return any(domain.dependence is not Dependence.INDEPENDENT for domain in self.domains)
 
 
