@@ -117,14 +117,24 @@ MEANINGS: Final[Mapping[str, str]] = {
     "SERVICE_REGISTERED": "A service variant is in the catalogue; `digest` is that of its description.",
     "SERVICE_REMOVED": "It is out of the catalogue. Known to the verifier; this controller does not write it yet.",
     "DOMAIN_REGISTERED": "A domain is known, with what may be reserved in it (0: unlimited).",
-    "ENVELOPE_ACCEPTED": "A domain's Tail-Risk Envelope is in force; `sequence` rises with every version.",
+    "ENVELOPE_ACCEPTED": "A domain's Tail-Risk Envelope is in force; `sequence` rises with every version of a "
+    "segment, `digest` is that of the signed document, `key_id` names the key that signed it.",
+    "ENVELOPE_SUSPECTED": "An envelope in force is not believed any more, and why: nothing is admitted under it.",
+    "ENVELOPE_CLEARED": "The suspicion was taken back.",
+    "KEYS_REGISTERED": "A domain's envelopes are held against exactly these keys from now on; `digest` is that of the "
+    "key set, `key_ids` lists its keys with commas between.",
     "PATH_REGISTERED": "The transport between an access and a compute domain is known.",
     "ANCHOR_REGISTERED": "An anchor is known, with what may be reserved at it.",
     "ANCHOR_STATE_CHANGED": "An anchor is READY, DRAINING, LOST or REMOVED, and why.",
     "SESSION_REQUESTED": "A page that will be admitted. The intent is a salted commitment.",
     "SESSION_REFUSED": "A page that was refused, the constraint that decided, and how many candidates there were.",
     "COMMIT_GRANTED": "A COMMIT: the anchor, the epoch, the domains in which rate is reserved, the delay that was "
-    "promised, the epsilon asked for, the bound that admitted it, and the digest over the envelopes it rests on.",
+    "promised, the epsilon asked for, the bound that admitted it with its rung and assumptions, and the digests of the "
+    "envelopes it rests on, in the order of the path (beyond 32 one digest over that list).",
+    "COMMIT_REBOUND": "Envelopes changed, and the COMMIT still keeps its contract: with this bound, under these.",
+    "SESSION_DEGRADED": "The session's contract is not provable where it is, and its client is told; `constraint` says "
+    "what fails.",
+    "SESSION_RESTORED": "The contract is provable again.",
     "LEASES_RENEWED": "A batch of renewals; `root` is the RFC 9162 root of the leaves.",
     "LEASES_REGRANTED": "After a TERM_STARTED: the same reservations under new epochs.",
     "COMMIT_REVOKED": "A COMMIT was ended before its deadline.",
@@ -150,6 +160,7 @@ KINDS: Final[Mapping[Callable[..., Any], str]] = {
     evidence.name: "text",
     evidence.count: "integer",
     evidence.digest: "64 hex digits",
+    evidence.digests: "digests with commas between",
 }
 
 COMMON_MEANINGS: Final[Mapping[str, str]] = {

@@ -12,7 +12,7 @@ from typing import Final
 from aipaging.core.envelope.document import EnvelopeDocument, digest_of, document_from
 from aipaging.core.envelope.refusals import EnvelopePlainError
 from aipaging.core.envelope.trust import SignedEnvelope, TrustedEnvelopes
-from aipaging.core.foundation.errors import InvalidInputError
+from aipaging.core.foundation.errors import InvalidInputError, RefusedError
 from aipaging.core.foundation.names import DomainName
 from aipaging.core.foundation.time import Now, WallUs
 from aipaging.core.paging import commands as c
@@ -109,9 +109,10 @@ class EnvelopeIntake:
 
         Raises:
             InvalidInputError: It is no key set, or the domain is not registered.
+            RefusedError: The domain's key set comes from the configuration.
         """
         if source == API and domain in self._configured():
-            raise InvalidInputError(
+            raise RefusedError(
                 f"the key set of {domain} comes from the configuration: change it there",
                 code="INCOMPATIBLE_STATE",
                 field="domain",

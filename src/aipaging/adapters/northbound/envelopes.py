@@ -267,7 +267,7 @@ class EnvelopeRoutes:
                 path="/.well-known/envelope-keys.json",
                 name="getEnvelopeKeys",
                 summary="The keys with which the operator signs for domains without keys of their own",
-                tag="Discovery",
+                tag="Service",
                 handler=self.own_keys,
                 scope=None,
                 replies={200: Reply(meaning="A JWK Set (RFC 7517).", document=dict, example={"keys": [examples.JWK]})},

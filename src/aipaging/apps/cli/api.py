@@ -72,6 +72,10 @@ class Api:
         """Post a document and return the answer's."""
         return self._call("POST", path, document)
 
+    def put(self, path: str, document: Mapping[str, Any]) -> Any:
+        """Put a document and return the answer's."""
+        return self._call("PUT", path, document)
+
     def delete(self, path: str) -> None:
         """Delete what is at the path."""
         self._call("DELETE", path, None)

@@ -64,6 +64,9 @@ GROUPS: Final[dict[str, dict[str, Entry]]] = {
         "envelope": Entry(
             target="aipaging.apps.envelope.command:envelope", summary="Measure, sign, verify, compose envelopes."
         ),
+        "envelopes": Entry(
+            target="aipaging.apps.cli.envelopes:envelopes", summary="Add, show, suspect envelopes of a controller."
+        ),
     },
     "Prove": {
         "evidence": Entry(target="aipaging.apps.evidence.command:evidence", summary="Verify and read evidence logs."),

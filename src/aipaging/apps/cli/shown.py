@@ -23,6 +23,9 @@ def show_session(session: Mapping[str, Any]) -> None:
         left = f"{commit['remainingMs']:,} of {commit['leaseMs']:,} ms left"
         binding = f"{commit['ratePerSecond']:g} requests/s, burst {commit['burst']}"
         rows.append(("COMMIT", f"epoch {epoch['term']}.{epoch['n']}, {left}, {binding}"))
+    contract = session.get("contract") or {}
+    if contract.get("state") == "DEGRADED":
+        rows.append(("contract", f"DEGRADED since {contract['since']}: {contract.get('reason', '')}"))
     relocation = session.get("relocation")
     if relocation:
         way = f"{relocation['sourceAnchorId']} -> {relocation.get('targetAnchorId', '?')}"
