@@ -23,7 +23,7 @@ from aipaging.core.calculus.bound import RungClass, TailBound, bound_of_log, cer
 from aipaging.core.calculus.deterministic import RateLatency, TokenBucket, convolve
 from aipaging.core.calculus.domain import Discipline, ExponentialServer, Measure, OnOffService
 from aipaging.core.calculus.errors import NotAttestedError, UnstableError, overloaded
-from aipaging.core.calculus.interval import IntervalMoments, moments_of
+from aipaging.core.calculus.interval import Floats, IntervalMoments, moments_of
 from aipaging.core.calculus.onoff import SlottedOnOff
 from aipaging.core.calculus.path_shape import (
     Path,
@@ -284,10 +284,18 @@ def _sampled(path: Path, delay: float) -> TailBound:
 def _sampled_stage(stage: Stage, step: float) -> Stage:
     """Return a stage of constant rate in steps: one step of service is lost, and a latency that does not shift."""
     lost = stage.rate * (step + (0.0 if stage.shifts else stage.latency))
+
+    def log_sigma(theta: Floats) -> Floats:
+        return theta * lost
+
     return replace(
-        stage, log_service=log_constant(stage.rate * step), log_sigma=lambda theta: theta * lost, latency=0.0,
-        rate=stage.rate * step, memoryless=False,
-    )  # fmt: skip
+        stage,
+        log_service=log_constant(stage.rate * step),
+        log_sigma=log_sigma,
+        latency=0.0,
+        rate=stage.rate * step,
+        memoryless=False,
+    )
 
 
 def _stepped(moments: IntervalMoments, step: float, more: float) -> IntervalMoments:
