@@ -8,12 +8,13 @@ every candidate, is timed in turns with our whole decision.
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import count
 from typing import Any, Final
 
 import numpy as np
@@ -76,6 +77,9 @@ def run(*, quick: bool, seed: int) -> list[BenchResult]:
         if name == "decision":
             rates = [ANCHORS / spent * 1e6 for spent in times]
             results.append(alone("candidates_decided", "1/s", rates, Goal(text=">= 100000", least=1e5)))
+    first = partial(_admitted_anew, states["decision_service_models"], count(1))
+    spent = [_microseconds(first, 3) for _ in range(runs)]
+    results.append(alone("decision_first_of_its_traffic_class", "us", spent, Goal(text="<= 5000", most=5_000.0)))
     refuse = partial(_refused, states["decision"], intent(31.0))
     spent = [_microseconds(refuse, 3) for _ in range(runs)]
     results.append(alone("refusal_of_all_with_reasons", "us", spent, Goal(text="<= 50000", most=50_000.0)))
@@ -131,6 +135,11 @@ def _admitted(state: State, wanted: Intent) -> None:
     reply = step(state, _page(wanted, "session-new", 0), NOW).reply
     if not isinstance(reply, Admitted):
         raise TypeError(reply)
+
+
+def _admitted_anew(state: State, numbers: Iterator[int]) -> None:
+    """Decide for an epsilon that nobody had before, so that no contract of a service model is remembered."""
+    _admitted(state, replace(intent(300.0), epsilon=1e-3 * (1.0 + 1e-9 * next(numbers))))
 
 
 def _refused(state: State, wanted: Intent) -> None:

@@ -15,11 +15,12 @@ import numpy as np
 from aipaging.core.anchor.catalogue import Anchor, AnchorState, Service
 from aipaging.core.anchor.eligibility import SERVICE_CHECKS, Candidate, Look, examine, rank
 from aipaging.core.anchor.intent import Intent, Preference
-from aipaging.core.anchor.offer import Offer, limits_mrps, queue_full, session_path, shared_queues
+from aipaging.core.anchor.offer import Offer, bursts_ahead, limits_mrps, queue_full, shared_queues
 from aipaging.core.calculus.candidates import epsilons_any_dependence
 from aipaging.core.envelope.admission import session_bound
 from aipaging.core.envelope.envelope import Envelope
-from aipaging.core.envelope.path_delay import PathDelay, frame_of
+from aipaging.core.envelope.path_delay import PathDelay, frame_of, framed_delay
+from aipaging.core.envelope.service import Traffic
 from aipaging.core.foundation.names import DomainName, ServiceUri
 
 TOGETHER_MIN: Final = 4
@@ -139,8 +140,7 @@ def _passed(offer: Offer, intent: Intent, name: DomainName, aisi: ServiceUri) ->
 
 def _in_order(offer: Offer, intent: Intent, routes: Sequence[_Route]) -> list[_Route]:
     """Return the routes of one tier whose bound may admit, in the order of their rank."""
-    harmed: dict[frozenset[tuple[DomainName, bool]], bool] = {}
-    possible = [route for route in routes if _bearable(offer, intent, route, harmed)]
+    possible = _bearable(offer, intent, routes)
     bounds = _unions(intent, possible)
     order: list[tuple[Key, str, _Route]] = []
     for route, bound in zip(possible, bounds, strict=True):
@@ -153,20 +153,24 @@ def _in_order(offer: Offer, intent: Intent, routes: Sequence[_Route]) -> list[_R
     return [route for _, _, route in order]
 
 
-def _bearable(
-    offer: Offer, intent: Intent, route: _Route, harmed: dict[frozenset[tuple[DomainName, bool]], bool]
-) -> bool:
-    """Note the delay of a route; return whether it serves the session, and those in its queues can bear it."""
-    frame = frame_of(route.envelopes)
-    route.delay = session_path(offer, intent, frame)
-    if route.delay is None or not frame.queues:
-        return route.delay is not None
-    queues = shared_queues(frame)
-    # Who is harmed depends on the queues that the burst is added to, not on the rest of the path.
-    key = frozenset((domain, curve.per_tenant) for domain, curve in queues.items())
-    if key not in harmed:
-        harmed[key] = bool(offer.reserved.harm(queues).domain)
-    return not harmed[key]
+def _bearable(offer: Offer, intent: Intent, routes: Iterable[_Route]) -> list[_Route]:
+    """Return the routes that serve the session and whose queues can bear it; their delays are noted."""
+    traffic = Traffic.of(intent.rate_mrps, intent.burst)
+    # What stands in queues, and who is harmed, is the same for all routes through the same queues.
+    met: dict[tuple[tuple[DomainName, bool], ...], tuple[list[int], bool]] = {(): ([], False)}
+    bearable: list[_Route] = []
+    for route in routes:
+        frame = frame_of(route.envelopes)
+        if frame.shares not in met:
+            harm = offer.reserved.harm(shared_queues(frame))
+            met[frame.shares] = (bursts_ahead(offer, frame), bool(harm.domain))
+        ahead, harmed = met[frame.shares]
+        if harmed:
+            continue
+        route.delay = framed_delay(frame, traffic, intent.epsilon, ahead)
+        if route.delay is not None:
+            bearable.append(route)
+    return bearable
 
 
 def _unions(intent: Intent, routes: Sequence[_Route]) -> list[float]:

@@ -93,13 +93,14 @@ def queue_full(offer: Offer, intent: Intent, domain: Domain, envelope: Envelope)
 
 def session_path(offer: Offer, intent: Intent, frame: Frame) -> PathDelay | None:
     """Return the delay of the intent's traffic along a path, or None where it overloads a domain."""
-    if not frame.served:
-        return frame.path
-    ahead: list[int] = []
-    for i, queue in frame.queues:
-        inside = offer.reserved.tenant_sum if queue.per_tenant else offer.reserved.domain_sum
-        ahead.append(inside(frame.envelopes[i].domain).burst)
-    return framed_delay(frame, Traffic.of(intent.rate_mrps, intent.burst), intent.epsilon, ahead)
+    traffic = Traffic.of(intent.rate_mrps, intent.burst)
+    return framed_delay(frame, traffic, intent.epsilon, bursts_ahead(offer, frame))
+
+
+def bursts_ahead(offer: Offer, frame: Frame) -> list[int]:
+    """Return what the bursts of others amount to in each queue that sessions share on a path."""
+    everybody, tenant = offer.reserved.domain_sum, offer.reserved.tenant_sum
+    return [(tenant if per_tenant else everybody)(domain).burst for domain, per_tenant in frame.shares]
 
 
 def _provable(offer: Offer, intent: Intent, frame: Frame) -> bool:

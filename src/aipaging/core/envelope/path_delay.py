@@ -111,15 +111,16 @@ class PathDelay:
         return found + [0.0, ABSENT, 1.0] * (width - len(self.tails))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Frame:
-    """What does not depend on the session: worked out once for every path of envelopes.
+    """What does not depend on the session: worked out once for every path of envelopes, and the same object then.
 
     Attributes:
         envelopes: The path.
         path: The delay of any session within the guardrails, by the contracts alone.
         served: Whether some domain says how it serves, so that sessions differ.
         queues: The hops where sessions share a queue, and what serves it.
+        shares: The same queues, by domain and whether each tenant has one of its own.
         servers: The hops whose delay a burst at the entrance lengthens.
         before: The hops with tails before the last of them.
         assumptions: What a session's own delay rests on.
@@ -129,6 +130,7 @@ class Frame:
     path: PathDelay
     served: bool
     queues: tuple[tuple[int, QueueCurve], ...]
+    shares: tuple[tuple[DomainName, bool], ...]
     servers: tuple[int, ...]
     before: tuple[int, ...]
     assumptions: tuple[str, ...]
@@ -149,13 +151,15 @@ def frame_of(envelopes: tuple[Envelope, ...]) -> Frame:
         conditional=False,
         assumptions=(losses,),
     )
+    queues = tuple((i, curve) for i, one in enumerate(envelopes) if (curve := queue_curve(one.service)) is not None)
     servers = tuple(i for i, envelope in enumerate(envelopes) if _is_server(envelope.service))
     contracts = {i: envelope.contract for i, envelope in enumerate(envelopes)}
     return Frame(
         envelopes=envelopes,
         path=_with_contracts(frame, envelopes, contracts, [0.0] * len(envelopes)),
         served=any(envelope.service is not None for envelope in envelopes),
-        queues=tuple((i, curve) for i, one in enumerate(envelopes) if (curve := queue_curve(one.service)) is not None),
+        queues=queues,
+        shares=tuple((envelopes[i].domain, curve.per_tenant) for i, curve in queues),
         servers=servers,
         before=tuple(i for i, one in enumerate(envelopes) if _is_random(one) and servers and i < servers[-1]),
         assumptions=(*sorted(_assumed(envelopes)), losses),
@@ -187,7 +191,7 @@ def framed_delay(frame: Frame, traffic: Traffic, epsilon: float, ahead: Sequence
     """
     if not frame.served:
         return frame.path
-    path = _without_queues(frame.envelopes, traffic.rate_per_ms, traffic.burst, epsilon)
+    path = _without_queues(frame, traffic.rate_per_ms, traffic.burst, epsilon)
     if path is None or not frame.queues:
         return path
     fixed_ms = list(path.fixed_ms)
@@ -205,11 +209,9 @@ def framed_delay(frame: Frame, traffic: Traffic, epsilon: float, ahead: Sequence
 
 
 @lru_cache(maxsize=FRAMES_CACHED)
-def _without_queues(
-    envelopes: tuple[Envelope, ...], rate_per_ms: float, burst: int, epsilon: float
-) -> PathDelay | None:
+def _without_queues(frame: Frame, rate_per_ms: float, burst: int, epsilon: float) -> PathDelay | None:
     """Return the path as a session finds it but for the queues that it shares: nobody else changes that."""
-    frame, traffic = frame_of(envelopes), Traffic(rate_per_ms=rate_per_ms, burst=burst)
+    envelopes, traffic = frame.envelopes, Traffic(rate_per_ms=rate_per_ms, burst=burst)
     fixed_ms = [0.0] * len(envelopes)
     contracts = _served(frame, envelopes, traffic, epsilon, fixed_ms=fixed_ms)
     if contracts is None:
