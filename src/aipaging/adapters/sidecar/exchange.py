@@ -18,10 +18,10 @@ from typing import Final, Protocol
 from aipaging.adapters.sidecar.answers import (
     CLOSE,
     CLOSING,
-    UPSTREAM_BROKEN,
-    UPSTREAM_SILENT,
     FENCED,
     LEASE_ENDED,
+    UPSTREAM_BROKEN,
+    UPSTREAM_SILENT,
     UPSTREAM_UNREACHABLE,
     Refusal,
     over_contract,

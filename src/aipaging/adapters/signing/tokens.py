@@ -7,13 +7,13 @@ second, because a session must not lose its token before its end, and steering e
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
-from aipaging.adapters.signing.keys import Jwks, KeyStore
+from aipaging.adapters.signing.keys import Jwks, TokenKey
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.errors import InvalidInputError, UnverifiedError, Who
 from aipaging.core.foundation.names import (
@@ -46,15 +46,24 @@ KNOWN_HEADERS_MAX: Final = 64
 ALGORITHM: Final = "ES256"
 
 
-class JwtSigner:
-    """A `TokenSigner` over the newest key of a store."""
+class SigningKeys(Protocol):
+    """Where the key comes from: a `KeyStore`, or a `TokenKeyRing` that follows one."""
 
-    def __init__(self, keys: KeyStore, issuer: str) -> None:
-        self._key = keys.signing_key
+    @property
+    def signing_key(self) -> TokenKey:
+        """The key that signs now."""
+        ...
+
+
+class JwtSigner:
+    """A `TokenSigner` over the key that signs now."""
+
+    def __init__(self, keys: SigningKeys, issuer: str) -> None:
+        self._keys = keys
         self._issuer = issuer
 
     def __repr__(self) -> str:
-        return f"JwtSigner(kid={self._key.kid!r}, issuer={self._issuer!r})"
+        return f"JwtSigner(kid={self._keys.signing_key.kid!r}, issuer={self._issuer!r})"
 
     def sign_aist(self, claims: AistClaims) -> str:
         """Return the AIST as a compact JWT (RFC 9068)."""
@@ -100,8 +109,9 @@ class JwtSigner:
         )
 
     def _signed(self, token_type: str, payload: dict[str, str | int]) -> str:
-        headers = {"typ": token_type, "kid": self._key.kid}
-        return jwt.encode(payload, self._key.private, algorithm=ALGORITHM, headers=headers)
+        key = self._keys.signing_key
+        headers = {"typ": token_type, "kid": key.kid}
+        return jwt.encode(payload, key.private, algorithm=ALGORITHM, headers=headers)
 
 
 class JwtVerifier:

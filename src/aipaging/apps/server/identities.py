@@ -19,7 +19,8 @@ from aipaging.adapters.signing.files import create_once, private_directory, read
 from aipaging.adapters.signing.keys import KeyStore
 from aipaging.adapters.signing.notes import NoteSigner
 from aipaging.adapters.signing.peer import client_context, server_context
-from aipaging.adapters.signing.tokens import JwtSigner, JwtVerifier
+from aipaging.adapters.signing.rotation import RotatingVerifier, TokenKeyRing
+from aipaging.adapters.signing.tokens import JwtSigner
 from aipaging.apps.server.config import ServerConfig
 from aipaging.core.foundation.time import WallUs
 
@@ -39,7 +40,7 @@ class Identities:
     """Keys, authority and certificates of one controller.
 
     Attributes:
-        keys: Token and checkpoint keys.
+        keys: Token keys, followed as they are rotated.
         authority: Issues southbound certificates.
         issuer: `iss` of every token.
         signer: Signs AISTs and receipts.
@@ -50,11 +51,11 @@ class Identities:
         gateway: Folder of the gateway's certificate.
     """
 
-    keys: KeyStore
+    keys: TokenKeyRing
     authority: CertificateAuthority
     issuer: str
     signer: JwtSigner
-    verifier: JwtVerifier
+    verifier: RotatingVerifier
     notes: NoteSigner
     journal_key: bytes
     controller: Path
@@ -71,7 +72,7 @@ class Identities:
         """
         data_dir = config.operator.data_dir
         private_directory(data_dir)
-        keys = KeyStore.open(data_dir / "keys")
+        keys = TokenKeyRing(store := KeyStore.open(data_dir / "keys"), wall_clock)
         authority = CertificateAuthority.open(data_dir / "ca", config.operator.trust_domain, clock=wall_clock)
         key_file = data_dir / "keys" / "journal.key"
         create_once(key_file, secrets.token_bytes(JOURNAL_KEY_BYTES))
@@ -81,8 +82,8 @@ class Identities:
             authority=authority,
             issuer=issuer,
             signer=JwtSigner(keys, issuer),
-            verifier=JwtVerifier(keys.jwks(), issuer, wall_clock),
-            notes=NoteSigner(keys.checkpoint_key, f"{config.operator.trust_domain}/log"),
+            verifier=RotatingVerifier(keys, issuer, wall_clock),
+            notes=NoteSigner(store.checkpoint_key, f"{config.operator.trust_domain}/log"),
             journal_key=read_private(key_file),
             controller=data_dir / "identities" / "controller",
             gateway=data_dir / "identities" / "gateway",
