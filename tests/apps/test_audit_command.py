@@ -322,3 +322,65 @@ def test_what_cannot_be_opened(
         assert document(capsys, *arguments)[0] == 2, arguments
     (tmp_path / "p2.pem").write_text("no key")
     assert document(capsys, "run", files[0], *contract, "--key", str(tmp_path / "p2.pem"))[0] != 0
+
+
+def test_histograms_say_what_the_records_say(
+    files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics = tmp_path / "metrics.json"
+    arguments = (files[0], "--contract", files[1], "--output", str(metrics))
+    assert document(capsys, "export", *arguments)[0] == 0
+    status, found = document(capsys, "histograms", str(metrics), "--contract", files[1])
+    assert status == 1
+    exact = document(capsys, "run", files[0], "--contract", files[1])[1]["verdicts"]
+    for coarse, fine in zip(found["verdicts"], exact, strict=True):
+        assert coarse["exceedances_low"] <= fine["exceedances_low"]
+        assert coarse["exceedances_high"] >= fine["exceedances_high"]
+        assert coarse["method"] == "census-of-buckets"
+    assert [one["verdict"] for one in found["verdicts"]] == ["violated", "compliant", "violated"]
+    assert "violated" in invoke(capsys, "histograms", str(metrics), "--contract", files[1])[1]
+    text = tmp_path / "metrics.txt"
+    assert document(capsys, "export", *arguments[:-1], str(text), "--format", "openmetrics")[0] == 0
+    assert 'aipaging_domain="radio"} {count:' in text.read_text()
+    assert text.read_text().endswith("# EOF\n")
+
+
+def histogram_file(path: Path, *points: dict[str, Any], temporality: int = 1) -> str:
+    """Write an export of request durations in seconds, each with one request at 0.5 s and one at 3 s."""
+    bounds = {"explicitBounds": [0.1, 1.0], "bucketCounts": ["0", "1", "1"]}
+    kind = {"aggregationTemporality": temporality, "dataPoints": [bounds | point for point in points]}
+    metric = {"name": "gen_ai.server.request.duration", "unit": "s", "histogram": kind}
+    other = {"name": "http.server.request.duration", "unit": "s", "histogram": kind | {"dataPoints": [bounds]}}
+    path.write_text(json.dumps({"resourceMetrics": [{"scopeMetrics": [{"metrics": [metric, other]}]}]}))
+    return str(path)
+
+
+def test_histograms_of_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    contract = tmp_path / "c.toml"
+    contract.write_text("[[contract]]\ndomain = 'end-to-end'\ndelay_ms = 1000\nepsilon = 0.5\nperiod_start_us = 1000\n")
+    failed = [{"key": "error.type", "value": {"stringValue": "timeout"}}]
+    inside, before = {"startTimeUnixNano": "2000000", "timeUnixNano": "9000000"}, {"timeUnixNano": "1000000"}
+    metrics = histogram_file(
+        tmp_path / "m.json",
+        inside,
+        inside | {"attributes": failed},
+        before | {"startTimeUnixNano": "500000"},
+        inside | {"startTimeUnixNano": "500000"},
+        {},
+    )
+    found = document(capsys, "histograms", metrics, "--contract", str(contract))[1]
+    (verdict,) = found["verdicts"]
+    assert (verdict["requests"], verdict["exceedances_low"], verdict["exceedances_high"]) == (8, 3, 7)
+    flaws = {name: one["count"] for name, one in found["data_quality"]["flaws"].items()}
+    assert flaws == {
+        "other_metrics": 1,
+        "points_outside_period:end-to-end": 1,
+        "straddling_points:end-to-end": 1,
+        "points_without_time:end-to-end": 1,
+    }
+    later = inside | {"timeUnixNano": "9500000"}
+    metrics = histogram_file(tmp_path / "m.json", inside, later, temporality=2)
+    found = document(capsys, "histograms", metrics, "--contract", str(contract))[1]
+    assert found["verdicts"][0]["requests"] == 2
+    assert found["data_quality"]["flaws"]["superseded_points"]["count"] == 1
+    assert document(capsys, "histograms", str(tmp_path / "none"), "--contract", str(contract))[0] == 2

@@ -8,6 +8,7 @@ import click
 from aipaging.adapters.terminal.guard import examples, failed, json_option
 from aipaging.adapters.terminal.output import say, table, write_json
 from aipaging.apps.audit import disclosure
+from aipaging.apps.audit.metrics import export_histograms, judge_histograms
 from aipaging.apps.audit.notary import note_signer, note_verifiers
 from aipaging.apps.audit.recheck import recheck_audit
 from aipaging.apps.audit.report import audit_report
@@ -64,6 +65,7 @@ output_option = click.option("--output", type=click.Path(path_type=Path), requir
         "aipaging audit run o.jsonl --contract contract.toml --commitment c.note --beacon b.note --json",
         "aipaging audit watch telemetry.jsonl --contract contract.toml --window 5000",
         "aipaging audit report telemetry.parquet --contract contract.toml --output audit.html",
+        "aipaging audit histograms metrics.json --contract contract.toml",
         "aipaging audit recheck audit.json telemetry.parquet --contract contract.toml",
     )
 )
@@ -275,6 +277,41 @@ def report(telemetry: Path, *, contract_file: Path, output: Path, as_json: bool,
         say(f"wrote {output}")
 
 
+@audit.command()
+@click.argument("metrics", type=click.Path(path_type=Path))
+@contract_option
+@alpha_option
+@json_option
+def histograms(metrics: Path, *, contract_file: Path, alpha: float, as_json: bool) -> None:
+    """Judge the histograms in METRICS, an OTLP export in JSON, where there are no records.
+
+    A bucket around the contracted delay widens the counts. Exit status 1 if a contract is violated.
+    """
+    document = judge_histograms(metrics, contract_file, alpha=alpha)
+    if as_json:
+        write_json(document)
+    else:
+        _show_verdicts(document)
+        _show_flaws(document)
+    if any(verdict["verdict"] == "violated" for verdict in document["verdicts"]):
+        failed()
+
+
+@audit.command()
+@telemetry_argument
+@contract_option
+@click.option("--format", "form", type=click.Choice(["otlp", "openmetrics"]), default="otlp", show_default=True)
+@output_option
+@json_option
+def export(telemetry: Path, *, contract_file: Path, form: str, output: Path, as_json: bool) -> None:
+    """Write the delays of TELEMETRY as histograms: for OTLP, or as native histograms of Prometheus."""
+    disclosure.write(output, export_histograms(telemetry, contract_file, form=form).encode())
+    if as_json:
+        write_json({"output": str(output)})
+    else:
+        say(f"wrote {output}")
+
+
 def _interval(one: dict[str, Any]) -> str:
     ends = ("unbounded" if one[name] is None else f"{one[name]:.3f} ms" for name in ("delay_ms", "low_ms", "high_ms"))
     value, low, high = ends
@@ -282,6 +319,20 @@ def _interval(one: dict[str, Any]) -> str:
 
 
 def _show(document: dict[str, Any]) -> None:
+    _show_verdicts(document)
+    say()
+    say(document["multiplicity"]["statement"])
+    if document["attribution"] is not None:
+        _show_blame(document["attribution"])
+    _show_flaws(document)
+
+
+def _show_flaws(document: dict[str, Any]) -> None:
+    for name, flaw in document["data_quality"]["flaws"].items():
+        say(f"{name}: {flaw['count']}; {flaw['effect']}")
+
+
+def _show_verdicts(document: dict[str, Any]) -> None:
     rows = [
         (
             verdict["domain"],
@@ -296,12 +347,6 @@ def _show(document: dict[str, Any]) -> None:
     ]
     headings = ("domain", "tenant", "verdict", "requests", "exceedances", "allowed", "method")
     table(headings, rows, right=(3, 4, 5))
-    say()
-    say(document["multiplicity"]["statement"])
-    if document["attribution"] is not None:
-        _show_blame(document["attribution"])
-    for name, flaw in document["data_quality"]["flaws"].items():
-        say(f"{name}: {flaw['count']}; {flaw['effect']}")
 
 
 def _show_blame(attribution: dict[str, Any]) -> None:

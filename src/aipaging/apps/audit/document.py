@@ -57,7 +57,7 @@ def audit_document(audit: PeriodAudit, content: bytes, how: How, *, matches: boo
         family=len(audit.verdicts),
     )
     return {
-        "verdicts": [_verdict(verdict) for verdict in audit.verdicts],
+        "verdicts": [verdict_document(verdict) for verdict in audit.verdicts],
         "multiplicity": _multiplicity(audit, how.alpha),
         "data_quality": data_quality(audit),
         "provenance": {
@@ -76,7 +76,8 @@ def audit_document(audit: PeriodAudit, content: bytes, how: How, *, matches: boo
     }
 
 
-def _verdict(verdict: Verdict) -> dict[str, Any]:
+def verdict_document(verdict: Verdict) -> dict[str, Any]:
+    """Return the document of a verdict."""
     contract = verdict.contract
     document: dict[str, Any] = {
         "domain": contract.domain,

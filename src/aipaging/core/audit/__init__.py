@@ -12,6 +12,7 @@
 """
 
 from aipaging.core.audit.accounts import accounts
+from aipaging.core.audit.aggregate import judge_counts
 from aipaging.core.audit.attribution import Attribution, Blame, LateRequests, Ranks, attribute, permitted_delays
 from aipaging.core.audit.betting import WindowAlarm, log_mixture_evidence, watched
 from aipaging.core.audit.commitment import (
@@ -100,6 +101,7 @@ __all__ = [
     "fit_tail",
     "hashed",
     "is_proven",
+    "judge_counts",
     "judge_openings",
     "leaf_of",
     "leaves",

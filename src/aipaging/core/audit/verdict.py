@@ -41,6 +41,7 @@ class Method(enum.Enum):
     CENSUS = "census"
     SAMPLED = "hypergeometric-prior-posterior-ratio"
     SCOPED = "hypergeometric-bounds-of-a-scope"
+    HISTOGRAM = "census-of-buckets"
 
 
 class Multiplicity(enum.Enum):
