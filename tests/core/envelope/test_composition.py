@@ -31,7 +31,7 @@ from aipaging.core.envelope.document import (
     envelope_of,
 )
 from aipaging.core.envelope.envelope import Dependence
-from aipaging.core.envelope.models import RateLatencyModel
+from aipaging.core.envelope.models import RateLatencyModel, SharedRateModel
 from aipaging.core.envelope.trust import VerifiedEnvelope
 from aipaging.core.foundation.errors import InvalidInputError
 from aipaging.core.foundation.names import DomainName
@@ -222,3 +222,23 @@ def test_deterministic_parts_add_their_delay_and_nothing_else() -> None:
     assert isinstance(mixed.model, DelayContractModel)
     assert float(mixed.model.prefactor) == pytest.approx(2.0, rel=1e-8)
     assert float(mixed.model.offset_ms) == pytest.approx(104.0)
+
+
+def test_a_queue_that_sessions_share_cannot_be_composed_away() -> None:
+    shared = document("metro", model=SharedRateModel(service_rate_rps="1000", latency_ms="1", burst_total_max=1000))
+    with pytest.raises(InvalidInputError, match="share a queue in metro"):
+        composed(stage(document()), stage(shared))
+
+
+def test_parts_that_together_leave_no_room_are_refused() -> None:
+    exactly = document("compute", model=RateLatencyModel(service_rate_rps="20", latency_ms="3"))
+    tight = structs.replace(exactly, guardrails=structs.replace(exactly.guardrails, rate_rps="20"))
+    loose = structs.replace(document(), guardrails=structs.replace(document().guardrails, rate_rps="20"))
+    with pytest.raises(InvalidInputError, match="do not serve"):
+        composed(stage(loose), stage(tight))
+
+
+def test_of_tenants_caps_the_least_counts() -> None:
+    first = structs.replace(document(), reservation=Reservation(tenant_capacity_rps="7"))
+    second = structs.replace(document("metro"), reservation=Reservation(tenant_capacity_rps="5"))
+    assert composed(stage(first), stage(second)).reservation.tenant_capacity_rps == "5"

@@ -67,12 +67,12 @@ def test_numbers_are_rounded_to_the_safe_side() -> None:
     assert isinstance(air, OnOffSlots)
     assert isinstance(shared, SharedRate)
     assert isinstance(slots, ReservedSlots)
-    assert deficit.rate_per_ms < 0.0501
+    assert deficit.rate_per_ms <= 0.0501
     assert deficit.prefactor >= 0.3
     assert deficit.decay_per_request <= 0.7
     assert air.slot_ms >= 1.1
     assert air.availability <= 0.7
-    assert shared.rate_per_ms < 1.0001
+    assert shared.rate_per_ms <= 1.0001
     assert slots.tokens_max == 8
     assert slots.tenants_max == 2
 
@@ -112,3 +112,7 @@ def test_a_tenants_cap_is_not_rounded_to_no_cap() -> None:
     with pytest.raises(InvalidInputError) as raised:
         require_consistent(tiny)
     assert raised.value.field == "reservation.tenantCapacityRps"
+
+
+def test_a_session_at_exactly_the_service_rate_is_served() -> None:
+    require_consistent(document(RateLatencyModel(service_rate_rps="20", latency_ms="1")))

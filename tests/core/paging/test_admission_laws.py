@@ -273,3 +273,37 @@ def test_a_better_envelope_and_a_worse_one_change_what_is_tolerated() -> None:
     protect_all(world.state, DomainName("edge-one"))
     (after,) = (tolerated for _, tolerated in world.state.ledger.tolerances.places.values())
     assert after == pytest.approx(before - 50.0, abs=1e-3)
+
+
+def test_a_restart_keeps_what_is_tolerated_and_the_first_of_equal_anchors_is_taken() -> None:
+    world = put(World.started(), served("metro", METRO))
+    twin = world.state.catalogue.anchors[c.AnchorId("a")]
+    world.state.catalogue.anchors[c.AnchorId("0")] = replace(twin, anchor=c.AnchorId("0"))
+    reply = paged(world, intent(delay_ms=200.0, burst=1, rate_rps=1.0), "red")
+    assert isinstance(reply, c.Admitted)
+    assert reply.candidates[0].anchor == "0"
+    before = {session: place for (session, _), place in world.state.ledger.tolerances.places.items()}
+    world.state.ledger.tolerances.move(SessionId("nobody"), world.state.sessions[reply.session].leases.__next__().epoch,
+                                       world.state.sessions[reply.session].leases.__next__().epoch)  # fmt: skip
+    world.do(c.StartTerm(settings=world.settings, software="test"))
+    after = {session: place for (session, _), place in world.state.ledger.tolerances.places.items()}
+    assert after == before
+    (epoch,) = (epoch for _, epoch in world.state.ledger.tolerances.places)
+    assert epoch.term == world.state.term
+
+
+def test_a_term_that_a_dual_bound_admitted_counts_its_own_split() -> None:
+    """Where the sharpest rung was needed, the inverse without it proves less than the COMMIT's own split does."""
+    world = put(World.started(), served("metro", METRO))
+    low, high = 60.0, 200.0
+    for _ in range(40):
+        middle = 0.5 * (low + high)
+        found = [one for one in resolve(world.state, intent(delay_ms=middle, burst=1), world.now) if one.anchor == "a"]
+        low, high = (low, middle) if found[0].rejection is None else (middle, high)
+    reply = paged(world, intent(delay_ms=high, burst=1), "red")
+    assert isinstance(reply, c.Admitted)
+    assert reply.candidates[0].bound is not None
+    (place,) = world.state.ledger.tolerances.places.values()
+    budget = {part.domain: part.delay_ms for part in reply.candidates[0].bound.budget}
+    assert place[1] >= budget[DomainName("metro")]
+    require_promises(world)

@@ -11,7 +11,6 @@ from msgspec import Meta
 from aipaging.core.envelope.decimals import at_least, at_most
 from aipaging.core.envelope.fields import Amount, Closed, about
 from aipaging.core.envelope.service import (
-    DOWN,
     OnOffSlots,
     ReservedRate,
     ReservedRateDeficit,
@@ -145,7 +144,9 @@ def _slots(model: ReservedSlotsModel, tokens_max: int) -> ReservedSlots:
 
 
 def _rate_per_ms(rate_rps: str) -> float:
-    return _positive(at_most(rate_rps), "serviceRateRps") / _MS_PER_S * DOWN
+    # Not rounded further: division keeps the order, so a session at exactly the service rate is served. What is
+    # computed with the rate has its own allowance.
+    return _positive(at_most(rate_rps), "serviceRateRps") / _MS_PER_S
 
 
 def _positive(number: float, member: str) -> float:
