@@ -130,7 +130,7 @@ MEANINGS: Final[Mapping[str, str]] = {
     "SESSION_REFUSED": "A page that was refused, the constraint that decided, and how many candidates there were.",
     "COMMIT_GRANTED": "A COMMIT: the anchor, the epoch, the domains in which rate is reserved, the delay that was "
     "promised, the epsilon asked for, the bound that admitted it with its rung and assumptions, and the digests of the "
-    "envelopes it rests on, in the order of the path (beyond 32 one digest over that list).",
+    "envelopes it rests on, in the order of the path (beyond 16 one digest over that list).",
     "COMMIT_REBOUND": "Envelopes changed, and the COMMIT still keeps its contract: with this bound, under these.",
     "SESSION_DEGRADED": "The session's contract is not provable where it is, and its client is told; `constraint` says "
     "what fails.",

@@ -1,14 +1,19 @@
 """What a session is handed: its AIST, and the steering grant with the COMMIT receipt."""
 
 from hashlib import sha256
+from typing import Final
 
 from aipaging.core.foundation.time import MS, WallUs
 from aipaging.core.identity.claims import AistClaims, CommitClaims
 from aipaging.core.lease.machine import Lease
-from aipaging.core.paging.records import bound_text
+from aipaging.core.paging.records import assumptions_text, bound_text, envelopes_text
 from aipaging.core.paging.state import Session
 from aipaging.core.steering.grant import SteeringGrant
 from aipaging.ports.signing import TokenSigner
+
+
+ASSUMPTIONS_CHARS_MAX: Final = 384
+"""Of what a bound rests on, in a receipt: gateways pass receipts of at most 4,096 characters. The evidence has all."""
 
 
 class SessionTokens:
@@ -46,6 +51,9 @@ class SessionTokens:
                 delay_us=int(session.intent.delay_ms * MS),
                 epsilon=f"{session.intent.epsilon:.6g}",
                 epsilon_bound=bound_text(lease.bound.epsilon_bound),
+                rung=lease.bound.rung,
+                assumptions=assumptions_text(lease.bound.assumptions)[:ASSUMPTIONS_CHARS_MAX],
+                envelopes=envelopes_text(lease.envelopes),
                 token_id_sha256=sha256(session.token_id.encode()).hexdigest(),
                 commit_id=f"{session.session}.{lease.epoch}",
                 issued_us=session.requested_wall_us,

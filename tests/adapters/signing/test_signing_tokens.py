@@ -114,7 +114,7 @@ def test_the_wire_form_is_the_agreed_one(keys, signer):
     assert jwt.get_unverified_header(receipt)["typ"] == "ai-commit+jwt"
     assert set(payload_of(receipt)) == {
         *("iss", "sub", "jti", "iat", "exp", "aisi", "anchor", "term", "n", "lease_ms", "tenant", "rate_mrps"),
-        *("burst", "aist_jti_sha256", "delay_us", "epsilon", "epsilon_bound"),
+        *("burst", "aist_jti_sha256", "delay_us", "epsilon", "epsilon_bound", "rung", "assumptions", "envelopes"),
     }
 
 

@@ -40,6 +40,9 @@ TOKEN_CHARS_MAX: Final = 4096
 CLAIM_CHARS_MAX: Final = 256
 """No claim of ours is longer."""
 
+REMARK_CHARS_MAX: Final = 1_280
+"""Sixteen digests with commas between have 1,039."""
+
 KNOWN_HEADERS_MAX: Final = 64
 """Two types of token for every key of a set, twice over."""
 
@@ -105,6 +108,9 @@ class JwtSigner:
                 "delay_us": claims.delay_us,
                 "epsilon": claims.epsilon,
                 "epsilon_bound": claims.epsilon_bound,
+                "rung": claims.rung,
+                "assumptions": claims.assumptions,
+                "envelopes": claims.envelopes,
             },
         )
 
@@ -274,6 +280,9 @@ def _commit_claims(payload: Mapping[str, Any]) -> CommitClaims:
         epsilon_bound=_text(payload, "epsilon_bound"),
         token_id_sha256=_text(payload, "aist_jti_sha256"),
         commit_id=_text(payload, "jti"),
+        rung=_remark(payload, "rung"),
+        assumptions=_remark(payload, "assumptions"),
+        envelopes=_remark(payload, "envelopes"),
         issued_us=WallUs(_count(payload, "iat") * SECOND),
         expires_us=WallUs(_count(payload, "exp") * SECOND),
     )
@@ -283,6 +292,14 @@ def _text(payload: Mapping[str, Any], claim: str) -> str:
     value = payload.get(claim)
     if not isinstance(value, str) or not 0 < len(value) <= CLAIM_CHARS_MAX or not value.isascii():
         raise InvalidInputError("not a short ASCII string", field=claim)
+    return value
+
+
+def _remark(payload: Mapping[str, Any], claim: str) -> str:
+    """Return what a receipt says about its bound; those of earlier controllers say nothing."""
+    value = payload.get(claim, "")
+    if not isinstance(value, str) or len(value) > REMARK_CHARS_MAX or not value.isascii():
+        raise InvalidInputError("not ASCII text of a bound", field=claim)
     return value
 
 

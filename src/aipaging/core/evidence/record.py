@@ -116,7 +116,7 @@ def digest(value: object) -> bool:
     return type(value) is str and _HEX(value) is not None
 
 
-_DIGESTS = re.compile(r"(?:sha256:)?[0-9a-f]{64}|[0-9a-f]{64}(?:,[0-9a-f]{64}){1,31}").fullmatch
+_DIGESTS = re.compile(r"(?:sha256:)?[0-9a-f]{64}|[0-9a-f]{64}(?:,[0-9a-f]{64}){1,15}").fullmatch
 
 
 def digests(value: object) -> bool:

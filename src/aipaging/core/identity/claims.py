@@ -64,6 +64,9 @@ class CommitClaims:
         delay_us: The delay that was promised.
         epsilon: The probability of exceeding it that was asked for, as decimal text.
         epsilon_bound: The bound on that probability that admitted the session, as decimal text.
+        rung: Which bound that is.
+        assumptions: What it rests on.
+        envelopes: Digests of the envelopes that it rests on, in the order of the path, as in the evidence.
         token_id_sha256: Hex SHA-256 of the `jti` of the session's AIST.
         commit_id: `jti` of the receipt.
         issued_us: `iat`.
@@ -85,3 +88,6 @@ class CommitClaims:
     commit_id: str
     issued_us: WallUs
     expires_us: WallUs
+    rung: str = ""
+    assumptions: str = ""
+    envelopes: str = ""

@@ -26,7 +26,7 @@ from aipaging.core.paging.state import State
 PAYLOAD_VERSION: Final = b"1"
 """First byte of every payload; a reader refuses a version that it does not know."""
 
-ENVELOPES_LISTED_MAX: Final = 32
+ENVELOPES_LISTED_MAX: Final = 16
 """Digests in one record or receipt, 65 characters each: receipts travel with every request to a sidecar."""
 
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
