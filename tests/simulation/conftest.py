@@ -27,8 +27,7 @@ def ran(
     domains: list[dict[str, Any]], tenants: list[dict[str, Any]], *, packets: int = 400_000, seed: int = 1, **more: Any
 ) -> Outcome:
     document = {"packets": packets, "domain": domains, "tenant": tenants}
-    if "modulator" in more:
-        document["modulator"] = more.pop("modulator")
+    document |= {key: more.pop(key) for key in ("modulator", "copula") if key in more}
     scenario = read_scenario(document, folder=more.pop("folder", Path()), replications=more.pop("replications", None))
     return simulate(scenario, seed=seed, **more)
 
