@@ -17,6 +17,8 @@ from aipaging.core.calculus.deterministic import TokenBucket
 from aipaging.core.calculus.modulated import MarkovFluid, MarkovPoisson, MarkovSlots, exp_minus_one, modulation_of
 from aipaging.core.calculus.onoff import FluidOnOff, SlottedOnOff
 from aipaging.core.calculus.regulated import ExponentiallyBounded, LeakyBuckets
+from aipaging.core.calculus.tandem import log_exponential
+from aipaging.core.calculus.work import ExponentialWork
 
 Floats: TypeAlias = NDArray[np.float64]
 LogMoment: TypeAlias = Callable[[Floats], Floats]
@@ -80,7 +82,7 @@ def _memoryless(log_moment: Callable[[float], float], theta_max: float) -> Inter
 def _moments(arrival: SimpleArrival) -> IntervalMoments:
     match arrival:
         case SlottedWork():
-            return _memoryless(arrival.log_mgf, arrival.theta_max)
+            return _slots(arrival)
         case CompoundPoisson(rate=rate, work=work):
             return _memoryless(lambda theta: rate * exp_minus_one(work.log_mgf(theta)), work.theta_max)
         case TokenBucket() | ExponentiallyBounded() | LeakyBuckets():
@@ -94,6 +96,18 @@ def _moments(arrival: SimpleArrival) -> IntervalMoments:
             )  # fmt: skip
         case MarkovSlots() | MarkovFluid() | MarkovPoisson():
             return _chain(arrival)
+
+
+def _slots(arrival: SlottedWork) -> IntervalMoments:
+    means = [work.mean for work in arrival.works if isinstance(work, ExponentialWork)]
+    if len(means) < len(arrival.works):
+        return _memoryless(arrival.log_mgf, arrival.theta_max)
+    return IntervalMoments(
+        log_sigma=no_factor,
+        log_growth=_sum([log_exponential(mean) for mean in means]),
+        theta_max=arrival.theta_max,
+        memoryless=True,
+    )
 
 
 def _regulated(arrival: TokenBucket | ExponentiallyBounded | LeakyBuckets) -> IntervalMoments:

@@ -27,6 +27,7 @@ STATES_MAX: Final = 64
 """Larger chains take longer than the `sharp` class allows."""
 
 _ROW: Final = 1e-9
+_TWO: Final = 2
 _LEAST_WEIGHT: Final = 1e-280
 _EXPONENT_MAX: Final = 600.0
 
@@ -201,8 +202,16 @@ class Modulation:
 
 def perron(matrix: Floats) -> tuple[float, Floats]:
     """Return (max (K g) / g, ln g) for a positive g close to the right Perron vector of a non-negative matrix."""
-    values, vectors = np.linalg.eig(matrix)
-    vector = np.abs(np.real(vectors[:, int(np.argmax(np.real(values)))]))
+    if len(matrix) == _TWO:
+        half = 0.5 * float(matrix[0, 0] - matrix[1, 1])
+        # Of the two forms of the vector the one without cancellation.
+        spread = math.sqrt(half * half + float(matrix[0, 1] * matrix[1, 0]))
+        upper = np.array([half + spread, float(matrix[1, 0])])
+        lower = np.array([float(matrix[0, 1]), spread - half])
+        vector = upper if half > 0.0 else lower
+    else:
+        values, vectors = np.linalg.eig(matrix)
+        vector = np.abs(np.real(vectors[:, int(np.argmax(np.real(values)))]))
     vector = np.maximum(vector / vector.max(), _LEAST_WEIGHT)
     # One step smooths entries that the solver returned as noise.
     vector = np.maximum(matrix @ vector, _LEAST_WEIGHT)

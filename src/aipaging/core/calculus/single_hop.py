@@ -81,7 +81,7 @@ def backlog_tail(arrival: Arrival, capacity: float, backlog: float, rung_class: 
         case SlottedWork():
             return _slots(arrival, capacity, backlog)
         case MarkovSlots() | MarkovFluid() | MarkovPoisson() | Superposition():
-            return _unlike(arrival, capacity, backlog)
+            return _unlike(arrival, capacity, backlog, sharp=sharp)
         case _:
             return _regulated(arrival, capacity, backlog)
 
@@ -202,7 +202,7 @@ def _in_slots(arrival: SlottedOnOff, capacity: float, backlog: float, *, sharp: 
 
 
 def _unlike(
-    arrival: MarkovSlots | MarkovFluid | MarkovPoisson | Superposition, capacity: float, backlog: float
+    arrival: MarkovSlots | MarkovFluid | MarkovPoisson | Superposition, capacity: float, backlog: float, *, sharp: bool
 ) -> TailBound:
     """Bound chains and independent flows of unlike kinds: one martingale for all, or the union in slots."""
     rungs: list[TailBound] = []
@@ -213,7 +213,7 @@ def _unlike(
     regulated = [part for part in parts if isinstance(part, LeakyBuckets | TokenBucket)]
     if len(regulated) == len(parts):
         rungs.append(_regulated_together(regulated, capacity, backlog))
-    elif not any(isinstance(part, CONTINUOUS) for part in parts):
+    elif (sharp or not rungs) and not any(isinstance(part, CONTINUOUS) for part in parts):
         rungs.append(_interval_union(arrival, capacity, backlog))
     if not rungs:
         raise NotAttestedError("no rung is proven for these arrivals together")
