@@ -207,9 +207,9 @@ class AsyncPagedSession:
         self._held.take(await self._client.run(flows.read(self.id)))
         return self.document
 
-    async def extend(self, additional_s: int, *, key: str = "") -> SessionDocument:
+    async def extend(self, additional_s: int) -> SessionDocument:
         """Let it last longer; capped by the operator."""
-        self._held.take(await self._client.run(flows.extend(self.id, additional_s, key or flows.new_key())))
+        self._held.take(await self._client.run(flows.extend(self.id, additional_s)))
         return self.document
 
     async def relocate(self) -> SessionDocument:

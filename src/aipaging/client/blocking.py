@@ -206,9 +206,9 @@ class PagedSession:
         self._held.take(self._client.run(flows.read(self.id)))
         return self.document
 
-    def extend(self, additional_s: int, *, key: str = "") -> SessionDocument:
+    def extend(self, additional_s: int) -> SessionDocument:
         """Let it last longer; capped by the operator."""
-        self._held.take(self._client.run(flows.extend(self.id, additional_s, key or flows.new_key())))
+        self._held.take(self._client.run(flows.extend(self.id, additional_s)))
         return self.document
 
     def relocate(self) -> SessionDocument:

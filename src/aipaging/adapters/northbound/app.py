@@ -11,6 +11,7 @@ from aipaging.adapters.northbound.openapi import openapi_document
 from aipaging.adapters.northbound.operation import Operation, route_of
 from aipaging.adapters.northbound.service import Northbound
 from aipaging.adapters.northbound.sessions import SessionRoutes
+from aipaging.adapters.northbound.wording import WordingRoutes
 from aipaging.runtime.http.routing import HttpApp
 
 
@@ -33,6 +34,7 @@ def operations_of(service: Northbound, metrics: Metrics) -> list[Operation]:
 
     for routes in (
         SessionRoutes(service),
+        WordingRoutes(service),
         CatalogueRoutes(service),
         EnvelopeRoutes(service),
         EvidenceRoutes(service),

@@ -195,3 +195,19 @@ DISCOVERY: Final[Example] = {
     "evidenceBaseUrl": "https://control.operator.example/ai-paging/v0.1/evidence",
     "software": "aipaging 0.1.0",
 }
+INTERPRET_REQUEST: Final[Example] = {
+    "text": "embed English text, EU only, p99.9 under 250 ms, 20 requests/s",
+    "intent": {"place": "access-north"},
+}
+INTERPRETATION: Final[Example] = {
+    "status": "resolved",
+    "fields": [
+        {"field": "task", "value": "embeddings", "source": "TEXT", "span": {"start": 0, "end": 5}, "quote": "embed"},
+        {"field": "place", "value": "access-north", "source": "REQUEST"},
+        {"field": "delayMs", "value": 250.0, "source": "TEXT", "span": {"start": 40, "end": 46}, "quote": "250 ms"},
+        {"field": "burst", "value": 1, "source": "DEFAULT"},
+    ],
+    "questions": [],
+    "taskConfidence": 1.0,
+    "intent": _WHOLE_INTENT,
+}

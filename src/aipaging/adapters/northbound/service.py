@@ -8,6 +8,7 @@ from aipaging.adapters.northbound.credentials import Authenticator
 from aipaging.adapters.northbound.evidence_desk import EvidenceDesk
 from aipaging.core.lease.machine import Lease
 from aipaging.core.paging.state import Session
+from aipaging.core.wording.tasks import TaskReader
 from aipaging.ports.control import ControlPlane
 from aipaging.runtime.envelopes import EnvelopeIntake
 
@@ -43,6 +44,7 @@ class Northbound:
         jwks: The public token keys.
         gateway_connected: Whether the user plane is there.
         envelopes: Where envelopes and key sets come in.
+        task_reader: Makes what tells tasks in free text; called when the first text comes, in a thread.
         software: Name and version.
     """
 
@@ -56,4 +58,5 @@ class Northbound:
     envelopes: EnvelopeIntake
     jwks: Callable[[], Mapping[str, object]]
     gateway_connected: Callable[[], bool] = _connected
+    task_reader: Callable[[], TaskReader] = TaskReader
     software: str = "aipaging"

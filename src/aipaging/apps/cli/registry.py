@@ -44,6 +44,7 @@ GROUPS: Final[dict[str, dict[str, Entry]]] = {
     },
     "Use": {
         "page": Entry(target="aipaging.apps.cli.page:page", summary="Turn an intent into a session."),
+        "ask": Entry(target="aipaging.apps.cli.ask:ask", summary="Read free text into a structured intent."),
         "resolve": Entry(target="aipaging.apps.cli.page:resolve", summary="Show what an intent would get, and why."),
         "sessions": Entry(target="aipaging.apps.cli.sessions:sessions", summary="List and show sessions."),
         "extend": Entry(target="aipaging.apps.cli.sessions:extend", summary="Let a session last longer."),

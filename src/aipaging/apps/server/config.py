@@ -56,6 +56,7 @@ class Northbound:
     listen: HostPort
     tls: TlsFiles | None
     public_url: str | None
+    free_text: str = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -308,7 +309,12 @@ def _tls(table: Table) -> TlsFiles | None:
 
 
 def _northbound(table: Table) -> Northbound:
-    plan = Northbound(listen=table.get("listen"), tls=_tls(table), public_url=table.get("public_url"))
+    plan = Northbound(
+        listen=table.get("listen"),
+        tls=_tls(table),
+        public_url=table.get("public_url"),
+        free_text=table.get("free_text"),
+    )
     return replace(plan, public_url=plan.public_url or _derived(plan.listen, tls=plan.tls is not None))
 
 

@@ -124,6 +124,7 @@ def effective(checked: ServerConfig) -> dict[str, Any]:
         "services": list(catalogue.services.values()),
         "domains": list(catalogue.domains.values()),
         "paths": list(catalogue.paths.values()),
+        "key_sources": dict(checked.key_sources),
         "envelopes": list(catalogue.envelopes.values()),
         "anchors": list(catalogue.anchors.values()),
     }

@@ -88,6 +88,12 @@ def _northbound(path: Kind) -> Section:
             "certificate": Field(kind=path, about="PEM chain; with `key`, the API is HTTPS."),
             "key": Field(kind=path, about="PEM key of the certificate."),
             "public_url": Field(kind=url(), about="How clients reach the API; derived from `listen` by default."),
+            "free_text": Field(
+                kind=choice("auto", "minilm", "keywords"),
+                default="auto",
+                about="What tells tasks in free text: `minilm` with the embeddings of the extra `anchor`, `keywords` "
+                "without; `auto`: the former where it is installed.",
+            ),
         },
     )
 

@@ -30,6 +30,7 @@ from aipaging.adapters.signing.domain_keys import DomainKeyRing
 from aipaging.adapters.southbound.app import Southbound, southbound_app
 from aipaging.apps.server.config import ServerConfig, TlsFiles
 from aipaging.apps.server.domain_keys import KeySources
+from aipaging.apps.server.free_text import task_reader
 from aipaging.apps.server.identities import Identities, alternatives
 from aipaging.apps.server.listeners import Listener
 from aipaging.apps.server.user_plane import EnvoyUserPlane, MemoryUserPlane, UserPlane
@@ -247,6 +248,7 @@ class Controller:
                 jwks=self._identities.keys.jwks,
                 envelopes=self._intake,
                 gateway_connected=lambda: self._user_plane.connected,
+                task_reader=lambda: task_reader(plan.free_text),
                 software=f"aipaging {__version__}",
             )
         )
