@@ -143,6 +143,7 @@ ANSWERS: list[tuple[dict[str, tuple[int, Any]], str, str]] = [
     ),
     ({"/ai-paging/v0.1/anchors": (403, {})}, "ok", "operators only"),
     ({}, "ok", "anchor a is READY"),
+    ({}, "warning", "no envelope is in force"),
 ]
 
 
@@ -155,6 +156,7 @@ def test_what_a_controller_says(
         "/readyz": (200, {"status": "READY", "reasons": []}),
         "/ai-paging/v0.1/services": (200, {"services": []}),
         "/ai-paging/v0.1/anchors": (200, {"anchors": [{"anchorId": "a", "state": "READY"}]}),
+        "/ai-paging/v0.1/envelopes": (200, {"envelopes": []}),
     }
     monkeypatch.setattr(service, "_asked", lambda _, path: (usual | answers)[path])
     levels = found(service.controller, Situation(url="http://127.0.0.1:1", credential="secret"))
@@ -182,3 +184,30 @@ def test_a_check_that_breaks_is_a_finding_itself() -> None:
 
 def test_the_default_url_is_that_of_the_other_commands() -> None:
     assert command.URL_DEFAULT == URL_DEFAULT
+
+
+def test_envelopes_that_end_and_key_sets_that_are_missing_are_found(tmp_path: Path) -> None:
+    now = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
+    one = {"domain": "d", "digest": "ab" * 32, "validUntil": "2026-03-01T05:00:00Z", "state": "IN_FORCE"}
+    found = [
+        finding.level
+        for envelope in (
+            one,
+            {**one, "state": "EXPIRED"},
+            {**one, "state": "SUSPECT", "reason": "audit"},
+            {**one, "validUntil": "2026-05-01T00:00:00Z"},
+        )
+        for finding in service._envelopes([envelope], now)
+    ]
+    assert found == ["warning", "error", "error", "ok"]
+    good = tmp_path / "good.jwks"
+    good.write_text('{"keys": [{"kid": "k"}]}')
+    (tmp_path / "empty.jwks").write_text('{"keys": []}')
+    sources = {
+        "a": {"file": str(good), "url": None},
+        "b": {"file": str(tmp_path / "none.jwks"), "url": None},
+        "c": {"file": str(tmp_path / "empty.jwks"), "url": None},
+        "d": {"file": None, "url": "http://127.0.0.1:9/keys.json"},
+    }
+    levels = [each.level for each in service.key_sets(Situation(config={"key_sources": sources}))]
+    assert levels == ["ok", "error", "error", "error"]

@@ -11,7 +11,6 @@ from aipaging.core.paging.state import Session
 from aipaging.core.steering.grant import SteeringGrant
 from aipaging.ports.signing import TokenSigner
 
-
 ASSUMPTIONS_CHARS_MAX: Final = 384
 """Of what a bound rests on, in a receipt: gateways pass receipts of at most 4,096 characters. The evidence has all."""
 

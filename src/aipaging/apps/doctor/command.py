@@ -31,6 +31,7 @@ CHECKS: Final[Sequence[tuple[str, Check]]] = (
     ("certificates", installation.certificates),
     ("journal", installation.journal),
     ("ports", installation.ports),
+    ("key-sets", service.key_sets),
     ("controller", service.controller),
 )
 

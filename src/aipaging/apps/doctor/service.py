@@ -1,12 +1,18 @@
 """Checks of a running controller: reachable, ready, known to us, with anchors that it hears."""
 
+import datetime as dt
+import json
 import ssl
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 from aipaging.apps.doctor.finding import Finding, Situation, doubtful, fine, wrong
 
 TIMEOUT_S: Final = 5.0
+ENDS_SOON: Final = dt.timedelta(days=1)
+"""An envelope that ends sooner ends while somebody sleeps."""
+
 BASE: Final = "/ai-paging/v0.1"
 _UNKNOWN: Final = 401
 _FORBIDDEN: Final = 403
@@ -67,6 +73,73 @@ def _credential(situation: Situation) -> Iterator[Finding]:
         yield doubtful("no anchor is registered", fix="aipaging anchors add, or [[anchor]] in the configuration")
     for anchor in anchors:
         yield _anchor(anchor)
+    status, answer = _asked(situation, f"{BASE}/envelopes")
+    if status == _DONE and isinstance(answer, dict):
+        yield from _envelopes(answer.get("envelopes", []), dt.datetime.now(dt.UTC))
+
+
+def _envelopes(envelopes: list[dict[str, Any]], now: dt.datetime) -> Iterator[Finding]:
+    """Tell which promises are over, not believed, or nearly over."""
+    if not envelopes:
+        yield doubtful("no envelope is in force: nothing can be admitted", fix="aipaging envelopes add")
+    well = 0
+    for envelope in envelopes:
+        what = f"the envelope of {envelope['domain']} {envelope.get('segment', '')}".rstrip()
+        if envelope["state"] == "SUSPECT":
+            yield wrong(
+                f"{what} is SUSPECT: {envelope.get('reason', '')}",
+                fix=f"have the domain send another, or aipaging envelopes clear {envelope['digest'][:12]}",
+            )
+        elif envelope["state"] == "EXPIRED":
+            yield wrong(f"{what} has expired: nothing is admitted across it", fix="aipaging envelopes add a newer one")
+        elif dt.datetime.fromisoformat(envelope["validUntil"]) - now < ENDS_SOON:
+            yield doubtful(f"{what} ends at {envelope['validUntil']}", fix="aipaging envelopes add a newer one before")
+        else:
+            well += 1
+    if well:
+        yield fine(f"{well} envelopes are in force for longer than a day")
+
+
+def key_sets(situation: Situation) -> Iterator[Finding]:
+    """Look whether the key sets that the configuration names can be read."""
+    sources: dict[str, Any] = situation.config.get("key_sources", {}) if situation.config else {}
+    for domain, source in sources.items():
+        file, url = source.get("file"), source.get("url")
+        fault = _unread(Path(file)) if file else _unfetched(str(url))
+        if fault:
+            yield wrong(
+                f"the key set of {domain} at {file or url}: {fault}",
+                fix="publish it there; until then a controller that starts accepts no envelope of the domain",
+            )
+        else:
+            yield fine(f"the key set of {domain} can be read")
+
+
+def _unread(file: Path) -> str:
+    try:
+        return _no_key_set(json.loads(file.read_bytes()))
+    except OSError as error:
+        return str(error.strerror)
+    except ValueError:
+        return "it is not JSON"
+
+
+def _unfetched(url: str) -> str:
+    import httpx  # noqa: PLC0415 - 60 ms that other commands do not pay
+
+    try:
+        with httpx.Client(timeout=TIMEOUT_S, trust_env=False) as client:
+            answer = client.get(url)
+        return f"it answers {answer.status_code}" if answer.status_code != _DONE else _no_key_set(answer.json())
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        return str(error) or type(error).__name__
+    except ValueError:
+        return "it is not JSON"
+
+
+def _no_key_set(document: Any) -> str:
+    keys = document.get("keys") if isinstance(document, dict) else None
+    return "" if isinstance(keys, list) and keys else "it holds no keys"
 
 
 def _anchor(anchor: dict[str, Any]) -> Finding:
