@@ -12,7 +12,7 @@ from aipaging.apps.bench.isolation import CLUMPING_S, OFFENDER, TIMES_OVER, VICT
 @pytest.mark.real
 def test_ten_times_the_contract_moves_nobody_else_s_tail_and_without_reservations_it_does() -> None:
     assert "isolation" in benchmark_names()
-    seconds = 2.0
+    seconds = 1.2
     rounds = asyncio.run(isolation.measured(rounds=1, seconds=seconds))
     ((kept, unkept),) = rounds
 

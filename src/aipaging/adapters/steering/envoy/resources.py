@@ -22,8 +22,8 @@ SIDECAR_PREFIX: Final = "/aipaging/"
 """What sidecars keep for the controller: nothing of it is reachable through the gateway."""
 
 REPEAT_STATUS: Final = 308
-"""By which a sidecar tells the gateway to look the session up again and repeat the request. Envoy repeats a request
-through its filters for redirects alone; a model server's own 308 passes a sidecar as 307, so none is mistaken for it."""
+"""By which a sidecar tells the gateway to look the session up again and to repeat the request. Envoy repeats a request
+through its filters for redirects alone; a model server's own 308 passes a sidecar as 307, and is not taken for it."""
 
 REFUSED_HEADER: Final = "x-aipaging-refused"
 """With it: the epoch that was refused. Envoy copies it into the repeated request; clients' are removed before."""
