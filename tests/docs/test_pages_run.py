@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,9 @@ from pathlib import Path
 import pytest
 
 from aipaging.apps.demo.clients import DemoClients
+from aipaging.apps.demo.configuration import DOMAINS, promise
 from aipaging.apps.demo.stack import ANCHORS, Stack
+from aipaging.core.foundation.time import WallUs
 
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^```(?P<language>\w+) (?P<mark>run|output)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -51,6 +54,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         try:
             await prepared.start()
             await clients.until_ready(len(ANCHORS))
+            for name, *_ in DOMAINS:
+                status, answer = await clients.promise(promise(name, now=WallUs(time.time_ns() // 1_000)))
+                assert status == 201, answer
         finally:
             await clients.close()
 
