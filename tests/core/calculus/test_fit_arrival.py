@@ -223,7 +223,7 @@ def test_assumptions_that_the_trace_contradicts_are_refused() -> None:
         fit_token_bucket(drifting, rate=8.0, window=10.0)
     blocks = np.flatnonzero(np.arange(4000) % 7 < 3) + 0.5
     with pytest.raises(AssumptionRejectedError, match="not a chain"):
-        fit_on_off(Trace(blocks, np.ones(len(blocks))), slot=1.0)
+        fit_on_off(Trace(blocks.tolist(), np.ones(len(blocks))), slot=1.0)
 
 
 def test_constant_work_is_seen() -> None:
