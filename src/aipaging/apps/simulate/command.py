@@ -8,6 +8,7 @@ import click
 from aipaging.adapters.terminal.guard import examples, json_option
 from aipaging.adapters.terminal.output import say, table, write_json
 from aipaging.apps.simulate.files import EXECUTOR_HELP, progress, read, require_numba, write, write_parquet
+from aipaging.apps.simulate.system import system
 from aipaging.simulation import kinds as tables
 
 
@@ -30,7 +31,7 @@ class _ScenarioFirst(click.Group):
     epilog=examples(
         "aipaging simulate scenario.toml",
         "aipaging simulate run scenario.toml --packets 100000000 --executor processes --json",
-        "aipaging simulate scenario.toml --precision 0.05 --precise-at p99.9",
+        "aipaging simulate run scenario.toml --precision 0.05 --precise-at p99.9",
         "aipaging simulate rare scenario.toml --tenant a --target-ms 100",
         "aipaging simulate sweep sweep.toml --out results",
         "aipaging simulate kinds                        what a scenario may hold",
@@ -224,3 +225,6 @@ def kinds(*, as_json: bool) -> None:
             for key, field in kind.fields.items():
                 default = "required" if field.required else f"default {field.default}" if field.default else "optional"
                 say(f"{indent}  {key:22s} {field.meaning} ({field.allowed.text}; {default})")
+
+
+simulate.add_command(system)
