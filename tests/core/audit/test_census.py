@@ -245,3 +245,24 @@ def test_nothing_to_open() -> None:
     contract = Contract(domain=END_TO_END, delay_ms=10.0, epsilon=0.1)
     audit = audit_period(table([]), [contract], alpha=0.05, sampling=Sampling(count=5, seed=1))
     assert audit.verdicts[0].outcome is Outcome.INSUFFICIENT_EVIDENCE
+
+
+def test_rows_of_unknown_tenants_may_be_anybodys() -> None:
+    rows = table([1, 20 * MS, 20 * MS, 20 * MS], tenants=np.asarray([0, 1, 2, 2]), tenant_names=("a", "b", ""))
+    contracts = [Contract(domain=END_TO_END, delay_ms=10.0, epsilon=0.1, tenant=name) for name in ("a", "b", None)]
+    audit = audit_period(rows, contracts, alpha=0.05)
+    assert [counts(verdict) for verdict in audit.verdicts] == [(3, 0, 2), (3, 1, 3), (4, 3, 3)]
+    assert data_quality(audit)["flaws"]["unknown_tenant"]["count"] == 2
+
+
+def test_a_copy_of_unknown_tenant_proves_nothing_for_a_tenant() -> None:
+    rows = table([20 * MS, 20 * MS], ["x", "x"], tenants=np.asarray([0, 1]), tenant_names=("a", ""))
+    contract = Contract(domain=END_TO_END, delay_ms=10.0, epsilon=0.1, tenant="a")
+    assert counts(audit_period(rows, [contract], alpha=0.05).verdicts[0]) == (1, 0, 1)
+
+
+def test_telemetry_without_tenants_says_so() -> None:
+    verdict, flaws, _ = judged(table([20 * MS, 1]), tenant="a")
+    assert counts(verdict) == (2, 1, 1)
+    assert flaws["tenants_unknown"]["count"] == 2
+    assert "every tenant's contract" in flaws["tenants_unknown"]["effect"]

@@ -239,5 +239,5 @@ def test_a_record_holds_what_is_needed_and_its_text_is_ascii() -> None:
     assert float(str(record["log_e_violated"])) == verdict.finding.log_e_violated  # type: ignore[union-attr]
     assert {"seed", "root", "committed", "method", "alpha", "software", "period_start_us", "estimand"} <= record.keys()
     head, body, end = signed_text(record).split("\n")
-    assert (head, end) == ("aipaging audit verdict v1", "")
+    assert (head, end) == ("aipaging-audit-verdict/1", "")
     assert msgspec.json.decode(body) == record

@@ -17,7 +17,7 @@ RECORD_TYPE: Final = "AUDIT_VERDICT"
 
 RECORD_VERSION: Final = 1
 
-NOTE_ORIGIN: Final = "aipaging audit verdict v1"
+NOTE_ORIGIN: Final = "aipaging-audit-verdict/1"
 """First line of the signed text: such a signature means nothing else."""
 
 ESTIMAND: Final = "fraction of the period's requests later than delay_ms, lost, timed out and failed ones included"
