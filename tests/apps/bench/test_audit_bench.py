@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from aipaging.apps.bench import audit, audit_worlds
+from aipaging.apps.bench import audit
 from aipaging.apps.bench.command import benchmark_names
+from aipaging.testing import audit_worlds
 
 
 def test_it_is_found_by_name() -> None:

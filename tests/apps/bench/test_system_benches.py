@@ -11,9 +11,9 @@ from aipaging.apps.bench import expiry, relocation, whole_path
 from aipaging.apps.bench.command import benchmark_names
 from aipaging.apps.bench.expiry import Observed, Paged, Watched, tally
 from aipaging.apps.bench.interleaved import Goal
-from aipaging.apps.bench.lease_times import LeaseTimes
-from aipaging.apps.bench.recording_upstream import SeenRequest
-from aipaging.apps.bench.traffic import Outcome
+from aipaging.testing.lease_times import LeaseTimes
+from aipaging.testing.recording_upstream import SeenRequest
+from aipaging.testing.traffic import Outcome
 
 MS = 1_000
 

@@ -20,7 +20,6 @@ from typing import Any, Final
 
 import numpy as np
 
-from aipaging.apps.bench import audit_worlds as worlds
 from aipaging.apps.bench.interleaved import Goal, against, alone
 from aipaging.apps.bench.result import BenchResult
 from aipaging.core.audit import (
@@ -41,6 +40,7 @@ from aipaging.core.audit import (
     watched,
 )
 from aipaging.core.audit.estimates import order_ranks
+from aipaging.testing import audit_worlds as worlds
 
 ALPHA: Final = 0.05
 SIZE: Final = 20_000

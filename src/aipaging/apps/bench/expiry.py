@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from aipaging.apps.bench.interleaved import Goal, alone
-from aipaging.apps.bench.lease_times import LeaseTimes, lease_times
-from aipaging.apps.bench.recording_upstream import SeenRequest, boot_us, read_seen, recording_upstream
 from aipaging.apps.bench.result import BenchResult
-from aipaging.apps.bench.stack import HOST, BenchAnchor, BenchStack, Times, bench_stack
-from aipaging.apps.bench.traffic import Outcome, Traffic, TrafficPlan, traffic
 from aipaging.core.foundation.time import MS, SECOND
+from aipaging.testing.lease_times import LeaseTimes, lease_times
+from aipaging.testing.loopback_stack import HOST, BenchAnchor, BenchStack, Times, bench_stack
+from aipaging.testing.recording_upstream import SeenRequest, boot_us, read_seen, recording_upstream
 from aipaging.testing.stack import CONTROLLER
+from aipaging.testing.traffic import Outcome, Traffic, TrafficPlan, traffic
 
 LOG: Final = logging.getLogger("aipaging.bench")
 

@@ -23,8 +23,8 @@ from typing import Final
 from aipaging.apps.bench.interleaved import Goal, against, alone
 from aipaging.apps.bench.load import LoadPlan, LoadReport, run_load
 from aipaging.apps.bench.result import BenchResult
-from aipaging.apps.bench.stack import HOST, BenchAnchor, BenchStack, Contract, Times, bench_stack
 from aipaging.core.foundation.errors import UnavailableError
+from aipaging.testing.loopback_stack import HOST, BenchAnchor, BenchStack, Contract, Times, bench_stack
 
 PEER: Final = "the same system without reservations"
 ROUNDS: Final = 3

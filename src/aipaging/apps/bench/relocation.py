@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from aipaging.apps.bench.interleaved import Goal, alone
-from aipaging.apps.bench.recording_upstream import recording_upstream
 from aipaging.apps.bench.result import BenchResult
-from aipaging.apps.bench.stack import HOST, BenchAnchor, BenchStack, Times, bench_stack
-from aipaging.apps.bench.traffic import Outcome, Traffic, TrafficPlan, traffic
+from aipaging.testing.loopback_stack import HOST, BenchAnchor, BenchStack, Times, bench_stack
+from aipaging.testing.recording_upstream import recording_upstream
+from aipaging.testing.traffic import Outcome, Traffic, TrafficPlan, traffic
 
 PEER: Final = "break-before-make"
 ANCHORS: Final = (BenchAnchor(name="east"), BenchAnchor(name="west"))

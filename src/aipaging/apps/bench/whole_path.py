@@ -34,8 +34,8 @@ from aipaging.adapters.steering.envoy.supervisor import envoy_binary
 from aipaging.apps.bench.interleaved import Goal, against, alone
 from aipaging.apps.bench.load import LoadPlan, LoadReport, run_load
 from aipaging.apps.bench.result import BenchResult
-from aipaging.apps.bench.stack import HOST, BenchAnchor, Times, bench_stack
 from aipaging.core.foundation.errors import UnavailableError, Who
+from aipaging.testing.loopback_stack import HOST, BenchAnchor, Times, bench_stack
 from aipaging.testing.stack import free_ports
 
 PEER: Final = "plain envoy 1.40 + upstream"

@@ -172,7 +172,7 @@ def recording_upstream(path: Path) -> Generator[int]:
     """Run one as a process and give its port; when it has ended, `path` holds what it saw."""
     with subprocess.Popen([sys.executable, "-m", __name__, str(path)], stdout=subprocess.PIPE) as process:
         try:
-            assert process.stdout is not None  # noqa: S101
+            assert process.stdout is not None
             yield int(json.loads(process.stdout.readline())["port"])
         finally:
             process.terminate()
@@ -193,7 +193,8 @@ async def serve() -> list[SeenRequest]:
             _Connection(sock, seen)
 
     loop.add_reader(listener, accept)
-    print(json.dumps({"port": listener.getsockname()[1]}), flush=True)
+    sys.stdout.write(json.dumps({"port": listener.getsockname()[1]}) + "\n")
+    sys.stdout.flush()
     await over.wait()
     return seen
 

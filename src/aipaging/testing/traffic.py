@@ -25,7 +25,7 @@ from typing import Any, Final
 
 import uvloop
 
-from aipaging.apps.bench.recording_upstream import boot_us
+from aipaging.testing.recording_upstream import boot_us
 
 ANSWER_S_MAX: Final = 10.0
 """What was not answered in this time has failed."""

@@ -1,4 +1,4 @@
-"""What `aipaging bench audit` draws: delays under dependence, faults of single domains, and the tests of others."""
+"""What audits are tried on: delays under dependence, faults of single domains, and the tests of others."""
 
 import math
 from collections.abc import Callable, Mapping

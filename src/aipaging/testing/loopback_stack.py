@@ -1,4 +1,4 @@
-"""A whole system on loopback for benchmarks: one controller with its Envoy, sidecars, one upstream behind them all.
+"""A whole system on loopback to be measured: one controller with its Envoy, sidecars, one upstream behind them all.
 
 The parts are the installed commands with the configuration below; what is unusual in it is stated here. Clients reach
 the gateway in plain text, as they reach the plain Envoy it is compared with; gateway and sidecars speak mutual TLS, as
