@@ -150,3 +150,64 @@ def test_lines_of_tables_below_tables() -> None:
     assert lines["domain[1].name"] == 6
     assert line_of(lines, "domain[0].impairment.mean_bad_ms") == 3
     assert line_of(lines, "packets") is None
+
+
+def test_a_run_until_it_is_precise(scenario, capsys) -> None:
+    status, found = document(capsys, scenario(), "--precision", "0.1", "--precise-at", "mean")
+    assert status == 0
+    (tenant,) = found["tenants"]
+    assert tenant["mean_interval_ms"]["high"] - tenant["mean_interval_ms"]["low"] <= 0.2 * tenant["mean_ms"]
+    status, found = document(capsys, scenario(), "--precision", "0.1", "--precise-at", "p12")
+    assert (status, found["error"]["field"]) == (2, "precise_at")
+
+
+def test_a_rare_delay(scenario, capsys) -> None:
+    arguments = ("--tenant", "a", "--target-ms", "100")
+    status, found = document(capsys, "rare", scenario(), *arguments)
+    assert status == 0
+    assert found["low"] < 2.061153622438558e-09 * 1.01
+    assert found["high"] > 2.061153622438558e-09 * 0.99
+    assert found["method"] == "twisting"
+    assert found["decay_per_ms"] == pytest.approx(0.2)
+    assert run(simulate, ["rare", scenario(), *arguments]) == 0
+    assert "P(delay of a > 100 ms)" in capsys.readouterr().out
+    status, found = document(capsys, "rare", scenario(MINIMAL.replace('"fifo"', '"priority"')), *arguments)
+    assert (status, found["error"]["code"]) == (2, "NOT_RARE_READY")
+
+
+SWEEP = """\
+scenario = "scenario.toml"
+[[vary]]
+field = "tenant[a].arrivals.rate_per_ms"
+values = [0.3, 0.6]
+"""
+
+
+def test_a_sweep_leaves_parquet_and_json(scenario, capsys, tmp_path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    scenario()
+    (tmp_path / "sweep.toml").write_text(SWEEP)
+    out = tmp_path / "out"
+    status, found = document(capsys, "sweep", str(tmp_path / "sweep.toml"), "--out", str(out))
+    assert status == 0
+    assert [point["values"] for point in found["points"]] == [
+        {"tenant[a].arrivals.rate_per_ms": 0.3}, {"tenant[a].arrivals.rate_per_ms": 0.6}
+    ]  # fmt: skip
+    assert json.loads((out / "results.json").read_text()) == found
+    rows = parquet.read_table(out / "results.parquet").to_pylist()
+    assert len(rows) == 2 * (1 + 4 + 2)
+    means = [row["value"] for row in rows if row["metric"] == "mean_ms"]
+    assert means == [point["tenants"][0]["mean_ms"] for point in found["points"]]
+    assert run(simulate, ["sweep", str(tmp_path / "sweep.toml"), "--out", str(out)]) == 0
+    assert "quantile" in capsys.readouterr().out
+    (tmp_path / "sweep.toml").write_text(SWEEP.replace("0.6", "1.6"))
+    status, found = document(capsys, "sweep", str(tmp_path / "sweep.toml"), "--out", str(out))
+    assert (status, found["error"]["code"]) == (2, "UNSTABLE")
+
+
+def test_a_run_as_parquet(scenario, tmp_path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    out = tmp_path / "result.parquet"
+    assert run(simulate, [scenario(), "--out", str(out)]) == 0
+    rows = parquet.read_table(out).to_pylist()
+    assert {row["metric"] for row in rows} == {"mean_ms", "quantile_ms", "exceedance"}
