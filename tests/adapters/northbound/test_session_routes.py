@@ -258,3 +258,19 @@ async def test_identity_comes_from_the_credential_alone(rig: Rig, role: str) -> 
         session = await paged(client)
     assert session["clientId"] == ("noc" if role == "operator" else "app-one")
     assert rig.service.issuer == ISSUER
+
+
+async def test_the_same_key_gives_the_same_session(app_one: httpx.AsyncClient, app_two: httpx.AsyncClient) -> None:
+    body, headers = {"intent": INTENT}, {"idempotency-key": "order-17"}
+    first = await app_one.post("sessions", json=body, headers=headers)
+    again = await app_one.post("sessions", json=body, headers=headers)
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert first.json()["sessionId"] == again.json()["sessionId"]
+    assert first.json()["aist"]
+    assert again.json()["aist"]
+    other = await app_two.post("sessions", json=body, headers=headers)
+    assert other.json()["sessionId"] != first.json()["sessionId"]
+    reused = await app_one.post("sessions", json={"intent": INTENT | {"burst": 6}}, headers=headers)
+    assert (reused.status_code, reused.json()["code"]) == (422, "AI_PAGING.IDEMPOTENCY_KEY_REUSED")
+    long = await app_one.post("sessions", json=body, headers={"idempotency-key": "x" * 256})
+    assert (long.status_code, long.json()["field"]) == (400, "idempotency-key")

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 import uuid
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from typing import Final
 
 import msgspec
@@ -42,6 +43,9 @@ SALT_BYTES: Final = 16
 TOKEN_ID_BYTES: Final = 16
 """128 random bits each: neither is guessed."""
 
+KEY_CHARS_MAX: Final = 255
+"""A UUID has 36; nobody makes us hash a page."""
+
 LIST_SLICE: Final = 2_000
 """Sessions looked at before others get a turn: about half a millisecond."""
 
@@ -59,10 +63,10 @@ class SessionRoutes:
         self._service = service
         self._control = service.control
 
-    async def resolve(self, request: Request, _caller: Caller) -> Answer:
+    async def resolve(self, request: Request, caller: Caller) -> Answer:
         """Answer what an intent would find now; commits to nothing."""
         intent = intent_of((await request.document(_INTENT)).intent)
-        candidates = await self._control.view(lambda state, now: resolve(state, intent, now))
+        candidates = await self._control.view(lambda state, now: resolve(state, intent, now, tenant=caller.tenant))
         return json_answer(
             Resolution(
                 intent=intent_document(intent),
@@ -74,7 +78,7 @@ class SessionRoutes:
         """Page an intent."""
         intent = intent_of((await request.document(_INTENT)).intent)
         session = SessionId(str(uuid.uuid4()))
-        request.notes["session"] = session
+        key = _key_of(request)
         reply = await self._control.submit(
             c.Page(
                 session=session,
@@ -83,10 +87,14 @@ class SessionRoutes:
                 token_id=secrets.token_urlsafe(TOKEN_ID_BYTES),
                 salt=secrets.token_bytes(SALT_BYTES),
                 intent=intent,
+                key=key,
             )
         )
         if isinstance(reply, c.Refused):
+            request.notes["session"] = session
             return _refusal(reply, intent)
+        session = reply.session if isinstance(reply, c.Admitted) else session
+        request.notes["session"] = session
         document = await self._document(session, caller, aist=True, receipt=True)
         location = f"{BASE}/sessions/{session}".encode()
         return json_answer(document, status=201, headers=((b"location", location),))
@@ -208,7 +216,8 @@ class SessionRoutes:
                 summary="Page: turn an intent into a session under an admission lease",
                 description="When this returns 201, the COMMIT is durable, the rate is reserved on the whole path, "
                 "and steering is in force: the first request with the AIST reaches the anchor. The bound is a theorem "
-                "under its assumptions. A refusal is an answer (422), extended by the reason of every candidate.",
+                "under its assumptions. A refusal is an answer (422), extended by the reason of every candidate. With "
+                "an `Idempotency-Key` header, the same request again gives the same session and its token.",
                 tag="Sessions",
                 handler=self.page,
                 scope="ai-paging:sessions:create",
@@ -226,7 +235,12 @@ class SessionRoutes:
                         example=examples.REFUSAL,
                     ),
                 },
-                errors=(*intent_errors, "AI_PAGING.SESSIONS_FULL", "AI_PAGING.STEERING_FAILED"),
+                errors=(
+                    *intent_errors,
+                    "AI_PAGING.SESSIONS_FULL",
+                    "AI_PAGING.STEERING_FAILED",
+                    "AI_PAGING.IDEMPOTENCY_KEY_REUSED",
+                ),
             ),
             Operation(
                 method="GET",
@@ -325,6 +339,21 @@ def visible(state: State, session: SessionId, caller: Caller) -> Session:
     if found is None or not (caller.operator or (found.client, found.tenant) == (caller.client, caller.tenant)):
         raise InvalidInputError(f"there is no session {session}", code="NOT_FOUND", field="sessionId")
     return found
+
+
+def _key_of(request: Request) -> str:
+    """Return the digest of the request's idempotency key, or "" if it has none.
+
+    Raises:
+        InvalidInputError: It is too long, or not printable ASCII.
+    """
+    key = request.header(b"idempotency-key")
+    if len(key) > KEY_CHARS_MAX or not (key.isascii() and key.isprintable()):
+        raise InvalidInputError(
+            f"idempotency-key has {len(key)} characters: up to {KEY_CHARS_MAX} printable ASCII ones are allowed",
+            field="idempotency-key",
+        )
+    return sha256(key.encode()).hexdigest() if key else ""
 
 
 def _session_of(request: Request) -> SessionId:

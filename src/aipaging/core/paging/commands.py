@@ -37,6 +37,7 @@ class Page:
         token_id: `jti` for the AIST; random.
         salt: Random; what is private enters the evidence only as a commitment under it.
         intent: What is wanted.
+        key: Digest of the idempotency key, or "": the same client and key again get the same session.
     """
 
     session: SessionId
@@ -45,6 +46,7 @@ class Page:
     token_id: str
     salt: bytes
     intent: Intent
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -97,6 +97,7 @@ class SessionRequested:
     salt: bytes
     boot_us: BootUs
     wall_us: WallUs
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

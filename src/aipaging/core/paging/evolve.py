@@ -107,10 +107,13 @@ def _session_requested(state: State, event: e.SessionRequested) -> None:
         token_id=event.token_id,
         salt=event.salt,
         phase=SessionPhase.REQUESTED,
+        key=event.key,
         requested_wall_us=event.wall_us,
         duration_ms=duration_ms,
         ends_us=ends_us,
     )
+    if event.key:
+        state.keyed[event.client, event.key] = event.session
     state.queue.add(ends_us, Due.SESSION_END, event.session)
 
 
@@ -329,7 +332,8 @@ def _client_moved(state: State, event: e.ClientMoved) -> None:
 
 
 def _session_forgotten(state: State, event: e.SessionForgotten) -> None:
-    del state.sessions[event.session]
+    session = state.sessions.pop(event.session)
+    state.keyed.pop((session.client, session.key), None)
 
 
 def _heard(state: State, event: e.HeartbeatSeen) -> None:

@@ -5,6 +5,7 @@ leaves its evidence and holds nothing.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from aipaging.core.anchor.choice import best
@@ -43,7 +44,15 @@ def resolve(state: State, intent: Intent, now: Now, *, tenant: TenantId = EVERYB
 
 
 def page(state: State, command: Page, now: Now) -> Decision:
-    """Resolve, admit, grant and steer; or refuse with the reason of every candidate."""
+    """Resolve, admit, grant and steer; or refuse with the reason of every candidate.
+
+    Raises:
+        RefusedError: The client may not hold sessions, or the key was used with another intent.
+        UnavailableError: Too many sessions are live.
+    """
+    asked_before = state.keyed.get((command.client, command.key)) if command.key else None
+    if asked_before is not None:
+        return _again(state, command, asked_before)
     if command.session in state.sessions:
         raise RefusedError(f"session {command.session} exists already", code="ALREADY_EXISTS", field="sessionId")
     if state.entitled is not None and command.client not in state.entitled:
@@ -79,6 +88,7 @@ def page(state: State, command: Page, now: Now) -> Decision:
         intent=command.intent,
         token_id=command.token_id,
         salt=command.salt,
+        key=command.key,
         boot_us=now.boot_us,
         wall_us=now.wall_us,
     )
@@ -87,6 +97,17 @@ def page(state: State, command: Page, now: Now) -> Decision:
         effects=[InstallSteering(session=command.session, epoch=epoch)],
         reply=Admitted(session=command.session, candidates=(chosen,)),
     )
+
+
+def _again(state: State, command: Page, session: SessionId) -> Decision:
+    """Return what was answered before to the same key; the place may have changed since, for the client may move."""
+    if replace(state.sessions[session].intent, place=command.intent.place) != command.intent:
+        raise RefusedError(
+            f"the idempotency key was used before, for session {session} with another intent: use a new key",
+            code="IDEMPOTENCY_KEY_REUSED",
+            field="idempotency-key",
+        )
+    return Decision(reply=Admitted(session=session, candidates=()))
 
 
 def _refused(command: Page, candidates: Sequence[Candidate], now: Now) -> Decision:

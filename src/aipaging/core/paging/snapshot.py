@@ -95,6 +95,8 @@ def decode_state(blob: bytes) -> State | None:
     state.promises = Promises(originals=snapshot.originals, key_sets=snapshot.key_sets)
     for each in snapshot.sessions:
         state.sessions[each.session] = each
+        if each.key:
+            state.keyed[each.client, each.key] = each.session
         if each.available and each.lease is not None:
             state.live += 1
             state.on_anchor.setdefault(each.lease.anchor, {})[each.session] = None

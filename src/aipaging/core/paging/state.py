@@ -58,6 +58,7 @@ class Session:
         salt: The salt of its commitments in the evidence.
         phase: Where it stands.
         status_info: Why it is UNAVAILABLE, or None.
+        key: Digest of the idempotency key that it was asked for with, or "".
         requested_wall_us: When it was asked for, wall clock.
         ended_wall_us: When it ended, wall clock, or None.
         duration_ms: How long it may last from then on.
@@ -78,6 +79,7 @@ class Session:
     token_id: str
     salt: bytes
     phase: SessionPhase
+    key: str = ""
     status_info: StatusInfo | None = None
     requested_wall_us: WallUs
     ended_wall_us: WallUs | None = None
@@ -120,6 +122,7 @@ class State:
     sessions: dict[SessionId, Session] = field(default_factory=dict)
     promises: Promises = field(default_factory=Promises)
     ledger: Ledger = field(default_factory=Ledger)
+    keyed: dict[tuple[ClientId, str], SessionId] = field(default_factory=dict)
     live: int = 0
     on_anchor: dict[AnchorId, dict[SessionId, None]] = field(default_factory=dict)
     heard_us: dict[AnchorId, BootUs] = field(default_factory=dict)

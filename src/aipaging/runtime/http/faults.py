@@ -49,6 +49,7 @@ STATUS_BY_CODE: Final[Mapping[str, int]] = MappingProxyType(
 STATUS_BY_OWN_CODE: Final[Mapping[str, int]] = MappingProxyType(
     {
         "ADMISSION_REFUSED": 422,
+        "IDEMPOTENCY_KEY_REUSED": 422,
         "PAYLOAD_TOO_LARGE": 413,
         "REQUEST_TIMEOUT": 408,
         "ENVELOPE_TOO_LARGE": 413,
