@@ -1,0 +1,179 @@
+"""What an auditor knows who reads every record the moment it is durable, with a true clock in hand.
+
+The book is made of stored records alone, never of what the controller believes. From it follow, in true time: which
+COMMITs there are, to which anchor, until when; who took them up; which sessions live.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+
+from aipaging.core.evidence.record import SealedEntry
+from aipaging.core.foundation.epoch import Epoch
+from aipaging.core.foundation.time import MS
+
+_RECORD: Final = msgspec.json.Decoder(dict[str, str | int])
+
+ToTrue = Callable[[int], int]
+"""From the boot clock of the record's writer to true time."""
+
+
+@dataclass(slots=True)
+class LeaseRead:
+    """One COMMIT as it stands in the records.
+
+    Attributes:
+        anchor: Where to.
+        rate_mrps: What is reserved.
+        ends_us: The last true instant at which it may be used.
+    """
+
+    anchor: str
+    rate_mrps: int
+    ends_us: int
+
+
+@dataclass(slots=True)
+class SessionRead:
+    """One session as it stands in the records.
+
+    Attributes:
+        leases: Its COMMITs.
+        begun_us: When it was asked for, in true time.
+        ends_us: When its duration is over, in true time.
+        over: Whether it ended, or was lost with a restored backup.
+    """
+
+    leases: dict[Epoch, LeaseRead] = field(default_factory=dict[Epoch, LeaseRead])
+    begun_us: int = 0
+    ends_us: int = 0
+    over: bool = False
+
+
+@dataclass(slots=True)
+class Book:
+    """Everything that was ever durable.
+
+    Attributes:
+        sessions: By id.
+        installed: `(session, epoch, gateway)` of every recorded take-up.
+        term: The highest term.
+        pages: How many page transactions are on record, refusals included.
+        faults: What the records themselves do wrong, in sentences.
+    """
+
+    sessions: dict[str, SessionRead] = field(default_factory=dict[str, SessionRead])
+    installed: set[tuple[str, Epoch, str]] = field(default_factory=set[tuple[str, Epoch, str]])
+    term: int = 0
+    pages: int = 0
+    faults: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+
+    def read(self, entries: Iterable[SealedEntry], to_true: ToTrue) -> None:
+        """Take durable entries over."""
+        for entry in entries:
+            record = _RECORD.decode(entry.record)
+            reader = _READERS.get(str(record["type"]))
+            if reader is not None:
+                leaves = [_RECORD.decode(leaf) for leaf in entry.leaves]
+                reader(self, record, leaves, to_true)
+
+    def lease(self, session: str, epoch: Epoch) -> LeaseRead | None:
+        """Return a COMMIT that was durable at some time, or None."""
+        found = self.sessions.get(session)
+        return found.leases.get(epoch) if found is not None else None
+
+    def at_anchor_until(self, session: str, anchor: str, epoch: Epoch) -> int:
+        """Return until when work that began under the epoch may go on at the anchor: newer COMMITs there count."""
+        found = self.sessions.get(session)
+        leases = found.leases.items() if found is not None else ()
+        return max((each.ends_us for e, each in leases if e >= epoch and each.anchor == anchor), default=-1)
+
+    def forget(self, kept: Iterable[SealedEntry]) -> None:
+        """A backup was restored: sessions that it does not know are over; what was granted stays in mind."""
+        known = {str(entry.session) for entry in kept if entry.session is not None}
+        for name, session in self.sessions.items():
+            if name not in known:
+                session.over = True
+
+
+def _epoch(record: dict[str, Any]) -> Epoch:
+    return Epoch(record["epoch_term"], record["epoch_n"])
+
+
+def _term(book: Book, record: dict[str, Any], _leaves: list[Any], _to_true: ToTrue) -> None:
+    if record["term"] <= book.term:
+        book.faults.append(("TERM", f"term {record['term']} begins, and there has been term {book.term}"))
+    book.term = max(book.term, record["term"])
+
+
+def _requested(book: Book, record: dict[str, Any], _leaves: list[Any], to_true: ToTrue) -> None:
+    begun_us = to_true(record["boot_us"])
+    book.pages += 1
+    book.sessions[record["session"]] = SessionRead(begun_us=begun_us, ends_us=begun_us + record["duration_ms"] * MS)
+
+
+def _refused(book: Book, _record: dict[str, Any], _leaves: list[Any], _to_true: ToTrue) -> None:
+    book.pages += 1
+
+
+def _granted(book: Book, record: dict[str, Any], _leaves: list[Any], to_true: ToTrue) -> None:
+    session = book.sessions[record["session"]]
+    ends_us = to_true(record["boot_us"] + record["lease_ms"] * MS)
+    session.leases[_epoch(record)] = LeaseRead(record["anchor"], record["rate_mrps"], ends_us)
+    if float(record["epsilon_bound"]) > float(record["epsilon"]) or not record["rung"]:
+        what = f"{record['session']} is granted with the bound {record['epsilon_bound']}, asked was {record['epsilon']}"
+        book.faults.append(("BOUND", what))
+
+
+def _renewed(book: Book, record: dict[str, Any], leaves: list[dict[str, Any]], to_true: ToTrue) -> None:
+    for leaf in leaves:
+        lease = book.lease(leaf["session"], _epoch(leaf))
+        if lease is None:
+            book.faults.append(("EPOCH", f"{leaf['session']} is renewed under an epoch that was never granted"))
+        else:
+            lease.ends_us = max(lease.ends_us, to_true(record["boot_us"] + leaf["lease_ms"] * MS))
+
+
+def _regranted(book: Book, record: dict[str, Any], leaves: list[dict[str, Any]], to_true: ToTrue) -> None:
+    for leaf in leaves:
+        leases = book.sessions[leaf["session"]].leases
+        before = leases[max(epoch for epoch, lease in leases.items() if lease.anchor == leaf["anchor"])]
+        ends_us = to_true(record["boot_us"] + leaf["lease_ms"] * MS)
+        leases[_epoch(leaf)] = LeaseRead(leaf["anchor"], before.rate_mrps, ends_us)
+
+
+def _draining(book: Book, record: dict[str, Any], _leaves: list[Any], to_true: ToTrue) -> None:
+    lease = book.lease(record["session"], _epoch(record))
+    if lease is not None:
+        lease.ends_us = max(lease.ends_us, to_true(record["boot_us"] + record["drain_ms"] * MS))
+
+
+def _installed(book: Book, record: dict[str, Any], _leaves: list[Any], _to_true: ToTrue) -> None:
+    book.installed.add((record["session"], _epoch(record), record["gateway"]))
+
+
+def _extended(book: Book, record: dict[str, Any], _leaves: list[Any], _to_true: ToTrue) -> None:
+    session = book.sessions[record["session"]]
+    session.ends_us = session.begun_us + record["duration_ms"] * MS
+
+
+def _ended(book: Book, record: dict[str, Any], _leaves: list[Any], _to_true: ToTrue) -> None:
+    book.sessions[record["session"]].over = True
+
+
+_Reader = Callable[[Book, dict[str, Any], list[Any], ToTrue], None]
+
+_READERS: Final[dict[str, _Reader]] = {
+    "TERM_STARTED": _term,
+    "SESSION_REQUESTED": _requested,
+    "SESSION_REFUSED": _refused,
+    "COMMIT_GRANTED": _granted,
+    "LEASES_RENEWED": _renewed,
+    "LEASES_REGRANTED": _regranted,
+    "COMMIT_DRAINING": _draining,
+    "STEER_INSTALLED": _installed,
+    "SESSION_EXTENDED": _extended,
+    "SESSION_ENDED": _ended,
+}
