@@ -75,6 +75,10 @@ class SteeringTable:
         for steered in found.values():
             if steered.epoch.term < term:
                 raise _fenced(steered.session, steered.epoch, Epoch(term, 0))
+            known = self._sessions.get(steered.session)
+            if known is not None and known.epoch > steered.epoch:
+                # Of this term already: a relocation has switched while the term was on its way to the gateways.
+                found[steered.session] = known
         self.term = term
         self._sessions = found
         self._fences = {}
