@@ -212,3 +212,10 @@ def test_memory_does_not_grow_with_the_packets(build) -> None:
     small, large = peak(1_000_000), peak(10_000_000)
     assert large < 1.5 * small
     assert large < 40e6
+
+
+def test_a_copula_has_one_name(build) -> None:
+    document = {"domain": [build.domain()], "tenant": [build.tenant(arrivals=GOOD)], "copula": [COPULA, COPULA]}
+    with pytest.raises(ScenarioError, match="names are unique") as caught:
+        read_scenario(document, folder=Path())
+    assert caught.value.field == "copula[1].name"

@@ -106,6 +106,8 @@ class _Reader:
         for path, table in self._tables(document, "copula", TENANTS_MAX, least=0):
             found = self._of_kind(table, kinds.COPULAS, path)
             if found is not None:
+                if found[1]["name"] in self._copulas:
+                    self._wrong(f"{path}.name", f"there is another copula {found[1]['name']!r}; names are unique")
                 self._copulas[found[1]["name"]] = Copula(**found[1])
         domains = [self._domain(table, path) for path, table in domain_tables]
         known = {domain.name: domain for domain in domains if domain}

@@ -63,6 +63,8 @@ def _fill_discrete(state: Words, parameters: Floats, works: Floats) -> None:
 @compiled
 def one_work(state: Words, law: Floats) -> float:
     """Return the work of one packet; `law` holds the law, the number of its parameters, and its parameters."""
+    if law[0] == EXPONENTIAL:
+        return float(law[2] * exponential(state))
     drawn = np.empty(1)
     fill_work(state, int(law[0]), law[2 : 2 + int(law[1])], drawn)
     return float(drawn[0])
