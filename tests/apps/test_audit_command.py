@@ -384,3 +384,33 @@ def test_histograms_of_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert found["verdicts"][0]["requests"] == 2
     assert found["data_quality"]["flaws"]["superseded_points"]["count"] == 1
     assert document(capsys, "histograms", str(tmp_path / "none"), "--contract", str(contract))[0] == 2
+
+
+def test_progress_is_shown_to_people_alone(
+    files: tuple[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    status, found = document(capsys, "run", files[0], "--contract", files[1])
+    assert status == 1
+    assert len(found["verdicts"]) == 3
+
+
+def test_keys_that_are_none(files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("run", files[0], "--contract", files[1])
+    bad = tmp_path / "bad.pem"
+    bad.touch(mode=0o600)
+    bad.write_text("no key")
+    assert document(capsys, *arguments, "--key", str(bad))[1]["error"]["who"] == "operator"
+    note = tmp_path / "c.note"
+    said = document(
+        capsys, "commit", files[0], "--origin", "p", "--key", str(tmp_path / "p.pem"), "--output", str(note)
+    )
+    key = tmp_path / "provider.key"
+    key.write_text(said[1]["verifier_key"])
+    fine = (*arguments, "--commitment", str(note), "--provider-key", str(key))
+    assert document(capsys, *fine)[1]["provenance"]["root_matches"]
+    key.write_text("")
+    assert document(capsys, *fine)[0] == 2
+    key.write_text(said[1]["verifier_key"])
+    note.write_text(note.read_text().replace("3001", "3000"))
+    assert document(capsys, *fine)[1]["error"]["code"] == "NOTE_SIGNATURE"
