@@ -85,7 +85,10 @@ def start_term(state: State, command: StartTerm, now: Now) -> Decision:
             decision.events += _called_off(session, now)
             left_ms = _left_ms(session, now)
             if left_ms < 1 or session.lease is None:
-                decision.events += _outlived(session, now)
+                decision.events += _outlived(session, now, StatusInfo.DURATION_EXPIRED)
+            elif not session.lease.live:
+                # A lost anchor's COMMIT ran out while the target was prepared: there is nothing left to grant anew.
+                decision.events += _outlived(session, now, StatusInfo.ANCHOR_LOST)
             else:
                 lease_ms = min(command.settings.lease.lease_ms, left_ms)
                 epoch = Epoch(term, session.n + 1)
@@ -127,8 +130,8 @@ def _called_off(session: Session, now: Now) -> list[Event]:
     ]
 
 
-def _outlived(session: Session, now: Now) -> list[Event]:
-    """Return the end of a session whose duration ran out between two terms."""
+def _outlived(session: Session, now: Now, status_info: StatusInfo) -> list[Event]:
+    """Return the end of a session whose duration, or whose last COMMIT, ran out before this term."""
     events: list[Event] = []
     if session.lease is not None and session.lease.live:
         void = replace(session.lease, deadline_us=now.boot_us)
@@ -136,7 +139,7 @@ def _outlived(session: Session, now: Now) -> list[Event]:
     events.append(
         SessionEnded(
             session=session.session,
-            status_info=StatusInfo.DURATION_EXPIRED,
+            status_info=status_info,
             boot_us=now.boot_us,
             wall_us=now.wall_us,
         )
