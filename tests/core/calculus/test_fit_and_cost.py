@@ -8,7 +8,7 @@ from scipy.optimize import minimize
 
 from aipaging.core import calculus
 from aipaging.core.calculus.deficit import ImpairedRateLatency, deficit_bound
-from aipaging.core.calculus.risk_cost import RatedDomain, cheapest_reservation
+from aipaging.core.calculus.risk_cost import RatedDomain, alternating_reservation
 from aipaging.core.foundation.errors import InvalidInputError, RefusedError
 
 LAWS = {
@@ -79,7 +79,7 @@ def domains(seed: int, count: int) -> list[RatedDomain]:
 @pytest.mark.parametrize("seed", range(4))
 def test_the_cheapest_reservation_agrees_with_a_general_solver(seed: int) -> None:
     parts, delay, epsilon = domains(seed, 3), 30.0, 1e-4
-    found = cheapest_reservation(parts, delay, epsilon)
+    found = alternating_reservation(parts, delay, epsilon)
     assert found.convex
     assert math.fsum(found.epsilons) <= epsilon
     assert math.fsum(found.delays) <= delay * (1 + 1e-12)
@@ -107,17 +107,19 @@ def test_the_cheapest_reservation_agrees_with_a_general_solver(seed: int) -> Non
 
 def test_shadow_prices_are_derivatives() -> None:
     parts, h = domains(1, 5), 1e-4
-    found = cheapest_reservation(parts, 40.0, 1e-5)
+    found = alternating_reservation(parts, 40.0, 1e-5)
     by_delay = (
-        (cheapest_reservation(parts, 40.0 - h, 1e-5).cost - cheapest_reservation(parts, 40.0 + h, 1e-5).cost) / 2 / h
+        (alternating_reservation(parts, 40.0 - h, 1e-5).cost - alternating_reservation(parts, 40.0 + h, 1e-5).cost)
+        / 2
+        / h
     )
     assert found.delay_price == pytest.approx(by_delay, rel=1e-5)
-    low, high = (cheapest_reservation(parts, 40.0, 1e-5 * math.exp(s * h)).cost for s in (-1, 1))
+    low, high = (alternating_reservation(parts, 40.0, 1e-5 * math.exp(s * h)).cost for s in (-1, 1))
     assert found.log_epsilon_price == pytest.approx((low - high) / 2 / h, rel=1e-5)
 
 
 def test_limits_bind_and_infeasibility_says_by_how_much() -> None:
-    free = cheapest_reservation(domains(2, 3), 40.0, 1e-5)
+    free = alternating_reservation(domains(2, 3), 40.0, 1e-5)
     limited = [
         RatedDomain(
             offset=d.offset, prefactor=d.prefactor, decay_per_rate=d.decay_per_rate, price=d.price,
@@ -125,16 +127,16 @@ def test_limits_bind_and_infeasibility_says_by_how_much() -> None:
         )
         for i, (d, r) in enumerate(zip(domains(2, 3), free.rates, strict=True))
     ]  # fmt: skip
-    found = cheapest_reservation(limited, 40.0, 1e-5)
+    found = alternating_reservation(limited, 40.0, 1e-5)
     assert found.rates[0] >= limited[0].rate_min
     assert found.rates[1] <= limited[1].rate_max
     assert found.cost >= free.cost
     assert math.fsum(found.delays) <= 40.0 * (1 + 1e-12)
     with pytest.raises(RefusedError, match="offsets alone"):
-        cheapest_reservation(domains(2, 3), 0.1, 1e-5)
+        alternating_reservation(domains(2, 3), 0.1, 1e-5)
     tight = [RatedDomain(offset=0.0, prefactor=1.0, decay_per_rate=1.0, price=1.0, rate_max=1.0)]
     with pytest.raises(RefusedError, match="largest rates"):
-        cheapest_reservation(tight, 1.0, 1e-5)
+        alternating_reservation(tight, 1.0, 1e-5)
 
 
 def test_deficits_are_bounded_above_simulation() -> None:

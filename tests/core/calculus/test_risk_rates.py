@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aipaging.core.calculus.domain import Dependence
-from aipaging.core.calculus.risk_cost import Point, RatedDomain, Reservation, certificate, cheapest_reservation
+from aipaging.core.calculus.risk_cost import Point, RatedDomain, Reservation, alternating_reservation, certificate
 from aipaging.core.calculus.risk_joint import cheapest_joint_reservation, joint_tail
 from aipaging.core.calculus.risk_limits import InfeasibleBudgetError, PartLimits
-from aipaging.core.calculus.risk_rates import cheapest_within_limits
+from aipaging.core.calculus.risk_rates import cheapest_reservation
 from aipaging.core.foundation.errors import InvalidInputError
 
 RULES = [Dependence.ANY, Dependence.CONDITIONAL]
@@ -37,7 +37,7 @@ def sold(seed: int, count: int) -> list[RatedDomain]:
 def limited(seed: int, rule: Dependence) -> list[RatedDomain]:
     """Return domains with limits that hold back the answer without them, for (30 ms, 1e-4)."""
     parts = sold(seed, 6)
-    free = cheapest_reservation(parts, 30.0, 1e-4, dependence=rule)
+    free = alternating_reservation(parts, 30.0, 1e-4, dependence=rule)
     return [
         replace(parts[0], limits=PartLimits(delay_max_ms=parts[0].offset + 0.7 * (free.delays[0] - parts[0].offset))),
         replace(parts[1], limits=PartLimits(epsilon_max=0.2 * free.epsilons[1])),
@@ -51,7 +51,7 @@ def limited(seed: int, rule: Dependence) -> list[RatedDomain]:
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("seed", range(6))
 def test_without_limits_the_certificate_closes(seed: int, rule: Dependence) -> None:
-    found = cheapest_reservation(sold(seed, 2 + seed), 30.0, 1e-4, dependence=rule)
+    found = alternating_reservation(sold(seed, 2 + seed), 30.0, 1e-4, dependence=rule)
     assert found.certificate.convex
     assert found.certificate.duality_gap <= 1e-7
     assert found.certificate.kkt_residual <= 1e-9
@@ -59,7 +59,7 @@ def test_without_limits_the_certificate_closes(seed: int, rule: Dependence) -> N
 
 def test_a_certificate_sees_a_bad_answer() -> None:
     parts = sold(3, 3)
-    found = cheapest_reservation(parts, 30.0, 1e-4)
+    found = alternating_reservation(parts, 30.0, 1e-4)
     excesses = [delay - part.offset for delay, part in zip(found.delays, parts, strict=True)]
     worse = [1.2 * found.rates[0], *found.rates[1:]]
     gap = certificate(
@@ -81,7 +81,7 @@ def test_limits_are_kept_certified_and_priced(seed: int, rule: Dependence) -> No
     parts = limited(seed, rule)
 
     def solve(delay: float, epsilon: float) -> Reservation:
-        return cheapest_within_limits(parts, delay, epsilon, dependence=rule)
+        return cheapest_reservation(parts, delay, epsilon, dependence=rule)
 
     found = solve(30.0, 1e-4)
     assert math.fsum(found.delays) <= 30.0
@@ -96,7 +96,7 @@ def test_limits_are_kept_certified_and_priced(seed: int, rule: Dependence) -> No
         assert part.rate_min <= rate <= part.rate_max * (1 + 1e-9)
         tail = part.prefactor * math.exp(-part.decay_per_rate * rate * (delay - part.offset))
         assert tail <= share * (1 + 1e-6)
-    assert found.cost >= cheapest_reservation(sold(seed, 6), 30.0, 1e-4, dependence=rule).cost
+    assert found.cost >= alternating_reservation(sold(seed, 6), 30.0, 1e-4, dependence=rule).cost
     assert found.certificate.duality_gap <= 1e-6
     assert {limit.domain for limit in found.binding} >= {"d0", "d1"}
     by_delay, by_log_epsilon = prices_by_differences(solve)
@@ -106,12 +106,12 @@ def test_limits_are_kept_certified_and_priced(seed: int, rule: Dependence) -> No
 
 def test_a_price_of_a_limit_is_what_relaxing_it_saves() -> None:
     parts = limited(1, Dependence.ANY)
-    found = cheapest_within_limits(parts, 30.0, 1e-4)
+    found = cheapest_reservation(parts, 30.0, 1e-4)
     price = next(limit.price for limit in found.binding if (limit.domain, limit.limit) == ("d0", "delay_max_ms"))
 
     def cost(by: float) -> float:
         moved = replace(parts[0], limits=PartLimits(delay_max_ms=parts[0].limits.delay_max_ms + by))
-        return cheapest_within_limits([moved, *parts[1:]], 30.0, 1e-4).cost
+        return cheapest_reservation([moved, *parts[1:]], 30.0, 1e-4).cost
 
     assert price == pytest.approx((cost(-H) - cost(H)) / (2 * H), rel=1e-3)
 
@@ -121,7 +121,7 @@ def test_the_joint_tail_costs_less_certified_and_priced(seed: int) -> None:
     parts = sold(seed, 2 + seed)
     found = cheapest_joint_reservation(parts, 30.0, 1e-4)
     assert joint_tail(parts, found.rates, 30.0) <= 1e-4
-    assert found.cost < cheapest_reservation(parts, 30.0, 1e-4, dependence=Dependence.CONDITIONAL).cost
+    assert found.cost < alternating_reservation(parts, 30.0, 1e-4, dependence=Dependence.CONDITIONAL).cost
     assert found.certificate.duality_gap <= 1e-6
     by_delay, by_log_epsilon = prices_by_differences(lambda d, e: cheapest_joint_reservation(parts, d, e))
     assert found.delay_price == pytest.approx(by_delay, rel=1e-4)
@@ -158,10 +158,10 @@ def test_limits_on_rates_hold_for_the_joint_tail() -> None:
 @given(st.integers(0, 50), st.floats(15.0, 60.0), st.floats(1.0, 20.0), st.sampled_from(RULES))
 def test_more_delay_or_risk_never_costs_more(seed: int, delay: float, more: float, rule: Dependence) -> None:
     parts = sold(seed, 4)
-    found = cheapest_reservation(parts, delay, 1e-4, dependence=rule).cost
-    assert cheapest_reservation(parts, delay + more, 1e-4, dependence=rule).cost <= found * (1 + 1e-9)
-    assert cheapest_reservation(parts, delay, 1e-4 * (1 + more), dependence=rule).cost <= found * (1 + 1e-9)
-    assert cheapest_reservation(parts, delay, 1e-4, dependence=Dependence.CONDITIONAL).cost <= found * (1 + 1e-9)
+    found = alternating_reservation(parts, delay, 1e-4, dependence=rule).cost
+    assert alternating_reservation(parts, delay + more, 1e-4, dependence=rule).cost <= found * (1 + 1e-9)
+    assert alternating_reservation(parts, delay, 1e-4 * (1 + more), dependence=rule).cost <= found * (1 + 1e-9)
+    assert alternating_reservation(parts, delay, 1e-4, dependence=Dependence.CONDITIONAL).cost <= found * (1 + 1e-9)
 
 
 def test_never_dearer_than_equal_parts() -> None:
@@ -169,23 +169,23 @@ def test_never_dearer_than_equal_parts() -> None:
         parts = sold(seed, 5)
         excess = (30.0 - sum(part.offset for part in parts)) / 5
         equal = sum(part.price * math.log(part.prefactor / 2e-5) / (part.decay_per_rate * excess) for part in parts)
-        assert cheapest_reservation(parts, 30.0, 1e-4).cost <= equal
+        assert alternating_reservation(parts, 30.0, 1e-4).cost <= equal
 
 
 def test_infeasible_rates_are_named() -> None:
     parts = [replace(part, rate_max=0.5) for part in sold(1, 3)]
     with pytest.raises(InfeasibleBudgetError, match="rate_max of") as caught:
-        cheapest_within_limits(parts, 30.0, 1e-4)
+        cheapest_reservation(parts, 30.0, 1e-4)
     assert caught.value.short_by > 0.0
     longer = caught.value.feasible_delay_ms
     assert math.isfinite(longer)
-    assert cheapest_within_limits(parts, longer * (1 + 1e-6), 1e-4).cost > 0.0
+    assert cheapest_reservation(parts, longer * (1 + 1e-6), 1e-4).cost > 0.0
     with pytest.raises(InfeasibleBudgetError, match="largest rates") as caught:
         cheapest_joint_reservation(parts, 12.0, 1e-4)
     assert caught.value.feasible_epsilon > 1e-4
     with pytest.raises(InfeasibleBudgetError, match="offsets alone"):
         cheapest_joint_reservation(parts, 0.1, 1e-4)
     with pytest.raises(InvalidInputError, match="sells nothing"):
-        cheapest_within_limits([replace(parts[0], rate_max=0.0)], 30.0, 1e-4)
+        cheapest_reservation([replace(parts[0], rate_max=0.0)], 30.0, 1e-4)
     with pytest.raises(InvalidInputError):
         cheapest_joint_reservation([], 30.0, 1e-4)

@@ -12,7 +12,7 @@ from aipaging.core.calculus.risk_budget import DelayContract
 from aipaging.core.calculus.risk_cost import RatedDomain, Reservation
 from aipaging.core.calculus.risk_joint import cheapest_joint_reservation
 from aipaging.core.calculus.risk_limits import BindingLimit, BudgetDomain, Certificate, PartLimits
-from aipaging.core.calculus.risk_rates import cheapest_within_limits
+from aipaging.core.calculus.risk_rates import cheapest_reservation
 from aipaging.core.calculus.risk_sharp import epsilon_any_dependence_sharp, epsilon_conditional
 from aipaging.core.calculus.risk_split import LimitedSplit, least_delay_split, least_risk_split, split_of
 from aipaging.core.foundation.errors import InvalidInputError
@@ -160,7 +160,7 @@ def answered(question: Question) -> Budget:
         delay_ms, epsilon = _number(question.delay_ms, "delay_ms"), _number(question.epsilon, "epsilon")
         if question.joint:
             return Budget(question=question, found=cheapest_joint_reservation(rated, delay_ms, epsilon))
-        found = cheapest_within_limits(rated, delay_ms, epsilon, dependence=dependence)
+        found = cheapest_reservation(rated, delay_ms, epsilon, dependence=dependence)
         return Budget(question=question, found=found)
     domains = [part.contract() for part in question.domains]
     if question.minimize == "delay":

@@ -6,8 +6,8 @@ phi(e) = e under any dependence, -ln(1 - e) where contracts hold given the past.
 Jointly convex where every L_i >= 1/2. Given the shares, the rates have a closed form, and given the rates
 so have the shares; alternating converges in about a dozen rounds (KKT conditions in risk_budget.md).
 
-Limits on the parts couple the two steps; then `risk_rates` solves the problem as a whole. The bound on the joint tail
-in place of parts, cheaper by far where contracts hold given the past, is `risk_joint`.
+Limits on the parts couple the two steps; then `risk_rates`, which callers ask, solves the problem as a whole. The bound
+on the joint tail in place of parts, cheaper by far where contracts hold given the past, is `risk_joint`.
 """
 
 import math
@@ -85,7 +85,7 @@ class Reservation:
     binding: tuple[BindingLimit, ...] = ()
 
 
-def cheapest_reservation(
+def alternating_reservation(
     domains: Sequence[RatedDomain], delay: float, epsilon: float, *, dependence: Dependence = Dependence.ANY
 ) -> Reservation:
     """Return the cheapest rates whose parts prove P(sum of delays > delay) <= epsilon; limits on parts do not count.

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from aipaging.core.calculus.domain import Dependence
 from aipaging.core.calculus.hypoexponential import hypoexponential_tail
-from aipaging.core.calculus.risk_cost import RatedDomain, Reservation, cheapest_reservation
+from aipaging.core.calculus.risk_cost import RatedDomain, Reservation, alternating_reservation
 from aipaging.core.calculus.risk_limits import BindingLimit, Certificate, InfeasibleBudgetError
 from aipaging.core.foundation.errors import InvalidInputError
 
@@ -119,7 +119,7 @@ class _Joint:
                 RatedDomain(offset=0.0, prefactor=max(1.0, d.prefactor), decay_per_rate=d.decay_per_rate, price=d.price)
                 for d in self.domains
             ]
-            parts = cheapest_reservation(relaxed, self.left, epsilon, dependence=Dependence.CONDITIONAL)
+            parts = alternating_reservation(relaxed, self.left, epsilon, dependence=Dependence.CONDITIONAL)
             equal = np.array(parts.rates)
         return np.asarray(np.maximum(self.low, np.minimum(equal, self.high)))
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from aipaging.core.calculus.domain import Dependence
 from aipaging.core.calculus.risk_budget import DelayContract
-from aipaging.core.calculus.risk_cost import AT_LIMIT, RatedDomain, Reservation, cheapest_reservation, rate_limits
+from aipaging.core.calculus.risk_cost import AT_LIMIT, RatedDomain, Reservation, alternating_reservation, rate_limits
 from aipaging.core.calculus.risk_limits import (
     DELAY_MAX,
     DELAY_MIN,
@@ -39,7 +39,7 @@ _UNLIMITED: Final = 1e12
 Floats = NDArray[np.float64]
 
 
-def cheapest_within_limits(
+def cheapest_reservation(
     domains: Sequence[RatedDomain], delay: float, epsilon: float, *, dependence: Dependence = Dependence.ANY
 ) -> Reservation:
     """Return the cheapest rates whose parts keep all limits and prove P(sum of delays > delay) <= epsilon.
@@ -54,14 +54,19 @@ def cheapest_within_limits(
         InvalidInputError: Nothing to reserve, two of one name, or epsilon outside (0, 1).
         InfeasibleBudgetError: Not even the largest rates keep all limits.
     """
-    _require_feasible(domains, delay, epsilon, dependence)
+    for i, domain in enumerate(domains):
+        if domain.rate_max == 0.0:
+            raise InvalidInputError(
+                f"{domain.name or i}: a rate_max of 0 sells nothing; leave the domain out", field="rate_max"
+            )
     try:
-        free = cheapest_reservation(domains, delay, epsilon, dependence=dependence)
+        free = alternating_reservation(domains, delay, epsilon, dependence=dependence)
     except RefusedError:
         # Equal shares, where the alternation starts, may need more than the largest rates; a better split does not.
         free = None
     if free is not None and _keeps_limits(domains, free):
         return free
+    _require_feasible(domains, delay, epsilon, dependence)
     return _Whole(domains, delay, epsilon, product=dependence is not Dependence.ANY).solved()
 
 
@@ -79,7 +84,6 @@ def _require_feasible(domains: Sequence[RatedDomain], delay: float, epsilon: flo
             limits=d.limits,
         )
         for name, d in zip(names, domains, strict=True)
-        if d.rate_max > 0.0 or _sold_out(name)
     ]
     try:
         split_of(fastest, delay, epsilon, dependence=dependence)
@@ -96,10 +100,6 @@ def _require_feasible(domains: Sequence[RatedDomain], delay: float, epsilon: flo
             feasible_delay_ms=error.feasible_delay_ms,
             feasible_epsilon=error.feasible_epsilon,
         ) from None
-
-
-def _sold_out(name: str) -> bool:
-    raise InvalidInputError(f"{name}: a rate_max of 0 sells nothing; leave the domain out", field="rate_max")
 
 
 def _keeps_limits(domains: Sequence[RatedDomain], found: Reservation) -> bool:
