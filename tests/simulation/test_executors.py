@@ -16,6 +16,7 @@ def test_the_words_for_places() -> None:
     assert place_of("dask://host:8786").address == "tcp://host:8786"
     assert place_of("auto", 10).kind == "serial"
     assert place_of("auto", 10**6).kind == "threads"
+    assert place_of("auto", 10**7).kind == "processes"
     for wrong in ("threads:0", "clouds", "dask://", "processes:x"):
         with pytest.raises(InvalidInputError, match="allowed are"):
             place_of(wrong)
