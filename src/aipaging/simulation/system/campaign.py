@@ -33,7 +33,10 @@ class Campaign:
 
     def plan(self, seed: int) -> Schedule:
         """Return the schedule of a seed."""
-        return schedule(seed, steps=self.steps, families=self.families)
+        families = self.families
+        if families is None and self.mutant:
+            families = mutant_of(self.mutant).faults
+        return schedule(seed, steps=self.steps, families=families)
 
     def ran(self, plan: Schedule) -> Outcome:
         """Run one schedule."""

@@ -526,11 +526,12 @@ _ALL: Final = (
     Mutant(name="take-up-not-recorded", what="A gateway's take-up is on no record.", patches=_not_on_record),
     Mutant(name="revocation-not-recorded", what="State changes without a record.", patches=_no_record_of_ends),
     Mutant(name="list-replaced", what="A gateway takes the latest list, not the strictest.", patches=_list_replaced,
-        seeds_end=500),
+        faults=("races",)),
     Mutant(name="fence-not-pushed", what="A revocation is confirmed and never pushed.", patches=_not_pushed),
     Mutant(
         name="answer-not-judged", what="A gateway does not judge an answer by the list of its arrival.",
         patches=_unjudged_answers,
+        faults=("races",),
     ),
     Mutant(name="any-bound", what="Admission does not compare the bound with what was asked.", patches=_any_bound),
     Mutant(name="token-of-the-grant", what="An extension does not reach the gateways.", patches=_token_of_the_grant),

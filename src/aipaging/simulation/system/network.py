@@ -35,6 +35,7 @@ class Link:
         loss: The probability that a message is lost.
         doubled: The probability that it arrives twice.
         slow_us: What is added to a delay at most.
+        slow_calls_us: What is added to calls alone.
         overtaking: Whether streams lose their order.
         held: What a partition holds back of streams.
         last_us: When the last message of a stream arrives, by receiver.
@@ -44,6 +45,7 @@ class Link:
     loss: float = 0.0
     doubled: float = 0.0
     slow_us: int = 0
+    slow_calls_us: int = 0
     overtaking: int = 0
     held: list[tuple[Node, int, Action, tuple[Any, ...]]] = field(
         default_factory=list[tuple[Node, int, Action, tuple[Any, ...]]]
@@ -95,7 +97,10 @@ class Network:
         if link.cuts or (link.loss and dice.random() < link.loss):
             return
         us = self._agenda.us
-        self._agenda.at(us + self._delay_us(link), to.fire, to.life, action, arguments)
+        delay_us = self._delay_us(link)
+        if link.slow_calls_us:
+            delay_us += int(dice.random() * link.slow_calls_us)
+        self._agenda.at(us + delay_us, to.fire, to.life, action, arguments)
         if link.doubled and dice.random() < link.doubled:
             self._agenda.at(us + self._delay_us(link), to.fire, to.life, action, arguments)
 

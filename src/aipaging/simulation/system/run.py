@@ -210,6 +210,11 @@ class _Run:
         link.slow_us = int(act.amount)
         self.agenda.at(self._later(act), _better, link)
 
+    def _slow_calls(self, act: Act) -> None:
+        link = self.network.link(act.who, act.other)
+        link.slow_calls_us = int(act.amount)
+        self.agenda.at(self._later(act), _better, link)
+
     def _loss(self, act: Act) -> None:
         link = self.network.link(act.who, act.other)
         link.loss = link.doubled = act.amount
@@ -362,7 +367,7 @@ class _Run:
 
 
 def _better(link: Link) -> None:
-    link.slow_us, link.loss, link.doubled, link.overtaking = 0, 0.0, 0.0, 0
+    link.slow_us, link.slow_calls_us, link.loss, link.doubled, link.overtaking = 0, 0, 0.0, 0.0, 0
 
 
 def _healthy(sidecar: Sidecar) -> None:

@@ -29,9 +29,9 @@ DRIFT_PPM: Final = 480
 DRIFT_BEYOND_PPM: Final = 5_000
 """What the fault family `drift` does to a clock: ten times what is assumed."""
 
-FAMILIES: Final = ("network", "crash", "disk", "clock", "pause", "anchor", "backup", "leadership", "drift")
-DEFAULT_FAMILIES: Final = FAMILIES[:-1]
-"""Drift beyond what lease terms assume is asked for by name: then the checkers allow what the excess explains."""
+FAMILIES: Final = ("network", "crash", "disk", "clock", "pause", "anchor", "backup", "leadership", "races", "drift")
+DEFAULT_FAMILIES: Final = FAMILIES[:-2]
+"""Races (slow look-ups beside quick pushes that overtake one another) are asked for by name, as is drift. Drift beyond what lease terms assume is asked for by name: then the checkers allow what the excess explains."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,7 @@ class Act:
 SESSION_KINDS: Final = frozenset({"page", "end", "extend", "relocate", "move"})
 FAULT_KINDS: Final = frozenset(
     {
-        "cut", "slow", "loss", "overtaking", "crash", "reboot", "restart-gateway", "restart-sidecar", "sidecar-down",
+        "cut", "slow", "slow-calls", "loss", "overtaking", "crash", "reboot", "restart-gateway", "restart-sidecar", "sidecar-down",
         "unhealthy", "disk-full", "disk-failing", "disk-slow", "suspend", "pause", "jump", "restore", "takeover",
         "drift",
     }
@@ -202,6 +202,12 @@ def _bad_link(dice: random.Random, us: int) -> list[Act]:
     return [Act(us=us, kind=kind, who=one, other=other, for_us=_ms(dice, 300, 5_000), amount=amount)]
 
 
+def _race(dice: random.Random, us: int) -> list[Act]:
+    who, for_us = dice.choice(GATEWAYS), _ms(dice, 3_000, 8_000)
+    slow = Act(us=us, kind="slow-calls", who="controller", other=who, for_us=for_us, amount=450.0 * MS)
+    return [slow, Act(us=us, kind="overtaking", who="controller", other=who, for_us=for_us)]
+
+
 def _crash(dice: random.Random, us: int) -> list[Act]:
     # What becomes of the batch under way: 0 it is lost, 1 it is durable and nobody was told.
     kind = dice.choice(("crash", "reboot"))
@@ -265,5 +271,6 @@ _MAKERS: Final[dict[str, tuple[Callable[[random.Random, int], list[Act]], ...]]]
     "anchor": (_anchor,),
     "backup": (_restore,),
     "leadership": (_takeover,),
+    "races": (_race, _race),
     "drift": (),
 }
