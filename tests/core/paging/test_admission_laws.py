@@ -102,7 +102,9 @@ def require_promises(world: World) -> None:
             hops.append(Hop(envelope=promise, ahead=bursts[domain, owner] - wanted.burst))
         path = path_delay(hops, Traffic.of(wanted.rate_mrps, wanted.burst), wanted.epsilon)
         bound = session_bound(path, wanted.delay_ms).epsilon_bound
-        assert bound <= wanted.epsilon, (session.session, bound)
+        recorded = session.lease.bound.epsilon_bound
+        assert bound <= recorded * (1.0 + 1e-9), (session.session, bound, recorded)
+        assert recorded <= wanted.epsilon
 
 
 PAGES = st.lists(

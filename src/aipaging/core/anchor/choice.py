@@ -148,6 +148,8 @@ def _in_order(offer: Offer, intent: Intent, routes: Sequence[_Route]) -> list[_R
         if epsilon > intent.epsilon:  # a sharper rung may do
             epsilon = session_bound(route.delay, intent.delay_ms, intent.epsilon).epsilon_bound
         if epsilon <= intent.epsilon:
+            if frame_of(route.envelopes).queues:
+                epsilon = intent.epsilon  # what is promised where others may join: see `kept_bound`
             order.append((rank(intent, route.service, epsilon), route.anchor.anchor, route))
     order.sort(key=lambda entry: entry[:2])
     return [route for _, _, route in order]

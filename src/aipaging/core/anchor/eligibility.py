@@ -21,7 +21,7 @@ from aipaging.core.anchor.offer import (
     session_path,
     shared_queues,
 )
-from aipaging.core.envelope.admission import TailBound, session_bound, session_delay_ms
+from aipaging.core.envelope.admission import TailBound, kept_bound, session_bound, session_delay_ms
 from aipaging.core.envelope.envelope import Envelope
 from aipaging.core.envelope.path_delay import frame_of
 from aipaging.core.foundation.names import AnchorId, DomainName, ServiceUri
@@ -247,7 +247,7 @@ def _bounded(offer: Offer, intent: Intent, envelopes: tuple[Envelope, ...]) -> t
     path = session_path(offer, intent, frame)
     bound = session_bound(path, intent.delay_ms, intent.epsilon)
     if bound.epsilon_bound <= intent.epsilon:
-        return bound, None
+        return (kept_bound(bound, intent.epsilon) if frame.queues else bound), None
     return bound, Nearest(
         delay_ms=session_delay_ms(path, intent.epsilon),
         epsilon=bound.epsilon_bound if bound.epsilon_bound < 1 else None,

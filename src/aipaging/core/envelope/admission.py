@@ -14,7 +14,7 @@ assumptions; sums round up.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from aipaging.core.calculus.hypoexponential import RELATIVE
@@ -69,6 +69,19 @@ class TailBound:
     assumptions: tuple[str, ...]
     parameters: tuple[tuple[str, float], ...] = ()
     numeric_error: float = RELATIVE_UP
+
+
+KEPT: Final = "others join shared queues only while this bound is kept"
+
+
+def kept_bound(bound: TailBound, epsilon: float) -> TailBound:
+    """Return what is promised where sessions share a queue: the probability that was asked for, not today's.
+
+    Today's bound holds for those who are in the queue now. Whoever joins later makes it larger, up to what every
+    session in the queue was promised, and never beyond: that is what is checked of each who wants to join. So this is
+    the bound that holds as long as the session does.
+    """
+    return replace(bound, epsilon_bound=epsilon, assumptions=(*bound.assumptions, KEPT))
 
 
 def tail_bound(envelopes: Sequence[Envelope], delay_ms: float) -> TailBound:
