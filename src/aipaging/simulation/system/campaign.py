@@ -43,7 +43,7 @@ class Campaign:
         if not self.mutant:
             return run(plan, self.parts())
         mutant = mutant_of(self.mutant)
-        with mutant.planted():
+        with mutant.in_force():
             return run(plan, mutant.parts(self.parts()))
 
     def shrunk(self, failing: Outcome) -> Shrunk:

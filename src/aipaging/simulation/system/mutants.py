@@ -6,30 +6,13 @@ run; product code has no switch for any of it. Runs of a mutant are of one proce
 
 import contextlib
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, replace
-from types import MappingProxyType
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
-from aipaging.core.anchor import eligibility
-from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.errors import InvalidInputError
-from aipaging.core.foundation.time import MS
-from aipaging.core.lease.expiry import Due, ExpiryQueue
-from aipaging.core.lease.holder import HolderTerms, LeaseHolder, Verdict
-from aipaging.core.lease.machine import LeaseTerms
-from aipaging.core.paging import commands as c
-from aipaging.core.paging import due, operate, relocation
-from aipaging.core.paging import evolve as evolution
-from aipaging.core.paging import step as stepping
-from aipaging.core.paging.effects import RevokeSteering
-from aipaging.core.paging.events import CommitRevoked, LeasesRenewed, Renewal
-from aipaging.core.paging.state import OthersReserved
-from aipaging.core.steering.grant import Fence
-from aipaging.simulation.system import cache, controller, driver, engine, gateway, sidecar
+from aipaging.simulation.system import planted
 from aipaging.simulation.system.parts import Parts
-
-Patch = tuple[Any, str, Any]
-"""(object, attribute, replacement)."""
+from aipaging.simulation.system.planted import Patch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +36,7 @@ class Mutant:
     faults: tuple[str, ...] | None = None
 
     @contextlib.contextmanager
-    def planted(self) -> Generator[None]:
+    def in_force(self) -> Generator[None]:
         """Have it in force."""
         before: list[Patch] = []
         try:
@@ -77,469 +60,110 @@ def mutant_of(name: str) -> Mutant:
     return MUTANTS[name]
 
 
-# -- fencing and epochs
-
-
-def _any_epoch() -> list[Patch]:
-    original = LeaseHolder.sight
-
-    def sight(self: LeaseHolder, session: Any, epoch: Epoch, now_us: Any) -> Verdict:
-        verdict = original(self, session, epoch, now_us)
-        return Verdict.ADMIT if verdict is Verdict.FENCED and not self.must_cut(session, epoch, now_us) else verdict
-
-    return [(LeaseHolder, "sight", sight)]
-
-
-def _term_stays() -> list[Patch]:
-    original = operate.start_term
-
-    def start_term(state: Any, command: Any, now: Any) -> Any:
-        decision = original(state, command, now)
-        term = max(state.term, 1)
-        before: list[Any] = list(decision.events)
-        events: list[Any] = []
-        for event in before:
-            if hasattr(event, "term"):
-                events.append(replace(event, term=term))
-            elif hasattr(event, "regrants"):
-                regrants = tuple(replace(each, epoch=Epoch(term, each.epoch.n)) for each in event.regrants)
-                events.append(replace(event, regrants=regrants))
-            else:
-                events.append(event)
-        decision.events = events
-        return decision
-
-    return _stepping(c.StartTerm, start_term)
-
-
-def _renew_any_epoch() -> list[Patch]:
-    """A renewal names the session's newest epoch, whatever epoch it was asked for."""
-
-    def renewed(state: Any, event: LeasesRenewed) -> None:
-        for renewal in event.renewals:
-            session = state.sessions[renewal.session]
-            lease = session.lease
-            longer = replace(
-                lease,
-                granted_us=event.boot_us,
-                deadline_us=event.boot_us + renewal.lease_ms * MS,
-                renewal=renewal.renewal,
-            )
-            state.sessions[renewal.session] = replace(session, lease=longer)
-            evolution.arm_renewal(state, renewal.session, longer)
-
-    def renew(work: Any, session: Any, epoch: Epoch) -> None:
-        lease = session.lease
-        if lease is None or not session.available:
-            return
-        granted_ms = work.state.settings.lease.lease_ms
-        work.renewals.append(
-            Renewal(session=session.session, epoch=epoch, renewal=lease.renewal + 1, lease_ms=granted_ms)
-        )
-        work.touched.add(session.session)
-
-    return [*_handling(Due.RENEW, renew), *_evolving(LeasesRenewed, renewed)]
-
-
-# -- time
-
-
-def _from_the_answer() -> list[Patch]:
-    original = cache.read_answer
-
-    def read_answer(answer: Any, asked_us: int, now_us: int) -> Any:
-        del asked_us
-        return original(answer, now_us, now_us)
-
-    return [(cache, "read_answer", read_answer)]
-
-
-def _no_margin() -> list[Patch]:
-    return [(cache, "DRIFT_PPM", 0), (controller, "DRIFT_PPM", 0)]
-
-
-def _no_margin_parts(parts: Parts) -> Parts:
-    def remaining(state: Any, anchor: Any, session_id: Any, *, asked: Epoch, now: Any) -> Any:
-        found = parts.remaining(state, anchor, session_id, asked=asked, now=now)
-        session = state.sessions.get(session_id)
-        lease = session.lease_of(found.current) if session is not None else None
-        if found.state == "ENDED" or lease is None:
-            return found
-        return replace(found, remaining_ms=-(-(lease.deadline_us - now.boot_us) // MS))
-
-    return replace(parts, remaining=remaining, holder=lambda: LeaseHolder(terms=HolderTerms(drift_ppm=0)))
-
-
-def _from_a_receipt() -> list[Patch]:
-    original = LeaseHolder.sight
-
-    def sight(self: LeaseHolder, session: Any, epoch: Epoch, now_us: Any) -> Verdict:
-        verdict = original(self, session, epoch, now_us)
-        held = self._held[session]  # pyright: ignore[reportPrivateUsage]
-        if verdict is Verdict.ASK and held.granted != epoch:
-            held.granted, held.deadline_us = epoch, now_us + 800 * MS
-            held.ask_at_us = now_us + 400 * MS
-            return Verdict.ADMIT
-        return verdict
-
-    return [(LeaseHolder, "sight", sight)]
-
-
-def _survives_suspend() -> list[Patch]:
-    def clock_us(self: gateway.Gateway) -> int:
-        return self.boot_us - self.clock.slept_us
-
-    return [(gateway.Gateway, "clock_us", clock_us)]
-
-
-def _used_when_silent() -> list[Patch]:
-    def still_held(self: gateway.Gateway, entry: cache.Entry) -> bool:
-        return self.cache.is_live(entry)
-
-    def usable(self: cache.LeaseCache, session: Any, now_us: int) -> cache.Entry | None:
-        del now_us
-        entry = self.entries.get(session)
-        return entry if entry is not None and self.is_live(entry) else None
-
-    return [(gateway.Gateway, "still_held", still_held), (cache.LeaseCache, "usable", usable)]
-
-
-def _never_cut() -> list[Patch]:
-    def must_cut(self: sidecar.Sidecar, request: Any) -> bool:
-        del self, request
-        return False
-
-    return [(sidecar.Sidecar, "must_cut", must_cut)]
-
-
-def _renew_after_expiry() -> list[Patch]:
-    original = due._HANDLERS[Due.RENEW]  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-
-    def renew(work: Any, session: Any, epoch: Epoch) -> None:
-        lease = session.lease_of(epoch)
-        if lease is not None and lease.deadline_us <= work.now.boot_us and session.available:
-            session = replace(session, lease=replace(lease, deadline_us=work.now.boot_us + 1))
-        original(work, session, epoch)
-
-    def pop_due(self: Any, until_us: Any) -> Any:
-        # Renewals come first, whatever has expired meanwhile.
-        late = [entry for entry in self.entries if entry[0] <= until_us and entry[1] == Due.RENEW]
-        if late:
-            self.entries.remove(late[0])
-            when_us, why, subject, term, n = late[0]
-            return when_us, Due(why), subject, Epoch(term, n)
-        return pop(self, until_us)
-
-    queue = ExpiryQueue
-    pop = queue.pop_due
-    return [*_handling(Due.RENEW, renew), (queue, "pop_due", pop_due)]
-
-
-# -- capacity
-
-
-def _nothing(*_: object) -> int:
-    return 0
-
-
-def _free_at_deadline() -> list[Patch]:
-    def release_us(self: LeaseTerms, granted_us: int, deadline_us: int) -> int:
-        del self, granted_us
-        return deadline_us
-
-    return [(LeaseTerms, "release_us", release_us)]
-
-
-def _free_on_revoke() -> list[Patch]:
-    def release_us(self: LeaseTerms, granted_us: int, deadline_us: int) -> int:
-        del self, deadline_us
-        return granted_us
-
-    return [(LeaseTerms, "release_us", release_us)]
-
-
-def _not_held_over_terms() -> list[Patch]:
-    return [(evolution, "stretched_us", _nothing)]
-
-
-def _sold_twice() -> list[Patch]:
-    return [(OthersReserved, "anchor_mrps", _nothing)]
-
-
-# -- relocation
-
-
-def _source_first() -> list[Patch]:
-    original = relocation.target_prepared
-
-    def target_prepared(state: Any, command: Any, now: Any) -> Any:
-        decision = original(state, command, now)
-        session = state.sessions.get(command.session)
-        if decision.effects and session is not None and session.lease is not None:
-            lease = session.lease
-            decision.events.append(
-                CommitRevoked(session=session.session, epoch=lease.epoch, cause="RELOCATED", boot_us=now.boot_us)
-            )
-            fence = Fence(session=session.session, epoch=lease.epoch, keep_until_us=lease.deadline_us)
-            decision.effects.insert(0, RevokeSteering(fences=(fence,)))
-        return decision
-
-    return _stepping(c.TargetPrepared, target_prepared)
-
-
-def _drains_for_ever() -> list[Patch]:
-    original = due._HANDLERS[Due.EXPIRE]  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-
-    def expire(work: Any, session: Any, epoch: Epoch) -> None:
-        if session.source is None or session.source.epoch != epoch:
-            original(work, session, epoch)
-
-    return _handling(Due.EXPIRE, expire)
-
-
-def _drains_for_ever_parts(parts: Parts) -> Parts:
-    def remaining(state: Any, anchor: Any, session_id: Any, *, asked: Epoch, now: Any) -> Any:
-        found = parts.remaining(state, anchor, session_id, asked=asked, now=now)
-        session = state.sessions.get(session_id)
-        if session is not None and session.source is not None and session.source.anchor == anchor:
-            return replace(found, state="DRAINING", remaining_ms=800, current=session.source.epoch)
-        return found
-
-    return replace(parts, remaining=remaining)
-
-
-def _relocate_unprepared() -> list[Patch]:
-    def prepare(self: driver.Effects, effect: Any) -> None:
-        session = self._engine.state.sessions[effect.session]  # pyright: ignore[reportPrivateUsage]
-        if session.target is not None:
-            grant = self._parts.grant(session, session.target)  # pyright: ignore[reportPrivateUsage]
-            self._driver.install([grant], lambda: None, lambda _: None)  # pyright: ignore[reportPrivateUsage]
-
-    return [(driver.Effects, "_prepare", prepare)]
-
-
-# -- durability and leadership
-
-
-def _before_the_sync() -> list[Patch]:
-    original = engine.Engine.enqueued
-
-    def enqueued(self: engine.Engine, item: engine.Item) -> None:
-        self.settle(item)
-        original(self, replace(item))
-
-    def settled(self: engine.Engine, item: engine.Item) -> None:
-        if id(item) not in done:
-            done.add(id(item))
-            kept.append(item)
-            settle(self, item)
-
-    done: set[int] = set()
-    kept: list[engine.Item] = []
-    settle = engine.Engine.settle
-    return [(engine.Engine, "enqueued", enqueued), (engine.Engine, "settle", settled)]
-
-
-def _reads_do_not_wait() -> list[Patch]:
-    def view(self: engine.Engine, read: Any, seen: Any, failed: Any) -> None:
-        del failed
-        seen(read(self.state, self._node.now()))  # pyright: ignore[reportPrivateUsage]
-
-    return [(engine.Engine, "view", view)]
-
-
-def _deposed_answers() -> list[Patch]:
-    def gate(self: controller.Controller) -> bool:
-        return self.engine.ready
-
-    return [(controller.Controller, "gate", gate)]
-
-
-def _not_on_record() -> list[Patch]:
-    """The first answer to a gateway is given without a record of it."""
-
-    def installed(self: controller.Controller, steered: Any, gateway: Any, done: Any, *_: Any) -> None:
-        self.driver.table.took_up(steered, gateway)
-        done()
-
-    return [(controller.Controller, "_installed", installed)]
-
-
-def _no_record_of_ends() -> list[Patch]:
-    original = engine.Engine._apply  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-
-    def apply(self: engine.Engine, events: Any, now: Any, entries: Any) -> None:
-        for event in events:
-            if isinstance(event, CommitRevoked):
-                evolution.evolve(self.state, event)
-            else:
-                original(self, [event], now, entries)
-
-    return [(engine.Engine, "_apply", apply)]
-
-
-# -- the revocation list
-
-
-def _list_replaced() -> list[Patch]:
-    def absorb(self: cache.LeaseCache, told: str) -> None:
-        fresh = cache.LeaseCache()
-        absorbed(fresh, told)
-        self.generation, self.fences = fresh.generation, fresh.fences
-        self.version += 1
-
-    absorbed = cache.LeaseCache.absorb
-    return [(cache.LeaseCache, "absorb", absorb)]
-
-
-def _not_pushed() -> list[Patch]:
-    def fence(self: driver.Driver, fences: Any, done: Any, failed: Any, *, known: bool) -> None:
-        original(self, [], done, failed, known=known)
-        gateways = {name: each.gateway.life for name, each in self.streams.items()}
-        for each in fences:
-            self._observer.confirmed(each.session, each.epoch, gateways)  # pyright: ignore[reportPrivateUsage]
-
-    original = driver.Driver._fence  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    return [(driver.Driver, "_fence", fence)]
-
-
-def _unjudged_answers() -> list[Patch]:
-    def accept(self: cache.LeaseCache, answer: Any, asked_us: int, now_us: int) -> cache.Entry | None:
-        entry = cache.read_answer(answer, asked_us, now_us)
-        entry.version = self.version
-        return entry if entry.deadline_us > now_us else None
-
-    return [(cache.LeaseCache, "accept", accept)]
-
-
-# -- what is promised, and what was really wrong once
-
-
-def _any_bound() -> list[Patch]:
-    checks = tuple((name, check) if name != "DELAY" else (name, _bound_only) for name, check in eligibility.CHECKS)
-    return [(eligibility, "CHECKS", checks)]
-
-
-_DELAY: Final = dict(eligibility.CHECKS)["DELAY"]
-
-
-def _bound_only(look: Any) -> None:
-    _DELAY(look)
-
-
-def _token_of_the_grant() -> list[Patch]:
-    """Found by this simulator: an extended session was refused at its first end, for the table kept its first token."""
-
-    def token_us(self: controller.Controller, steered: Any, now: Any) -> int:
-        del self
-        return int(steered.token_expires_us - now.wall_us)
-
-    return [(controller.Controller, "token_us", token_us)]
-
-
-def _stepping(command: type[Any], decide: Callable[..., Any]) -> list[Patch]:
-    table = {**stepping._STEPS, command: decide}  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    return [(stepping, "_STEPS", MappingProxyType(table))]
-
-
-def _handling(why: Due, handler: Callable[..., None]) -> list[Patch]:
-    table = {**due._HANDLERS, why: handler}  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    return [(due, "_HANDLERS", MappingProxyType(table))]
-
-
-def _evolving(event: type[Any], change: Callable[..., None]) -> list[Patch]:
-    table = {**evolution._EVOLVERS, event: change}  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    return [(evolution, "_EVOLVERS", MappingProxyType(table))]
-
-
-def _reconcile_overtakes(parts: Parts) -> Parts:
-    """Found by this simulator: a term that reached the table late put a relocation's source back over its target."""
-
-    def table() -> Any:
-        made: Any = parts.table()
-        begin = made.begin
-
-        def forgetful(_self: Any, term: int, grants: Any) -> None:
-            made._sessions = {}  # noqa: SLF001
-            begin(term, grants)
-
-        kind = type("ForgetfulTable", (type(made),), {"begin": forgetful})
-        made.__class__ = kind
-        return made
-
-    return replace(parts, table=table)
-
-
 _ALL: Final = (
-    Mutant(name="sidecar-takes-any-epoch", what="A sidecar admits lower epochs after higher ones.", patches=_any_epoch,
-        seeds_end=130),
-    Mutant(name="renewal-without-fencing", what="A renewal does not look at its epoch.", patches=_renew_any_epoch),
-    Mutant(name="term-stays", what="A restart does not raise the term.", patches=_term_stays),
+    Mutant(
+        name="sidecar-takes-any-epoch",
+        what="A sidecar admits lower epochs after higher ones.",
+        patches=planted.any_epoch,
+        seeds_end=130,
+    ),
+    Mutant(
+        name="renewal-without-fencing", what="A renewal does not look at its epoch.", patches=planted.renew_any_epoch
+    ),
+    Mutant(name="term-stays", what="A restart does not raise the term.", patches=planted.term_stays),
     Mutant(
         name="lease-from-the-answer",
         what="A gateway counts a lease from the answer, not from the asking.",
-        patches=_from_the_answer,
+        patches=planted.from_the_answer,
     ),
     Mutant(
-        name="no-drift-margin", what="Nobody takes drift off a lease.", patches=_no_margin, parts=_no_margin_parts
+        name="no-drift-margin",
+        what="Nobody takes drift off a lease.",
+        patches=planted.no_margin,
+        parts=planted.no_margin_parts,
     ),
     Mutant(
-        name="sidecar-times-from-a-receipt", what="A receipt alone grants a sidecar time.", patches=_from_a_receipt
+        name="sidecar-times-from-a-receipt",
+        what="A receipt alone grants a sidecar time.",
+        patches=planted.from_a_receipt,
     ),
     Mutant(
         name="cache-survives-suspend",
         what="A gateway's clock does not count suspend.",
-        patches=_survives_suspend,
+        patches=planted.survives_suspend,
     ),
-    Mutant(name="used-when-silent", what="A gateway uses what it has when nobody answers.", patches=_used_when_silent),
-    Mutant(name="streams-never-cut", what="A sidecar does not cut streams at the deadline.", patches=_never_cut),
-    Mutant(name="renewed-after-expiry", what="The controller renews what has expired.", patches=_renew_after_expiry),
+    Mutant(
+        name="used-when-silent",
+        what="A gateway uses what it has when nobody answers.",
+        patches=planted.used_when_silent,
+    ),
+    Mutant(name="streams-never-cut", what="A sidecar does not cut streams at the deadline.", patches=planted.never_cut),
+    Mutant(
+        name="renewed-after-expiry", what="The controller renews what has expired.", patches=planted.renew_after_expiry
+    ),
     Mutant(
         name="freed-at-the-deadline",
         what="Capacity is free at the deadline, without drift and grace.",
-        patches=_free_at_deadline,
+        patches=planted.free_at_deadline,
     ),
-    Mutant(name="freed-on-revocation", what="Capacity is free once a COMMIT is revoked.", patches=_free_on_revoke),
     Mutant(
-        name="not-held-over-terms", what="A new term does not hold what the last one granted.",
-        patches=_not_held_over_terms,
+        name="freed-on-revocation", what="Capacity is free once a COMMIT is revoked.", patches=planted.free_on_revoke
     ),
-    Mutant(name="sold-twice", what="Admission forgets what others have reserved.", patches=_sold_twice),
+    Mutant(
+        name="not-held-over-terms",
+        what="A new term does not hold what the last one granted.",
+        patches=planted.not_held_over_terms,
+    ),
+    Mutant(name="sold-twice", what="Admission forgets what others have reserved.", patches=planted.sold_twice),
     Mutant(
         name="source-released-first",
         what="A relocation revokes the source before the target is installed.",
-        patches=_source_first,
+        patches=planted.source_first,
     ),
     Mutant(
         name="drains-for-ever",
         what="The drain of a source has no end.",
-        patches=_drains_for_ever,
-        parts=_drains_for_ever_parts,
+        patches=planted.drains_for_ever,
+        parts=planted.drains_for_ever_parts,
     ),
     Mutant(
-        name="switched-unprepared", what="Gateways are told of a target that nobody prepared.",
-        patches=_relocate_unprepared,
+        name="switched-unprepared",
+        what="Gateways are told of a target that nobody prepared.",
+        patches=planted.relocate_unprepared,
     ),
-    Mutant(name="before-the-sync", what="Effects and answers come before the sync.", patches=_before_the_sync),
-    Mutant(name="reads-do-not-wait", what="Reads show what is not durable.", patches=_reads_do_not_wait),
-    Mutant(name="deposed-leader-answers", what="A leader answers after its leadership.", patches=_deposed_answers),
-    Mutant(name="take-up-not-recorded", what="A gateway's take-up is on no record.", patches=_not_on_record),
-    Mutant(name="revocation-not-recorded", what="State changes without a record.", patches=_no_record_of_ends),
-    Mutant(name="list-replaced", what="A gateway takes the latest list, not the strictest.", patches=_list_replaced,
-        faults=("races",)),
-    Mutant(name="fence-not-pushed", what="A revocation is confirmed and never pushed.", patches=_not_pushed),
+    Mutant(name="before-the-sync", what="Effects and answers come before the sync.", patches=planted.before_the_sync),
+    Mutant(name="reads-do-not-wait", what="Reads show what is not durable.", patches=planted.reads_do_not_wait),
     Mutant(
-        name="answer-not-judged", what="A gateway does not judge an answer by the list of its arrival.",
-        patches=_unjudged_answers,
+        name="deposed-leader-answers", what="A leader answers after its leadership.", patches=planted.deposed_answers
+    ),
+    Mutant(name="take-up-not-recorded", what="A gateway's take-up is on no record.", patches=planted.not_on_record),
+    Mutant(name="revocation-not-recorded", what="State changes without a record.", patches=planted.no_record_of_ends),
+    Mutant(
+        name="list-replaced",
+        what="A gateway takes the latest list, not the strictest.",
+        patches=planted.list_replaced,
         faults=("races",),
     ),
-    Mutant(name="any-bound", what="Admission does not compare the bound with what was asked.", patches=_any_bound),
-    Mutant(name="token-of-the-grant", what="An extension does not reach the gateways.", patches=_token_of_the_grant),
+    Mutant(name="fence-not-pushed", what="A revocation is confirmed and never pushed.", patches=planted.not_pushed),
     Mutant(
-        name="reconcile-overtakes", what="A term that reaches the table late undoes a switch.",
-        parts=_reconcile_overtakes, seeds_end=80,
+        name="answer-not-judged",
+        what="A gateway does not judge an answer by the list of its arrival.",
+        patches=planted.unjudged_answers,
+        faults=("races",),
     ),
-)  # fmt: skip
+    Mutant(
+        name="any-bound", what="Admission does not compare the bound with what was asked.", patches=planted.any_bound
+    ),
+    Mutant(
+        name="token-of-the-grant", what="An extension does not reach the gateways.", patches=planted.token_of_the_grant
+    ),
+    Mutant(
+        name="reconcile-overtakes",
+        what="A term that reaches the table late undoes a switch.",
+        parts=planted.reconcile_overtakes,
+        seeds_end=80,
+    ),
+)
 
 MUTANTS: Final = {mutant.name: mutant for mutant in _ALL}
 """By name."""

@@ -31,7 +31,8 @@ DRIFT_BEYOND_PPM: Final = 5_000
 
 FAMILIES: Final = ("network", "crash", "disk", "clock", "pause", "anchor", "backup", "leadership", "races", "drift")
 DEFAULT_FAMILIES: Final = FAMILIES[:-2]
-"""Races (slow look-ups beside quick pushes that overtake one another) are asked for by name, as is drift. Drift beyond what lease terms assume is asked for by name: then the checkers allow what the excess explains."""
+"""Races (slow look-ups beside quick pushes that overtake one another) are asked for by name. So is
+drift beyond what lease terms assume: then the checkers allow what the excess explains."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,9 +73,9 @@ class Act:
 SESSION_KINDS: Final = frozenset({"page", "end", "extend", "relocate", "move"})
 FAULT_KINDS: Final = frozenset(
     {
-        "cut", "slow", "slow-calls", "loss", "overtaking", "crash", "reboot", "restart-gateway", "restart-sidecar", "sidecar-down",
-        "unhealthy", "disk-full", "disk-failing", "disk-slow", "suspend", "pause", "jump", "restore", "takeover",
-        "drift",
+        "cut", "slow", "slow-calls", "loss", "overtaking", "crash", "reboot", "restart-gateway", "restart-sidecar",
+        "sidecar-down", "unhealthy", "disk-full", "disk-failing", "disk-slow", "suspend", "pause", "jump", "restore",
+        "takeover", "drift",
     }
 )  # fmt: skip
 
