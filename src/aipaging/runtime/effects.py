@@ -106,6 +106,7 @@ class SteeringEffects:
         try:
             await self._driver.install([grant])
         except (UnavailableError, RefusedError) as error:
+            self._engine.effect_failed("install")
             LOG.warning("steering could not be installed", extra={"session": session, "reason": error.message})
             with contextlib.suppress(AipagingError):
                 await self._engine.submit(c.SteeringFailed(session=session, epoch=epoch, message=error.message))
@@ -118,6 +119,7 @@ class SteeringEffects:
             try:
                 await self._driver.place_anchors(self._endpoints())
             except UnavailableError as error:
+                self._engine.effect_failed("place")
                 LOG.warning("a gateway did not confirm the anchors", extra={"reason": error.message})
                 self._spawn(self._place_again())
 
@@ -162,6 +164,7 @@ class SteeringEffects:
         await self._report(c.SwitchConfirmed(session=effect.session, number=effect.number))
 
     async def _broken(self, session: SessionId, number: int, message: str) -> None:
+        self._engine.effect_failed("relocate")
         LOG.warning("relocation broken", extra={"session": session, "reason": message})
         await self._report(c.RelocationBroken(session=session, number=number, message=message))
 
@@ -175,6 +178,7 @@ class SteeringEffects:
             async with asyncio.timeout(RESTRICT_S_MAX):
                 await self._driver.revoke(fences)
         except (UnavailableError, TimeoutError) as error:
+            self._engine.effect_failed("revoke")
             LOG.warning("a gateway did not confirm a fence; its deadline stands", extra={"reason": _reason(error)})
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

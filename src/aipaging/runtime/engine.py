@@ -14,6 +14,7 @@ Effects are carried out by `runtime.effects`; this module never talks to the wor
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ from aipaging.core.paging.step import evolve, step, wake_at
 from aipaging.ports.journal import Journal, SnapshotStore
 from aipaging.ports.signing import CheckpointSigner
 from aipaging.runtime.clock import Clock
+from aipaging.runtime.observation import EngineObserver
 
 T = TypeVar("T")
 LOG: Final = logging.getLogger("aipaging.engine")
@@ -142,6 +144,7 @@ class Engine:
         self._wake_changed = asyncio.Event()
         self._settings = Settings()
         self._software = ""
+        self._observers: list[EngineObserver] = []
 
     # -- life
 
@@ -154,6 +157,8 @@ class Engine:
         head = await self._in_thread(self._journal.open)
         self._sealer = Sealer(self._node, self._boot, head)
         self.state = await self._in_thread(self._rebuilt)
+        for observer in self._observers:
+            observer.recovered(head.seq)
         self._checkpoint_seq = self._snapshot_seq = head.seq
 
     async def start(self, effects: Effects, settings: Settings, *, software: str) -> None:
@@ -186,6 +191,20 @@ class Engine:
         self._thread.shutdown(wait=True)
 
     # -- what others call
+
+    def watch(self, observer: EngineObserver) -> None:
+        """Tell somebody what happens, from now on."""
+        self._observers.append(observer)
+
+    def effect_failed(self, kind: str) -> None:
+        """Tell those who watch that something did not come about in the user plane."""
+        for observer in self._observers:
+            observer.effect_failed(kind)
+
+    @property
+    def waiting(self) -> int:
+        """How many commands wait for the journal."""
+        return len(self._pending) + len(self._in_flight)
 
     def now(self) -> Now:
         """Return the present instant."""
@@ -301,6 +320,7 @@ class Engine:
         if entries:
             checkpoint = self._due_checkpoint()
             restrictive = self._restrictive_only
+            begun = time.perf_counter()
             try:
                 await self._in_thread(lambda: self._journal.append(entries, checkpoint, restrictive=restrictive))
             except AipagingError as error:
@@ -308,10 +328,15 @@ class Engine:
                 return
             if not restrictive:
                 self._ill = ""
+            self._tell(entries, time.perf_counter() - begun)
         self._in_flight = []
         self._durable_count += len(batch)
         self._settle(batch)
         await self._snapshot_if_due()
+
+    def _tell(self, entries: Sequence[SealedEntry], seconds: float) -> None:
+        for observer in self._observers:
+            observer.appended(entries, seconds)
 
     def _settle(self, batch: list[_Item]) -> None:
         for item in batch:
@@ -354,6 +379,8 @@ class Engine:
 
     async def _append_failed(self, error: AipagingError) -> None:
         """Acknowledge nothing, and go back to what the journal holds."""
+        for observer in self._observers:
+            observer.append_failed(error.code)
         LOG.error("journal append failed", extra={"code": error.code, "reason": error.message})
         self._ill = f"the journal cannot be written: {error.message}"
         self._restrictive_only = error.code == "JOURNAL_FULL"
