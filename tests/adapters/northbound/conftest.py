@@ -15,7 +15,6 @@ from aipaging.adapters.journal.sqlite.writer import SqliteJournal
 from aipaging.adapters.northbound.app import northbound_app, operations_of
 from aipaging.adapters.northbound.credentials import ClientCredential, Role, StaticCredentials
 from aipaging.adapters.northbound.evidence_desk import EvidenceDesk
-from aipaging.adapters.northbound.metrics import Metrics
 from aipaging.adapters.northbound.operation import BASE, Operation
 from aipaging.adapters.northbound.service import Northbound
 from aipaging.adapters.signing.domain_keys import DomainKeyRing
@@ -32,6 +31,7 @@ from aipaging.core.steering.grant import AnchorEndpoint
 from aipaging.runtime.effects import SteeringEffects
 from aipaging.runtime.engine import Engine
 from aipaging.runtime.envelopes import EnvelopeIntake
+from aipaging.runtime.events.hub import EventHub, owner_in
 from aipaging.runtime.http.routing import HttpApp
 from aipaging.runtime.tokens import SessionTokens
 from aipaging.testing.world import WALL_START_US, catalogue_commands
@@ -79,6 +79,12 @@ class Rig:
         self.tokens = SessionTokens(JwtSigner(keys, ISSUER))
         self.effects = SteeringEffects(self.engine, self.steering, ReadyAnchors(), self.tokens)
         self.desk = EvidenceDesk(lambda: SqliteEvidenceReader(self.path))
+        self.hub = EventHub(
+            lambda: SqliteEvidenceReader(self.path),
+            owner_of=lambda session: owner_in(self.engine.state, session),
+            wall_us=lambda: self.clock.now().wall_us,
+        )
+        self.engine.watch(self.hub)
         self.gateway = True
         self.configured: frozenset[DomainName] = frozenset()
         credentials = [
@@ -95,6 +101,7 @@ class Rig:
             authenticator=StaticCredentials(credentials),
             tokens=self.tokens,
             evidence=self.desk,
+            hub=self.hub,
             gateway_url="https://gateway.example/v1",
             public_url="https://control.example",
             issuer=ISSUER,
@@ -112,6 +119,7 @@ class Rig:
         await asyncio.gather(*map(self.engine.submit, catalogue_commands()))
 
     async def stop(self) -> None:
+        self.hub.close()
         self.desk.close()
         await self.effects.stop()
         await self.engine.stop()
@@ -123,7 +131,7 @@ class Rig:
         )
 
     def operations(self) -> list[Operation]:
-        return operations_of(self.service, Metrics())
+        return operations_of(self.service)
 
     def rebuilt(self) -> HttpApp:
         return northbound_app(self.service)

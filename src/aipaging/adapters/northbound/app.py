@@ -5,8 +5,8 @@ import msgspec
 from aipaging.adapters.northbound.catalogue import CatalogueRoutes
 from aipaging.adapters.northbound.discovery import DiscoveryRoutes
 from aipaging.adapters.northbound.envelopes import EnvelopeRoutes
+from aipaging.adapters.northbound.events import EventRoutes
 from aipaging.adapters.northbound.evidence import EvidenceRoutes
-from aipaging.adapters.northbound.metrics import Metrics
 from aipaging.adapters.northbound.openapi import openapi_document
 from aipaging.adapters.northbound.operation import Operation, route_of
 from aipaging.adapters.northbound.service import Northbound
@@ -17,12 +17,11 @@ from aipaging.runtime.http.routing import HttpApp
 
 def northbound_app(service: Northbound) -> HttpApp:
     """Return the public interface as an ASGI application."""
-    metrics = Metrics()
-    routes = [route_of(operation, service.authenticator) for operation in operations_of(service, metrics)]
-    return HttpApp(routes, observe=metrics.observe)
+    routes = [route_of(operation, service.authenticator) for operation in operations_of(service)]
+    return HttpApp(routes, observe=service.metrics.observe)
 
 
-def operations_of(service: Northbound, metrics: Metrics) -> list[Operation]:
+def operations_of(service: Northbound) -> list[Operation]:
     """Return the whole table of operations, the description of the interface among them."""
     operations: list[Operation] = []
     described: list[bytes] = []
@@ -37,8 +36,9 @@ def operations_of(service: Northbound, metrics: Metrics) -> list[Operation]:
         WordingRoutes(service),
         CatalogueRoutes(service),
         EnvelopeRoutes(service),
+        EventRoutes(service),
         EvidenceRoutes(service),
-        DiscoveryRoutes(service, metrics, description),
+        DiscoveryRoutes(service, service.metrics, description),
     ):
         operations += routes.operations()
     return operations

@@ -30,12 +30,17 @@ class Metrics:
         self._kept = self._gauge("aipaging_sessions_kept", "Sessions known, ended ones that are kept included.")
         self._reservations = self._gauge("aipaging_reservations", "Reservations held.")
         self._anchors = self._gauge("aipaging_anchors", "Anchors by state.", "state")
+        self._streams = self._gauge("aipaging_event_streams", "Open event streams.")
         self._reserved = self._gauge(
             "aipaging_domain_reserved_requests_per_second", "Rate reserved in a domain.", "domain"
         )
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(name, text, labels, registry=self._registry)
+
+    def streams(self, count: int) -> None:
+        """Take note of how many event streams are open."""
+        self._streams.set(count)
 
     def observe(self, name: str, status: int, seconds: float, /) -> None:
         """Count one answer."""

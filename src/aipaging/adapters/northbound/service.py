@@ -1,16 +1,18 @@
 """What the public interface works with: the engine, tokens, evidence, and what the composition root knows."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from aipaging.adapters.northbound.credentials import Authenticator
 from aipaging.adapters.northbound.evidence_desk import EvidenceDesk
+from aipaging.adapters.northbound.metrics import Metrics
 from aipaging.core.lease.machine import Lease
 from aipaging.core.paging.state import Session
 from aipaging.core.wording.tasks import TaskReader
 from aipaging.ports.control import ControlPlane
 from aipaging.runtime.envelopes import EnvelopeIntake
+from aipaging.runtime.events.hub import EventHub
 
 
 class Tokens(Protocol):
@@ -38,6 +40,8 @@ class Northbound:
         authenticator: Who may ask.
         tokens: Signs AISTs and receipts.
         evidence: The log, for reading.
+        hub: What tells durable records as events.
+        metrics: What is counted and measured.
         gateway_url: Where clients send their requests.
         public_url: Where clients reach this interface, without the path.
         issuer: Of the tokens.
@@ -52,6 +56,7 @@ class Northbound:
     authenticator: Authenticator
     tokens: Tokens
     evidence: EvidenceDesk
+    hub: EventHub
     gateway_url: str
     public_url: str
     issuer: str
@@ -60,3 +65,4 @@ class Northbound:
     gateway_connected: Callable[[], bool] = _connected
     task_reader: Callable[[], TaskReader] = TaskReader
     software: str = "aipaging"
+    metrics: Metrics = field(default_factory=Metrics)

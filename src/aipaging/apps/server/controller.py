@@ -44,6 +44,7 @@ from aipaging.runtime.clock import SystemClock
 from aipaging.runtime.effects import SteeringEffects
 from aipaging.runtime.engine import Engine
 from aipaging.runtime.envelopes import EnvelopeIntake, document_of
+from aipaging.runtime.events.hub import EventHub, owner_in
 from aipaging.runtime.peer_identity import peer_identity_protocol
 from aipaging.runtime.tokens import SessionTokens
 
@@ -78,6 +79,12 @@ class Controller:
         )
         self._key_sources = KeySources(self._intake, config.key_sources)
         self._desk = EvidenceDesk(lambda: SqliteEvidenceReader(config.journal.path))
+        self.hub = EventHub(
+            lambda: SqliteEvidenceReader(config.journal.path),
+            owner_of=lambda session: owner_in(self.engine.state, session),
+            wall_us=self._wall_clock,
+        )
+        self.engine.watch(self.hub)
         self._northbound_port = config.northbound.listen.port
         self._stops = contextlib.AsyncExitStack()
         self._stops.callback(self._desk.close)
@@ -123,6 +130,7 @@ class Controller:
         await self.engine.submit(c.EntitleClients(clients=tuple(client.client for client in self.config.clients)))
         await northbound.start()
         stops.push_async_callback(northbound.stop)
+        stops.callback(self.hub.close)  # open streams end at once, and are resumed at the next controller
         keys = asyncio.create_task(self._key_sources.keep_current())
         stops.callback(keys.cancel)
         keep = asyncio.create_task(self._identities.keep_renewed(self.config, contexts, self._wall_clock))
@@ -242,6 +250,7 @@ class Controller:
                 authenticator=StaticCredentials(credentials),
                 tokens=self._tokens,
                 evidence=self._desk,
+                hub=self.hub,
                 gateway_url=self.gateway_url,
                 public_url=plan.public_url or "",
                 issuer=self._identities.issuer,

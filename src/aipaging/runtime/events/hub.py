@@ -7,7 +7,7 @@ from the journal, in slices, in a thread. Only durable records are seen: the eng
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -16,6 +16,7 @@ from aipaging.core.evidence.merkle import leaf_hash
 from aipaging.core.evidence.record import SealedEntry
 from aipaging.core.foundation.errors import UnavailableError
 from aipaging.core.foundation.names import SessionId
+from aipaging.core.paging.state import State
 from aipaging.ports.evidence import EvidenceLog
 from aipaging.runtime.events.event import Event, EventId, event_of, gap_event, head_of, mark_of
 
@@ -48,6 +49,12 @@ class Told:
 
     event: Event
     owner: Owner | None
+
+
+def owner_in(state: State, session: SessionId) -> Owner | None:
+    """Return whose a session is that the engine holds."""
+    found = state.sessions.get(session)
+    return None if found is None else Owner(client=found.client, tenant=found.tenant)
 
 
 class _Slot:
@@ -135,7 +142,7 @@ class EventHub:
         """Whether nothing more will be told."""
         return self._closed
 
-    async def stream(self, after: EventId | None) -> AsyncIterator[Told | EventId]:
+    async def stream(self, after: EventId | None) -> AsyncGenerator[Told | EventId, None]:
         """Yield what is told after a place, for ever; now and then the place itself, where nothing was to be told.
 
         Args:

@@ -4,7 +4,7 @@ The body is read only when a handler asks for it, so who may not ask at all cann
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
@@ -45,12 +45,14 @@ class Answer:
         body: Bytes; not sent with 204.
         media_type: Of the body.
         headers: Further headers, names in lower case.
+        chunks: Makes a body that is sent as it comes, in place of `body`.
     """
 
     status: int = 200
     body: bytes = b""
     media_type: str = JSON
     headers: Headers = ()
+    chunks: Callable[[], AsyncGenerator[bytes, None]] | None = None
 
 
 _ENCODER: Final = msgspec.json.Encoder()
@@ -76,6 +78,7 @@ class Request:
         parameters: Of the path, by name.
         correlator: `x-correlator`, given or made.
         extensions: Of the ASGI scope: who the peer is.
+        address: Of the peer, or "".
         notes: What the log line says beside method, route and status; never a token.
         unread: Whether bytes of the body may still be to come.
     """
@@ -87,6 +90,7 @@ class Request:
     parameters: dict[str, str]
     correlator: str
     extensions: Mapping[str, Any]
+    address: str = ""
     notes: dict[str, str | int] = field(default_factory=dict)
     receive: Receive
     unread: bool = False

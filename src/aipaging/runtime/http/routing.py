@@ -15,6 +15,7 @@ from typing import Final, Protocol, TypeAlias
 from aipaging.core.foundation.errors import AipagingError, InvalidInputError, RefusedError
 from aipaging.runtime.http.exchange import Answer, Receive, Request, Scope, Send
 from aipaging.runtime.http.faults import bug_answer, fault_answer
+from aipaging.runtime.http.streaming import send_stream
 
 LOG: Final = logging.getLogger("aipaging.http")
 
@@ -112,6 +113,7 @@ class HttpApp:
             parameters={},
             correlator="",
             extensions=scope.get("extensions") or {},
+            address=(scope.get("client") or ("",))[0],
             receive=receive,
             unread=headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers,
         )
@@ -202,6 +204,13 @@ async def _send(send: Send, request: Request, answer: Answer) -> None:
     if request.unread:
         # Whoever is refused before its body has come may take for ever to send it: it does not keep the connection.
         headers.append((b"connection", b"close"))
+    if answer.chunks is not None and request.method != "HEAD":
+        headers.append((b"content-type", answer.media_type.encode()))
+        if not await send_stream(
+            request.receive, send, status=answer.status, headers=tuple(headers), chunks=answer.chunks
+        ):
+            request.notes["cut"] = "the reader went away or did not read"
+        return
     if answer.status != 204:
         headers += [(b"content-type", answer.media_type.encode()), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
