@@ -71,7 +71,9 @@ async def test_nothing_is_told_or_done_without_a_credential(
     for method, path in GUARDED:
         answer = await nobody.request(method, at(path), headers=headers)
         assert fault(answer) == (401, "UNAUTHENTICATED", None), path
-        assert answer.headers["www-authenticate"] == 'Bearer realm="aipaging"'
+        # RFC 6750, section 3.1: who shows no credential at all is told no error.
+        error = ', error="invalid_token"' if authorization else ""
+        assert answer.headers["www-authenticate"] == f'Bearer realm="aipaging"{error}'
 
 
 async def test_a_client_is_no_operator(app_one: httpx.AsyncClient) -> None:

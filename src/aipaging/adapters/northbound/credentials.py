@@ -1,7 +1,7 @@
 """Who may ask what.
 
-`Authenticator` is the seam: static client secrets from the configuration today, OAuth2 access tokens later. Routes see
-only the `Caller` and its scopes, named as an OAuth2 server would name them.
+`Authenticator` is the seam: OAuth2 access tokens (`oauth.doorkeeper`), and static secrets of the configuration. Routes
+see only the `Caller` and its scopes, named as an OAuth2 server names them.
 """
 
 import hmac
@@ -25,6 +25,7 @@ CLIENT_SCOPES: Final = frozenset(
         "ai-paging:sessions:read",
         "ai-paging:sessions:update",
         "ai-paging:sessions:delete",
+        "ai-paging:events:read",
         "ai-paging:services:read",
         "ai-paging:domains:read",
     }
@@ -43,10 +44,20 @@ OPERATOR_SCOPES: Final = CLIENT_SCOPES | {
     "ai-paging:domains:update",
     "ai-paging:evidence:read",
     "ai-paging:metrics:read",
+    "ai-paging:clients:read",
+    "ai-paging:clients:update",
+    "ai-paging:keys:read",
+    "ai-paging:keys:update",
+    "ai-paging:tokens:introspect",
 }
 """What an operator may do, with everybody's sessions."""
 
 _SCOPES: Final = {"client": CLIENT_SCOPES, "operator": OPERATOR_SCOPES}
+
+
+def scopes_of(role: Role) -> frozenset[str]:
+    """Return everything that a role may do."""
+    return _SCOPES[role]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,23 +80,53 @@ class Caller:
 class Authenticator(Protocol):
     """Turns the `authorization` header into a caller."""
 
-    def caller(self, authorization: str) -> Caller:
+    async def caller(self, authorization: str, address: str = "") -> Caller:
         """Return who asks.
 
+        Args:
+            authorization: The header.
+            address: Where it came from.
+
         Raises:
-            RefusedError: Nobody that is known (`UNAUTHENTICATED`).
+            RefusedError: Nobody that is known (`UNAUTHENTICATED`), or after too many failures (`TOO_MANY_REQUESTS`).
+            UnavailableError: Who it is cannot be told now.
         """
         ...
 
 
+def bearer_of(authorization: str) -> str:
+    """Return the bearer credential in an `authorization` header.
+
+    Raises:
+        RefusedError: There is none.
+    """
+    scheme, _, credential = authorization.partition(" ")
+    credential = credential.strip()
+    if scheme.lower() != "bearer" or not credential:
+        raise RefusedError(
+            "a bearer credential is expected: authorization: Bearer <access token, or secret of the client>",
+            code="UNAUTHENTICATED",
+        )
+    return credential
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientCredential:
-    """One client of the configuration; its secret is known by its SHA-256 only."""
+    """One client of the configuration; its secret is known by its SHA-256 only.
+
+    Attributes:
+        client_id: Its id.
+        tenant: Who its reservations belong to.
+        role: What it may do at most.
+        secret_sha256: Hex digest of its secret.
+        scopes: What it may do; None for all that its role may.
+    """
 
     client_id: ClientId
     tenant: TenantId
     role: Role
     secret_sha256: str
+    scopes: frozenset[str] | None = None
 
 
 class StaticCredentials:
@@ -113,7 +154,7 @@ class StaticCredentials:
             caller = Caller(
                 client=credential.client_id,
                 tenant=credential.tenant,
-                scopes=_SCOPES[credential.role],
+                scopes=_SCOPES[credential.role] & (credential.scopes or _SCOPES[credential.role]),
                 operator=credential.role == "operator",
             )
             self._known.append((digest, caller))
@@ -121,22 +162,21 @@ class StaticCredentials:
     def __repr__(self) -> str:
         return f"StaticCredentials({[caller.client for _, caller in self._known]!r})"
 
-    def caller(self, authorization: str) -> Caller:
+    async def caller(self, authorization: str, address: str = "") -> Caller:  # noqa: ARG002 - it counts nothing
         """See `Authenticator.caller`."""
-        scheme, _, secret = authorization.partition(" ")
-        secret = secret.strip()
-        if scheme.lower() != "bearer" or not secret:
-            raise RefusedError(
-                "a bearer credential is expected: authorization: Bearer <secret of the client>", code="UNAUTHENTICATED"
-            )
+        found = self.known(bearer_of(authorization))
+        if found is None:
+            raise RefusedError("the bearer credential is not that of a known client", code="UNAUTHENTICATED")
+        return found
+
+    def known(self, secret: str) -> Caller | None:
+        """Return whose secret it is, or None."""
         presented = sha256(secret[:CREDENTIAL_CHARS_MAX].encode()).digest()
         found: Caller | None = None
         for digest, caller in self._known:
             if hmac.compare_digest(digest, presented):
                 found = caller
-        if found is None or len(secret) > CREDENTIAL_CHARS_MAX:
-            raise RefusedError("the bearer credential is not that of a known client", code="UNAUTHENTICATED")
-        return found
+        return found if len(secret) <= CREDENTIAL_CHARS_MAX else None
 
 
 def _digest_of(credential: ClientCredential) -> bytes:

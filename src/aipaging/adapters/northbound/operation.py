@@ -4,12 +4,13 @@ The routes and the OpenAPI document are made of the same table, so neither can s
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
 from aipaging.adapters.northbound.credentials import Authenticator, Caller
 from aipaging.core.foundation.errors import RefusedError
-from aipaging.runtime.http.exchange import JSON, Answer, Request
+from aipaging.runtime.http.exchange import JSON, Answer, Headers, Request
+from aipaging.runtime.http.faults import fault_answer
 from aipaging.runtime.http.routing import Route
 
 BASE: Final = "/ai-paging/v0.1"
@@ -89,12 +90,29 @@ def route_of(operation: Operation, authenticator: Authenticator) -> Route:
 
 def _guarded(handler: Guarded, scope: str, authenticator: Authenticator) -> Public:
     async def answered(request: Request) -> Answer:
-        caller = authenticator.caller(request.header(b"authorization"))
+        authorization = request.header(b"authorization")
+        try:
+            caller = await authenticator.caller(authorization, request.address)
+        except RefusedError as error:
+            return _challenged(error, request, 'error="invalid_token"' if authorization else "")
         request.notes["client"] = caller.client
         if scope not in caller.scopes:
-            raise RefusedError(
+            error = RefusedError(
                 f"client {caller.client} lacks the scope {scope}; ask the operator", code="PERMISSION_DENIED"
             )
+            return _challenged(error, request, f'error="insufficient_scope", scope="{scope}"')
         return await handler(request, caller)
 
     return answered
+
+
+def _challenged(error: RefusedError, request: Request, why: str) -> Answer:
+    """Return a refusal with the challenge of RFC 6750, section 3; who fails too often is told when to come back."""
+    request.notes["code"] = error.code
+    wait_s = error.retry_after_s
+    headers: Headers = (
+        ((b"retry-after", str(wait_s).encode()),)
+        if wait_s is not None
+        else ((b"www-authenticate", ", ".join(filter(None, ('Bearer realm="aipaging"', why))).encode()),)
+    )
+    return replace(fault_answer(error, request.correlator), headers=headers)

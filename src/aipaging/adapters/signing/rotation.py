@@ -19,7 +19,7 @@ from aipaging.adapters.signing.keys import Jwks, KeyStore, TokenKey
 from aipaging.adapters.signing.tokens import JwtVerifier
 from aipaging.core.foundation.errors import AipagingError
 from aipaging.core.foundation.time import SECOND, WallUs
-from aipaging.core.identity.claims import AistClaims, CommitClaims
+from aipaging.core.identity.claims import AccessClaims, AistClaims, CommitClaims
 
 PUBLISHED_AHEAD_US: Final = 660 * SECOND
 """Sidecars fetch the key set every 300 s: twice that, and a minute for a controller that did not answer at once."""
@@ -118,6 +118,7 @@ class RotatingVerifier:
         self._clock = clock
         self._keys = ring.present
         self._verifier = JwtVerifier(self._keys.jwks(), issuer, clock)
+        self._generation = 0
 
     def verify_aist(self, token: str) -> AistClaims:
         """Return the claims of an AIST; see `JwtVerifier`.
@@ -126,6 +127,20 @@ class RotatingVerifier:
             UnverifiedError: It does not verify, or has expired.
         """
         return self._present().verify_aist(token)
+
+    def verify_access(self, token: str) -> AccessClaims:
+        """Return the claims of an access token; see `JwtVerifier`.
+
+        Raises:
+            UnverifiedError: It does not verify, or has expired.
+        """
+        return self._present().verify_access(token)
+
+    @property
+    def generation(self) -> int:
+        """How often the keys have changed: what was verified under earlier ones must be verified again."""
+        self._present()
+        return self._generation
 
     def verify_commit(self, token: str) -> CommitClaims:
         """Return the claims of a COMMIT receipt; see `JwtVerifier`.
@@ -139,6 +154,7 @@ class RotatingVerifier:
         keys = self._ring.present
         if keys is not self._keys:
             self._keys, self._verifier = keys, JwtVerifier(keys.jwks(), self._issuer, self._clock)
+            self._generation += 1
         return self._verifier
 
 

@@ -26,10 +26,12 @@ from aipaging.core.foundation.names import (
 )
 from aipaging.core.foundation.time import SECOND, WallUs
 from aipaging.core.identity.claims import (
+    ACCESS_AUDIENCE,
     AIST_AUDIENCE,
     AIST_SCOPE,
     AIST_TYPE,
     COMMIT_TYPE,
+    AccessClaims,
     AistClaims,
     CommitClaims,
 )
@@ -39,6 +41,9 @@ TOKEN_CHARS_MAX: Final = 4096
 
 CLAIM_CHARS_MAX: Final = 256
 """No claim of ours is longer."""
+
+SCOPE_CHARS_MAX: Final = 2048
+"""All scopes that there are, with blanks between, have below 700."""
 
 REMARK_CHARS_MAX: Final = 1_280
 """Sixteen digests with commas between have 1,039."""
@@ -83,6 +88,22 @@ class JwtSigner:
                 "scope": AIST_SCOPE,
                 "sid": claims.session,
                 "aisi": claims.aisi,
+            },
+        )
+
+    def sign_access(self, claims: AccessClaims) -> str:
+        """Return an access token for the controller's interface as a compact JWT (RFC 9068)."""
+        return self._signed(
+            AIST_TYPE,
+            {
+                "iss": self._issuer,
+                "sub": claims.client,
+                "aud": ACCESS_AUDIENCE,
+                "iat": claims.issued_us // SECOND,
+                "exp": _second_after(claims.expires_us),
+                "jti": claims.token_id,
+                "client_id": claims.client,
+                "scope": " ".join(sorted(claims.scopes)),
             },
         )
 
@@ -161,6 +182,20 @@ class JwtVerifier:
             raise _refused("TOKEN_EXPIRED", "the token has expired; page again for a new session")
         return claims
 
+    def verify_access(self, token: str) -> AccessClaims:
+        """Return the claims of an access token that is whole, ours and not expired.
+
+        Raises:
+            UnverifiedError: With a code that says which check failed, and nothing of the token.
+        """
+        payload = self._payload(token, AIST_TYPE)
+        if payload.get("aud") != ACCESS_AUDIENCE:
+            raise _refused("TOKEN_AUDIENCE", f"the token is not for the audience {ACCESS_AUDIENCE}")
+        claims = _checked(_access_claims, payload)
+        if self._clock() >= claims.expires_us:
+            raise _refused("TOKEN_EXPIRED", "the token has expired; fetch a new one")
+        return claims
+
     def verify_commit(self, token: str) -> CommitClaims:
         """Return the claims of a COMMIT receipt that is whole and ours; its `exp` is not judged.
 
@@ -234,7 +269,7 @@ def _public_key(jwk: Mapping[str, str]) -> ec.EllipticCurvePublicKey:
     return key
 
 
-_Claims = TypeVar("_Claims", AistClaims, CommitClaims)
+_Claims = TypeVar("_Claims", AccessClaims, AistClaims, CommitClaims)
 
 
 def _checked(read: Callable[[Mapping[str, Any]], _Claims], payload: Mapping[str, Any]) -> _Claims:
@@ -259,6 +294,22 @@ def _aist_claims(payload: Mapping[str, Any]) -> AistClaims:
         tenant=TenantId(checked_name(tenant, field="sub")),
         client=ClientId(checked_name(client, field="sub")),
         aisi=service_uri(_text(payload, "aisi"), field="aisi"),
+        token_id=_text(payload, "jti"),
+        issued_us=WallUs(_count(payload, "iat") * SECOND),
+        expires_us=WallUs(_count(payload, "exp") * SECOND),
+    )
+
+
+def _access_claims(payload: Mapping[str, Any]) -> AccessClaims:
+    client = _text(payload, "sub")
+    if payload.get("client_id") != client:
+        raise InvalidInputError("client_id is not sub", field="client_id")
+    scope = payload.get("scope")
+    if not isinstance(scope, str) or len(scope) > SCOPE_CHARS_MAX or not scope.isascii():
+        raise InvalidInputError("not scopes with blanks between", field="scope")
+    return AccessClaims(
+        client=ClientId(checked_name(client, field="sub")),
+        scopes=frozenset(scope.split()),
         token_id=_text(payload, "jti"),
         issued_us=WallUs(_count(payload, "iat") * SECOND),
         expires_us=WallUs(_count(payload, "exp") * SECOND),

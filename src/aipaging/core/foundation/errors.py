@@ -24,7 +24,10 @@ class AipagingError(Exception):
         code: SCREAMING_SNAKE_CASE, stable: programs branch on it.
         who: The party that must act.
         field: Path of the offending field, such as `intent.delayMs`, where there is one.
+        retry_after_s: When the same may succeed, where time helps.
     """
+
+    retry_after_s: int | None = None
 
     def __init__(self, message: str, *, code: str, who: Who, field: str | None = None) -> None:
         super().__init__(message)

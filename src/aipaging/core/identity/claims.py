@@ -15,6 +15,9 @@ from aipaging.core.foundation.time import WallUs
 AIST_AUDIENCE: Final = "aipaging-gateway"
 """The one audience of an AIST: it opens the gateway, and nothing of the controller."""
 
+ACCESS_AUDIENCE: Final = "aipaging-api"
+"""The one audience of an access token: it opens the controller's interface, and no gateway."""
+
 AIST_SCOPE: Final = "ai-paging:session:use"
 """The one scope of an AIST."""
 
@@ -43,6 +46,25 @@ class AistClaims:
     tenant: TenantId
     client: ClientId
     aisi: ServiceUri
+    token_id: str
+    issued_us: WallUs
+    expires_us: WallUs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessClaims:
+    """The claims of an access token for the controller's interface (RFC 9068).
+
+    Attributes:
+        client: Whom it was issued to; what the client may do is looked up when the token is used.
+        scopes: What the token narrows that to.
+        token_id: `jti`.
+        issued_us: `iat`.
+        expires_us: `exp`.
+    """
+
+    client: ClientId
+    scopes: frozenset[str]
     token_id: str
     issued_us: WallUs
     expires_us: WallUs
