@@ -119,6 +119,9 @@ MEANINGS: Final[Mapping[str, str]] = {
     "DOMAIN_REGISTERED": "A domain is known, with what may be reserved in it (0: unlimited).",
     "ENVELOPE_ACCEPTED": "A domain's Tail-Risk Envelope is in force; `sequence` rises with every version of a "
     "segment, `digest` is that of the signed document, `key_id` names the key that signed it.",
+    "AUDIT_ALARM": "The continuous audit has evidence that a contract is not kept: early, under an assumption.",
+    "AUDIT_VERDICT": "The continuous audit judged a period of a contract, or found it lost before its end.",
+    "TRUST_CHANGED": "A domain is trusted less after a violation, or more again after compliant periods.",
     "ENVELOPE_SUSPECTED": "An envelope in force is not believed any more, and why: nothing is admitted under it.",
     "ENVELOPE_CLEARED": "The suspicion was taken back.",
     "KEYS_REGISTERED": "A domain's envelopes are held against exactly these keys from now on; `digest` is that of the "

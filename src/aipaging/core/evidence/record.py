@@ -150,6 +150,19 @@ _BATCH: Final[dict[str, Kind]] = {"count": count, "root": digest}
 _CALLER: Final[dict[str, Kind]] = {**_SESSION, "tenant": name, "client": name}
 _RELOCATION: Final[dict[str, Kind]] = {**_SESSION, "relocation": name, "cause": name, "source": text, "target": text}
 
+AUDIT_FIELDS: Final[Mapping[str, Kind]] = MappingProxyType(
+    {
+        "audit": name, "contract": digest, "envelope": text, "domain": name, "tenant": text, "delay_ms": name,
+        "epsilon": name, "clock_error_ms": name, "period_start_us": count, "period_end_us": count,
+        "expected_requests": count, "offset_ms": text, "prefactor": text, "decay_per_ms": text, "estimand": name,
+        "verdict": one_of("compliant", "violated", "insufficient_evidence"), "reason": name, "requests": count,
+        "observed": count, "missing": count, "allowed": count, "exceedances_low": count, "exceedances_high": count,
+        "method": name, "alpha": name, "alpha_each": name, "multiplicity": name, "family": count, "sampled": count,
+        "seed": text, "root": text, "committed": count, "log_e": text, "software": name, "account": text,
+    }
+)  # fmt: skip
+"""What an alarm or a verdict was computed from; numbers that are no integers are decimal texts, "" is nothing."""
+
 RECORD_TYPES: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
     {
         "TERM_STARTED": {
@@ -165,6 +178,9 @@ RECORD_TYPES: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
         },
         "ENVELOPE_SUSPECTED": {"domain": name, "segment": text, "digest": digest, "reason": text},
         "ENVELOPE_CLEARED": {"domain": name, "segment": text, "digest": digest},
+        "AUDIT_ALARM": AUDIT_FIELDS,
+        "AUDIT_VERDICT": AUDIT_FIELDS,
+        "TRUST_CHANGED": {"domain": name, "stated": count, "trust": count, "cause": name},
         "KEYS_REGISTERED": {
             "domain": name, "digest": digest, "key_ids": text, "source": one_of("FILE", "URL", "API"),
         },

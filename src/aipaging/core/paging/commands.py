@@ -16,6 +16,7 @@ from aipaging.core.paging.promises import KeySet
 from aipaging.core.paging.relocation_machine import RelocationCause
 from aipaging.core.paging.session_machine import StatusInfo
 from aipaging.core.paging.settings import Settings
+from aipaging.core.paging.standing import RecordFinding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,6 +251,7 @@ Command: TypeAlias = (
     | AcceptEnvelope
     | SuspectEnvelope
     | ClearEnvelope
+    | RecordFinding
     | RegisterKeys
     | RegisterAnchor
     | RemoveAnchor

@@ -25,6 +25,7 @@ from aipaging.core.paging.promise_events import (
 from aipaging.core.paging.relocation_machine import RelocationCause, RelocationPhase
 from aipaging.core.paging.session_machine import StatusInfo
 from aipaging.core.paging.settings import Settings
+from aipaging.core.paging.standing import AuditFound, TrustChanged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -314,6 +315,8 @@ Transition: TypeAlias = (
     | EnvelopeAccepted
     | EnvelopeSuspected
     | EnvelopeCleared
+    | AuditFound
+    | TrustChanged
     | KeysRegistered
     | AnchorRegistered
     | AnchorStateChanged

@@ -8,6 +8,8 @@ from aipaging.core.foundation.time import MS, BootUs, WallUs
 from aipaging.core.lease.expiry import Due
 from aipaging.core.paging import events as e
 from aipaging.core.paging import promise_events as p
+from aipaging.core.paging.auditing import standing_kept
+from aipaging.core.paging.auditing import trust_changed as trusted_anew
 from aipaging.core.paging.promises import ORIGINALS_MAX, Original
 from aipaging.core.paging.protection import protect_all
 from aipaging.core.paging.state import State
@@ -25,7 +27,13 @@ def service_registered(state: State, event: e.ServiceRegistered) -> None:
 def domain_registered(state: State, event: e.DomainRegistered) -> None:
     """A domain is described; described anew, every session is looked at."""
     _look_at_all(state, again=event.domain.name in state.catalogue.domains)
-    state.catalogue.domains[event.domain.name] = event.domain
+    state.catalogue.domains[event.domain.name] = standing_kept(state, event.domain)
+
+
+def trust_changed(state: State, event: e.TrustChanged) -> None:
+    """A domain is trusted less, or more again; the sessions that cross it are looked at now."""
+    trusted_anew(state, event)
+    state.queue.add(event.boot_us, Due.ENVELOPE, event.domain)
 
 
 def path_registered(state: State, event: e.PathRegistered) -> None:

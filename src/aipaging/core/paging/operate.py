@@ -13,6 +13,7 @@ from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.errors import InvalidInputError, RefusedError
 from aipaging.core.foundation.names import AnchorId
 from aipaging.core.foundation.time import MS, SECOND, Now
+from aipaging.core.paging.auditing import stated
 from aipaging.core.paging.commands import (
     AcceptEnvelope,
     ClearEnvelope,
@@ -156,6 +157,7 @@ def register_service(state: State, command: RegisterService, _now: Now) -> Decis
 def register_domain(state: State, command: RegisterDomain, _now: Now) -> Decision:
     """Make a domain known."""
     known = state.catalogue.domains.get(command.domain.name)
+    known = known and stated(state, known)
     return Decision() if known == command.domain else Decision(events=[DomainRegistered(domain=command.domain)])
 
 

@@ -17,6 +17,7 @@ from aipaging.core.lease.ledger import Ledger, Reservation
 from aipaging.core.paging.promises import KeySet, Original, Promises
 from aipaging.core.paging.protection import protect_all
 from aipaging.core.paging.settings import Settings
+from aipaging.core.paging.standing import Audits, Finding, Standing
 from aipaging.core.paging.state import Session, State
 
 SNAPSHOT_VERSION: Final = 1
@@ -45,6 +46,8 @@ class _Snapshot:
     suspect: dict[str, str] = field(default_factory=dict[str, str])
     originals: dict[str, Original] = field(default_factory=dict[str, Original])
     key_sets: dict[DomainName, KeySet] = field(default_factory=dict[DomainName, KeySet])
+    findings: dict[str, Finding] = field(default_factory=dict[str, Finding])
+    standings: dict[DomainName, Standing] = field(default_factory=dict[DomainName, Standing])
 
 
 _DECODER: Final = msgspec.msgpack.Decoder(_Snapshot)
@@ -71,6 +74,8 @@ def encode_state(state: State) -> bytes:
             suspect=catalogue.suspect,
             originals=state.promises.originals,
             key_sets=state.promises.key_sets,
+            findings=state.audits.findings,
+            standings=state.audits.standings,
         )
     )
 
@@ -93,6 +98,7 @@ def decode_state(blob: bytes) -> State | None:
         suspect=snapshot.suspect,
     )
     state.promises = Promises(originals=snapshot.originals, key_sets=snapshot.key_sets)
+    state.audits = Audits(findings=snapshot.findings, standings=snapshot.standings)
     for each in snapshot.sessions:
         state.sessions[each.session] = each
         if each.key:

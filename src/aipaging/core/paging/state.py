@@ -23,6 +23,7 @@ from aipaging.core.paging.promises import Contract, ContractState, Promises
 from aipaging.core.paging.relocation_machine import UNDER_WAY, RelocationCause, RelocationPhase
 from aipaging.core.paging.session_machine import SessionPhase, StatusInfo
 from aipaging.core.paging.settings import Settings
+from aipaging.core.paging.standing import Audits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +122,7 @@ class State:
     catalogue: Catalogue = field(default_factory=Catalogue)
     sessions: dict[SessionId, Session] = field(default_factory=dict)
     promises: Promises = field(default_factory=Promises)
+    audits: Audits = field(default_factory=Audits)
     ledger: Ledger = field(default_factory=Ledger)
     keyed: dict[tuple[ClientId, str], SessionId] = field(default_factory=dict)
     live: int = 0

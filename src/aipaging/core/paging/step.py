@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from aipaging.core.foundation.time import BootUs, Now
 from aipaging.core.paging import commands as c
+from aipaging.core.paging.auditing import record_finding
 from aipaging.core.paging.decision import Decision
 from aipaging.core.paging.due import wake
 from aipaging.core.paging.ending import end, steering_failed
@@ -63,6 +64,7 @@ _STEPS: Final[Mapping[type[c.Command], Callable[[State, Any, Now], Decision]]] =
         c.AcceptEnvelope: accept_envelope,
         c.SuspectEnvelope: suspect_envelope,
         c.ClearEnvelope: clear_envelope,
+        c.RecordFinding: record_finding,
         c.RegisterKeys: register_keys,
         c.RegisterAnchor: register_anchor,
         c.RemoveAnchor: remove_anchor,
