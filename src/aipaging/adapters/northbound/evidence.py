@@ -188,7 +188,13 @@ class EvidenceRoutes:
                 tag="Evidence",
                 handler=self.file,
                 scope="ai-paging:evidence:read",
-                replies={200: Reply(meaning="The file.", media_type="application/octet-stream")},
+                replies={
+                    200: Reply(
+                        meaning="The file; checkpoints and keys are text.",
+                        media_type="application/octet-stream",
+                        media_types_also=("text/plain",),
+                    )
+                },
                 errors=("NOT_FOUND",),
             ),
         ]

@@ -153,7 +153,7 @@ def _reply(reply: Reply) -> dict[str, Any]:
     media: dict[str, Any] = {"schema": schema}
     if reply.example is not None:
         media["example"] = reply.example
-    described["content"] = {reply.media_type: media}
+    described["content"] = dict.fromkeys((reply.media_type, *reply.media_types_also), media)
     return described
 
 

@@ -28,12 +28,14 @@ class Reply:
         meaning: When.
         document: Type of the body, or None for none or for bytes.
         media_type: Of the body.
+        media_types_also: Others that it may be of.
         example: Of the body.
     """
 
     meaning: str
     document: type | None = None
     media_type: str = JSON
+    media_types_also: tuple[str, ...] = ()
     example: object = None
 
 

@@ -1,0 +1,108 @@
+"""The description of the interface against the interface: generated requests, good and bad, over a real socket."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import pytest
+import schemathesis
+import uvicorn
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+from tests.adapters.northbound.conftest import SECRETS, Rig
+
+EXAMPLES: Final = 12
+"""Per operation; `make soak` runs more."""
+
+CHECKS: Final = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+    response_headers_conformance,
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Serve the real interface from a thread of its own; yields its address."""
+    directory: Path = tmp_path_factory.mktemp("contract")
+    started, stop = threading.Event(), threading.Event()
+    address: list[str] = []
+
+    async def serve() -> None:
+        rig = Rig(directory)
+        await rig.start()
+        config = uvicorn.Config(rig.app, host="127.0.0.1", port=0, log_level="warning", lifespan="off")
+        running = uvicorn.Server(config)
+        running.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+        task = asyncio.create_task(running.serve())
+        while not running.started:
+            await asyncio.sleep(0.01)
+        address.append(f"http://127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}")
+        started.set()
+        await asyncio.to_thread(stop.wait)
+        running.should_exit = True
+        await task
+        await rig.stop()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
+    thread.start()
+    assert started.wait(20)
+    yield address[0]
+    stop.set()
+    thread.join(20)
+
+
+def operations(server: str) -> list[Any]:
+    document = httpx.get(f"{server}/openapi.json").json()
+    document["servers"] = [{"url": server}]
+    found = schemathesis.openapi.from_dict(document).get_all_operations()
+    return [operation.ok() for operation in found]
+
+
+def failures_of(operation: Any, server: str, examples: int) -> list[str]:
+    """Return what generated requests to one operation showed, each failure once."""
+    failures: list[str] = []
+
+    @given(case=operation.as_strategy())
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    def ask(case: schemathesis.Case) -> None:
+        headers = {"authorization": f"Bearer {SECRETS['noc'][0]}"}
+        try:
+            case.call_and_validate(base_url=server, headers=headers, checks=CHECKS)
+        except (schemathesis.errors.SchemathesisError, AssertionError, BaseExceptionGroup) as error:
+            failures.append(f"{operation.label}: {error}")
+
+    ask()
+    return failures[:1]
+
+
+@pytest.mark.timeout(120)
+def test_what_is_described_is_what_happens(server: str) -> None:
+    found = operations(server)
+    assert len(found) > 30
+    failures = [failure for operation in found for failure in failures_of(operation, server, EXAMPLES)]
+    assert not failures, "\n\n".join(failures)
+
+
+@pytest.mark.soak
+def test_what_is_described_is_what_happens_at_length(server: str) -> None:
+    failures = [failure for operation in operations(server) for failure in failures_of(operation, server, 400)]
+    assert not failures, "\n\n".join(failures)
