@@ -26,7 +26,7 @@ from aipaging.core.foundation.errors import AipagingError, UnavailableError, Who
 from aipaging.core.foundation.time import BootUs, Now
 from aipaging.core.paging import commands as c
 from aipaging.core.paging.effects import Effect, Restrictive
-from aipaging.core.paging.events import ClientsEntitled, Event, HeartbeatSeen, Observation
+from aipaging.core.paging.events import ClientsEntitled, Event, HeartbeatSeen, Observation, PoliciesLoaded
 from aipaging.core.paging.evolve import rearm
 from aipaging.core.paging.records import RESTRICTIVE, draft_of, event_of
 from aipaging.core.paging.settings import Settings
@@ -301,7 +301,7 @@ class Engine:
     def _apply(self, events: Sequence[Event], now: Now, entries: list[SealedEntry]) -> None:
         for event in events:
             evolve(self.state, event)
-            if not isinstance(event, HeartbeatSeen | ClientsEntitled):
+            if not isinstance(event, HeartbeatSeen | ClientsEntitled | PoliciesLoaded):
                 entries += self._sealer.seal([draft_of(event, self.state)], term=self.state.term, now=now)
 
     # -- writing
@@ -393,6 +393,7 @@ class Engine:
             self._restrictive_only = False
         else:
             state.entitled, state.heard_us = self.state.entitled, self.state.heard_us
+            state.tenancy.policies = self.state.tenancy.policies
             self.state = state
             self._sealer = Sealer(self._node, self._boot, head)
             rearm(state, self.now())

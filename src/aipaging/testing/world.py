@@ -20,7 +20,7 @@ from aipaging.core.foundation.time import MS, BootUs, Now, WallUs
 from aipaging.core.paging import commands as c
 from aipaging.core.paging import effects as x
 from aipaging.core.paging.decision import Decision
-from aipaging.core.paging.events import ClientsEntitled, Event, HeartbeatSeen
+from aipaging.core.paging.events import ClientsEntitled, Event, HeartbeatSeen, PoliciesLoaded
 from aipaging.core.paging.records import draft_of
 from aipaging.core.paging.settings import Settings
 from aipaging.core.paging.state import Session, State
@@ -172,7 +172,7 @@ class World:
         for event in decision.events:
             evolve(self.state, event)
             self.events.append(event)
-            if not isinstance(event, HeartbeatSeen | ClientsEntitled):
+            if not isinstance(event, HeartbeatSeen | ClientsEntitled | PoliciesLoaded):
                 draft = draft_of(event, self.state)
                 self.entries += self.sealer.seal([draft], term=self.state.term, now=self.now)
         self.effects += decision.effects

@@ -15,6 +15,7 @@ class Invariant(enum.Enum):
     SESSION = "f session life"
     ORDER = "g contiguous order"
     CONTRACT = "h promises in force"
+    TENANCY = "i quotas, switches, classes"
     SCHEMA = "record schema"
     TREE = "Merkle tree"
     SIGNATURE = "checkpoint signature"

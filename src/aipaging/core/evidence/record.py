@@ -129,6 +129,11 @@ def one_of(*allowed: str) -> Kind:
     return frozenset(allowed).__contains__
 
 
+def one_of_numbers(*allowed: int) -> Kind:
+    """Return the kind of the given numbers."""
+    return frozenset(allowed).__contains__
+
+
 COMMON: Final[Mapping[str, Kind]] = MappingProxyType(
     {
         "v": frozenset({RECORD_VERSION}).__contains__,
@@ -146,6 +151,8 @@ COMMON: Final[Mapping[str, Kind]] = MappingProxyType(
 
 _EPOCH: Final[dict[str, Kind]] = {"epoch_term": count, "epoch_n": count}
 _SESSION: Final[dict[str, Kind]] = {"session": name}
+_SWITCH: Final[dict[str, Kind]] = {"kind": one_of("TENANT", "SERVICE", "ANCHOR", "ALL"), "name": text, "reason": text}
+_SPEND: Final[dict[str, Kind]] = {"tenant": name, "for_session": name, "period": count, "amount": count}
 _BATCH: Final[dict[str, Kind]] = {"count": count, "root": digest}
 _CALLER: Final[dict[str, Kind]] = {**_SESSION, "tenant": name, "client": name}
 _RELOCATION: Final[dict[str, Kind]] = {**_SESSION, "relocation": name, "cause": name, "source": text, "target": text}
@@ -220,6 +227,23 @@ RECORD_TYPES: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
         "SESSION_ENDED": {**_SESSION, "status_info": name},
         "CLIENT_MOVED": {**_SESSION, "place_commitment": digest},
         "SESSION_FORGOTTEN": _SESSION,
+        "TENANT_REGISTERED": {
+            "tenant": name, "sessions_max": count, "requests_mrps_max": count, "reserved_mrps_max": count,
+            "spend_max": count, "period_s": count, "priority": name, "preempts": one_of_numbers(0, 1),
+        },
+        "SWITCH_KILLED": _SWITCH,
+        "SWITCH_RESTORED": _SWITCH,
+        "SPEND_CHARGED": {**_SPEND, "price": count},
+        "SPEND_REFUNDED": _SPEND,
+        "POLICIES_IN_FORCE": {"digest": text, "policies": count},
+        "POLICY_APPLIED": {
+            **_SESSION, "action": one_of("page", "relocate", "extend"), "anchor": name, "policies": text,
+            "digest": digest,
+        },
+        "SESSION_PREEMPTED": {
+            **_SESSION, "priority": count, "by_session": name, "by_tenant": name, "by_priority": count,
+        },
+        "SESSIONS_METERED": _BATCH,
     }
 )  # fmt: skip
 """Type -> the fields that it must have, and what each may hold."""
@@ -238,6 +262,7 @@ LEAF_TYPES: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
     {
         "LEASES_RENEWED": {**_SESSION, **_EPOCH, "renewal": count, "lease_ms": count},
         "LEASES_REGRANTED": {**_SESSION, "anchor": name, **_EPOCH, "lease_ms": count},
+        "SESSIONS_METERED": {**_SESSION, "tenant": name, "anchor": name, "requests": count, "tokens": count},
     }
 )
 """Batch type -> the fields of each leaf."""

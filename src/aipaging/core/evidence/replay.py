@@ -4,6 +4,7 @@
     (b) relocation makes before it breaks     (f) sessions are requested, granted, ended, and then nothing
     (c) epochs and terms rise                 (g) order: within a term the clock does not go back
     (d) capacity is not sold twice           (h) every bound rests on envelopes in force, or its client was told
+    (i) quotas hold, what was killed is not steered, and only a higher class displaces
 
 Each record costs O(1) (a batch, O(its leaves)); memory follows the live sessions. The hash chain and the tree are
 `core.evidence.verify`'s; records that reach the replay fit the schema. The replay stops at the first violation:
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from aipaging.core.evidence import replay_envelopes, replay_leases, replay_relocation
+from aipaging.core.evidence import replay_envelopes, replay_leases, replay_relocation, replay_tenancy
 from aipaging.core.evidence.finding import Finding, Invariant, Violation
 from aipaging.core.evidence.replay_world import Capacity, Phase, Session, World
 from aipaging.core.foundation.time import MS
@@ -90,6 +91,7 @@ def _domain_registered(world: World, record: Record) -> None:
 
 def _anchor_registered(world: World, record: Record) -> None:
     _register(world.anchors, record["anchor"], record["capacity_mrps"])
+    world.aisi_of[record["anchor"]] = record["aisi"]
 
 
 def _register(known: dict[str, Capacity], name: str, capacity_mrps: int) -> None:
@@ -136,6 +138,7 @@ def _lives(world: World, record: Record) -> None:
 def _session_ended(world: World, record: Record) -> None:
     name = record["session"]
     session = world.session(name, Phase.REQUESTED, Phase.AVAILABLE)
+    replay_tenancy.left(world, session)
     session.phase = Phase.ENDED
     world.forget(name, session)
 
@@ -189,9 +192,21 @@ _SINGLES: Final[Mapping[str, Callable[[World, Record], None]]] = MappingProxyTyp
         "SESSION_ENDED": _session_ended,
         "CLIENT_MOVED": _lives,
         "SESSION_FORGOTTEN": _forgotten,
+        "TENANT_REGISTERED": replay_tenancy.registered,
+        "SWITCH_KILLED": replay_tenancy.killed,
+        "SWITCH_RESTORED": replay_tenancy.restored,
+        "SPEND_CHARGED": replay_tenancy.charged,
+        "SPEND_REFUNDED": replay_tenancy.refunded,
+        "POLICIES_IN_FORCE": _described,
+        "POLICY_APPLIED": _described,
+        "SESSION_PREEMPTED": replay_tenancy.preempted,
     }
 )
 
 _BATCHES: Final[Mapping[str, Callable[[World, Record, Iterable[Record]], None]]] = MappingProxyType(
-    {"LEASES_RENEWED": replay_leases.renewed, "LEASES_REGRANTED": replay_leases.regranted}
+    {
+        "LEASES_RENEWED": replay_leases.renewed,
+        "LEASES_REGRANTED": replay_leases.regranted,
+        "SESSIONS_METERED": replay_tenancy.metered,
+    }
 )

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
-from aipaging.core.evidence import replay_envelopes
+from aipaging.core.evidence import replay_envelopes, replay_tenancy
 from aipaging.core.evidence.finding import Invariant, Violation
 from aipaging.core.evidence.replay_world import Commit, EpochPair, Phase, Session, Standing, World
 
@@ -38,6 +38,9 @@ def granted(world: World, record: Record) -> None:
         raise Violation(Invariant.CAPACITY, f"anchor {commit.anchor} was removed")
     world.reserve(session, epoch, commit)
     replay_envelopes.bind(world, commit, record)
+    replay_tenancy.may_be_steered(world, session, commit.anchor, what="a COMMIT is granted")
+    if session.phase is Phase.REQUESTED:
+        replay_tenancy.joined(world, session, record["rate_mrps"])
     session.phase = Phase.AVAILABLE
 
 
@@ -65,6 +68,7 @@ def regranted(world: World, record: Record, leaves: Iterable[Record]) -> None:
     for leaf in leaves:
         name = leaf["session"]
         session = world.session(name, Phase.AVAILABLE)
+        replay_tenancy.may_be_steered(world, session, leaf["anchor"], what="a COMMIT is granted anew")
         epoch = _next_epoch(world, session, leaf)
         _lease_within(world, leaf["lease_ms"])
         held = [e for e, commit in session.commits.items() if commit.anchor == leaf["anchor"]]
@@ -115,6 +119,7 @@ def installed(world: World, record: Record) -> None:
         raise Violation(Invariant.STEERING, f"{name} is steered after it ended")
     if why := world.why_not_live(commit):
         raise Violation(Invariant.STEERING, f"{name} is steered by a COMMIT that {why}")
+    replay_tenancy.may_be_steered(world, session, commit.anchor, what="steering is installed")
     if commit.anchor != record["anchor"]:
         raise Violation(
             Invariant.STEERING, f"{name} is steered to {record['anchor']}, its COMMIT is for {commit.anchor}"

@@ -6,8 +6,9 @@ sessions and not the length of the log.
 
 import enum
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from aipaging.core.evidence.finding import Invariant, Violation
 from aipaging.core.foundation.time import MS, stretched_us
@@ -109,6 +110,8 @@ class Session:
     """A session that later records may still be about."""
 
     tenant: str
+    aisi: str = ""
+    rate_mrps: int = 0
     phase: Phase = Phase.REQUESTED
     highest: EpochPair = (0, 0)
     commits: dict[EpochPair, Commit] = field(default_factory=dict)
@@ -145,6 +148,25 @@ class Promise:
 
 
 @dataclass(slots=True, kw_only=True)
+class Tenant:
+    """What a tenant may hold at most, as far as it is registered, and what it holds.
+
+    Attributes:
+        quotas: The fields of its latest TENANT_REGISTERED, or empty.
+        sessions: Its sessions that are AVAILABLE.
+        requests_mrps: The sum of their rates.
+        period: The latest period that was charged.
+        spent: What was charged in it, less what was refunded.
+    """
+
+    quotas: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    sessions: int = 0
+    requests_mrps: int = 0
+    period: int = 0
+    spent: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
 class World:
     """Everything that later records are judged by."""
 
@@ -166,6 +188,9 @@ class World:
     promises: dict[str, Promise] = field(default_factory=dict)
     over: OrderedDict[str, tuple[int, int]] = field(default_factory=OrderedDict)
     changes: int = 0
+    tenants: dict[str, Tenant] = field(default_factory=dict[str, Tenant])
+    switches: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
+    aisi_of: dict[str, str] = field(default_factory=dict[str, str])
 
     def session(self, name: str, *phases: Phase) -> Session:
         """Return a session in one of `phases`.

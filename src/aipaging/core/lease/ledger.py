@@ -39,12 +39,17 @@ class Ledger:
     sums: dict[QueueKey, Sum] = field(default_factory=dict[QueueKey, Sum])
     bursts: dict[QueueKey, int] = field(default_factory=dict[QueueKey, int])
     tenants: dict[DomainName, int] = field(default_factory=dict[DomainName, int])
+    by_tenant: dict[TenantId, int] = field(default_factory=dict[TenantId, int])
     holders: dict[tuple[SessionId, str, str], int] = field(default_factory=dict)
     tolerances: Tolerances = field(default_factory=Tolerances)
 
     def anchor_mrps(self, anchor: AnchorId) -> int:
         """Return what is reserved at the anchor."""
         return self.at_anchor.get(anchor, 0)
+
+    def tenant_mrps(self, tenant: TenantId) -> int:
+        """Return what a tenant has reserved, once per session wherever it is held."""
+        return self.by_tenant.get(tenant, 0)
 
     def domain_mrps(self, domain: DomainName) -> int:
         """Return what is reserved in the domain."""
@@ -67,6 +72,8 @@ class Ledger:
         self.reservations[session, epoch] = reservation
         if self._hold((session, "anchor", reservation.anchor)):
             self.at_anchor[reservation.anchor] = self.anchor_mrps(reservation.anchor) + reservation.rate_mrps
+        if self._hold((session, "tenant", reservation.tenant)):
+            self.by_tenant[reservation.tenant] = self.tenant_mrps(reservation.tenant) + reservation.rate_mrps
         for domain in reservation.domains:
             if self._hold((session, "domain", domain)):
                 self._count(domain, reservation, more=True)
@@ -99,9 +106,18 @@ class Ledger:
         self.tolerances.forget(session, epoch)
         if self._let_go((session, "anchor", reservation.anchor)):
             self.at_anchor[reservation.anchor] -= reservation.rate_mrps
+        if self._let_go((session, "tenant", reservation.tenant)):
+            self._less_of_tenant(reservation)
         for domain in reservation.domains:
             if self._let_go((session, "domain", domain)):
                 self._count(domain, reservation, more=False)
+
+    def _less_of_tenant(self, reservation: Reservation) -> None:
+        left = self.by_tenant[reservation.tenant] - reservation.rate_mrps
+        if left:
+            self.by_tenant[reservation.tenant] = left
+        else:
+            del self.by_tenant[reservation.tenant]
 
     def _count(self, domain: DomainName, reservation: Reservation, *, more: bool) -> None:
         """Count a session more or less in a domain, for its tenant and for all."""

@@ -12,11 +12,14 @@ from aipaging.core.anchor.intent import Intent
 from aipaging.core.envelope.trust import SignedEnvelope, VerifiedEnvelope
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.names import AnchorId, ClientId, DomainName, GatewayId, SessionId, TenantId
+from aipaging.core.identity.tenant import Tenant
 from aipaging.core.paging.promises import KeySet
 from aipaging.core.paging.relocation_machine import RelocationCause
 from aipaging.core.paging.session_machine import StatusInfo
 from aipaging.core.paging.settings import Settings
 from aipaging.core.paging.standing import RecordFinding
+from aipaging.core.paging.tenancy import Policies
+from aipaging.core.paging.tenancy_events import SwitchKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,6 +226,52 @@ class EntitleClients:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RegisterTenant:
+    """Make a tenant known, or describe it anew."""
+
+    tenant: Tenant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kill:
+    """Stop a tenant, a service or an anchor by name, or ALL: end its sessions and admit none."""
+
+    kind: SwitchKind
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restore:
+    """Take a kill back; what it ended stays ended."""
+
+    kind: SwitchKind
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForcePolicies:
+    """Let a set of policies decide from now on; None: everything is allowed.
+
+    Attributes:
+        policies: The set.
+        count: How many policies are in it.
+    """
+
+    policies: Policies | None
+    count: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeterSessions:
+    """A sidecar's counts: session, requests, tokens, each since it said so last."""
+
+    anchor: AnchorId
+    used: tuple[tuple[SessionId, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Wake:
     """Do what is due.
 
@@ -258,6 +307,11 @@ Command: TypeAlias = (
     | SetAnchorState
     | Heartbeat
     | EntitleClients
+    | RegisterTenant
+    | Kill
+    | Restore
+    | ForcePolicies
+    | MeterSessions
     | Wake
 )
 
@@ -284,12 +338,14 @@ class Refused:
         constraint: The constraint that kept out the candidate that came furthest.
         message: That candidate's sentence.
         candidates: Every candidate with its rejection.
+        retry_after_s: When the same page may be admitted, where time helps.
     """
 
     session: SessionId
     constraint: str
     message: str
     candidates: tuple[Candidate, ...] = field(default=())
+    retry_after_s: int | None = None
 
 
 Reply: TypeAlias = Done | Admitted | Refused

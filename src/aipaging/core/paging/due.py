@@ -34,6 +34,7 @@ from aipaging.core.paging.relocation import begun, drain_cut, failed, must_leave
 from aipaging.core.paging.relocation_machine import RelocationCause
 from aipaging.core.paging.session_machine import StatusInfo
 from aipaging.core.paging.state import Session, State
+from aipaging.core.paging.switching import stopped_by_any
 from aipaging.core.steering.grant import SteeringRenewal
 
 ENTRIES_MAX: Final = 4096
@@ -222,6 +223,11 @@ def _relocation(work: _Wake, session: Session, epoch: Epoch) -> None:
         # It was told already, and its turn to move comes with a later wake.
         work.later(work.now.boot_us + 1, Due.RELOCATION, session.session, NO_EPOCH)
         return
+    if work.state.tenancy.switches:
+        stop = stopped_by_any(work.state, session, work.now)
+        if stop is not None:
+            work.add(session.session, stop)
+            return
     work.looked.add(session.session)
     finding = found(work.state, session, work.now)
     decision = Decision(events=told(session, finding, work.now))

@@ -7,6 +7,7 @@ from aipaging.core.paging.commands import End, SteeringFailed
 from aipaging.core.paging.decision import Decision, fence
 from aipaging.core.paging.effects import RevokeSteering
 from aipaging.core.paging.events import CommitExpired, CommitRevoked, Event, RelocationAdvanced, SessionEnded
+from aipaging.core.paging.governing import refund
 from aipaging.core.paging.relocation_machine import OVER, RelocationPhase
 from aipaging.core.paging.session_machine import StatusInfo
 from aipaging.core.paging.state import Session, State
@@ -28,15 +29,16 @@ def steering_failed(state: State, command: SteeringFailed, now: Now) -> Decision
     return ended(state, session, StatusInfo.NETWORK_TERMINATED, now)
 
 
-def ended(state: State, session: Session, status_info: StatusInfo, now: Now) -> Decision:
+def ended(state: State, session: Session, status_info: StatusInfo, now: Now, *, cause: str = "") -> Decision:
     """Return the end of a session: relocation, COMMITs, session; live steering is cut at once."""
     decision = Decision()
     decision.events += _relocation_over(session, now)
     live = [lease for lease in session.leases if lease.live]
-    decision.events += [lease_over(session, lease, now, cause=status_info.value) for lease in live]
+    decision.events += [lease_over(session, lease, now, cause=cause or status_info.value) for lease in live]
     decision.events.append(
         SessionEnded(session=session.session, status_info=status_info, boot_us=now.boot_us, wall_us=now.wall_us)
     )
+    decision.events += refund(session, now)
     cut = [lease for lease in live if lease.deadline_us > now.boot_us]
     if cut:
         highest = max(cut, key=lambda lease: lease.epoch)

@@ -26,6 +26,18 @@ from aipaging.core.paging.relocation_machine import RelocationCause, RelocationP
 from aipaging.core.paging.session_machine import StatusInfo
 from aipaging.core.paging.settings import Settings
 from aipaging.core.paging.standing import AuditFound, TrustChanged
+from aipaging.core.paging.tenancy import Policies
+from aipaging.core.paging.tenancy_events import (
+    PoliciesInForce,
+    PolicyApplied,
+    SessionPreempted,
+    SessionsMetered,
+    SpendCharged,
+    SpendRefunded,
+    SwitchKilled,
+    SwitchRestored,
+    TenantRegistered,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -304,7 +316,14 @@ class ClientsEntitled:
     clients: tuple[ClientId, ...]
 
 
-Observation: TypeAlias = HeartbeatSeen | ClientsEntitled
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoliciesLoaded:
+    """The policies that decide, as values to ask. Not recorded: the evidence holds their digest."""
+
+    policies: Policies | None
+
+
+Observation: TypeAlias = HeartbeatSeen | ClientsEntitled | PoliciesLoaded
 """What changes state without being a transition: it is not journalled and recovery does not know it."""
 
 Transition: TypeAlias = (
@@ -339,6 +358,15 @@ Transition: TypeAlias = (
     | SessionEnded
     | ClientMoved
     | SessionForgotten
+    | TenantRegistered
+    | SwitchKilled
+    | SwitchRestored
+    | SpendCharged
+    | SpendRefunded
+    | PoliciesInForce
+    | PolicyApplied
+    | SessionPreempted
+    | SessionsMetered
 )
 """What becomes one evidence record each."""
 

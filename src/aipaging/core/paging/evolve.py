@@ -24,6 +24,7 @@ from aipaging.core.paging import evolve_catalogue as catalogue
 from aipaging.core.paging import evolve_contract as contract
 from aipaging.core.paging import promise_events as p
 from aipaging.core.paging.evolve_contract import held, with_lease
+from aipaging.core.paging.evolve_tenancy import EVOLVERS as TENANCY
 from aipaging.core.paging.promises import Contract, ContractState
 from aipaging.core.paging.protection import protect
 from aipaging.core.paging.relocation_machine import RelocationPhase
@@ -140,6 +141,7 @@ def _commit_granted(state: State, event: e.CommitGranted) -> None:
         if session.phase is SessionPhase.REQUESTED:
             session = replace(session, phase=session_machine.advance(session.phase, SessionVerb.ADMIT))
             state.live += 1
+            state.tenancy.joined(event.session, session.tenant, session.intent.rate_mrps)
         session = replace(session, lease=lease, n=event.epoch.n)
         if session.contract is None:
             kept = Contract(state=ContractState.HELD, since_us=session.requested_wall_us)
@@ -322,6 +324,7 @@ def _session_ended(state: State, event: e.SessionEnded) -> None:
     _serve_from(state, ended)
     state.sessions[event.session] = ended
     state.live -= 1
+    state.tenancy.left(event.session, session.tenant, session.intent.rate_mrps)
     state.queue.add(BootUs(event.boot_us + state.settings.kept_ms * MS), Due.FORGET, event.session)
 
 
@@ -379,6 +382,7 @@ _EVOLVERS: Final[Mapping[type[e.Event], Callable[[State, Any], None]]] = Mapping
         e.SessionForgotten: _session_forgotten,
         e.HeartbeatSeen: _heard,
         e.ClientsEntitled: _clients_entitled,
+        **TENANCY,
     }
 )
 

@@ -55,6 +55,7 @@ from aipaging.core.paging.relocation_machine import OVER, RelocationPhase
 from aipaging.core.paging.session_machine import StatusInfo
 from aipaging.core.paging.settings import Settings
 from aipaging.core.paging.state import Session, State
+from aipaging.core.paging.switching import killed_by
 
 TERMS_BEGIN_US: Final = 1_767_225_600 * SECOND
 """2026-01-01T00:00:00Z: a term is at least the seconds since then, so that terms rise over restored backups too."""
@@ -85,7 +86,9 @@ def start_term(state: State, command: StartTerm, now: Now) -> Decision:
         if session.available:
             decision.events += _called_off(session, now)
             left_ms = _left_ms(session, now)
-            if left_ms < 1 or session.lease is None:
+            if session.lease is not None and killed_by(state, session, session.lease) is not None:
+                decision.events += _outlived(session, now, StatusInfo.NETWORK_TERMINATED)
+            elif left_ms < 1 or session.lease is None:
                 decision.events += _outlived(session, now, StatusInfo.DURATION_EXPIRED)
             elif not session.lease.live:
                 # A lost anchor's COMMIT ran out while the target was prepared: there is nothing left to grant anew.
@@ -354,6 +357,8 @@ def confirm_installed(state: State, command: ConfirmInstalled, now: Now) -> Deci
     lease = session.lease_of(command.epoch) if session is not None else None
     if lease is None or not lease.live or lease.anchor != command.anchor or lease.deadline_us <= now.boot_us:
         raise RefusedError(f"epoch {command.epoch} of {command.session} is not live", code="NO_COMMIT")
+    if session is not None and killed_by(state, session, lease) is not None:
+        raise RefusedError(f"session {command.session} is stopped by the operator", code="NO_COMMIT")
     return Decision(
         events=[
             SteerInstalled(session=command.session, anchor=command.anchor, epoch=command.epoch, gateway=command.gateway)

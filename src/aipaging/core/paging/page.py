@@ -8,26 +8,47 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from aipaging.core.anchor.choice import best
-from aipaging.core.anchor.eligibility import CHECKS, Candidate, examine, ranked
+from aipaging.core.anchor.eligibility import CHECKS, Candidate, ranked
 from aipaging.core.anchor.intent import Intent
 from aipaging.core.foundation.epoch import Epoch
-from aipaging.core.foundation.errors import RefusedError, UnavailableError
-from aipaging.core.foundation.names import SessionId, TenantId
+from aipaging.core.foundation.errors import AipagingError, RefusedError, UnavailableError, Who
+from aipaging.core.foundation.names import ClientId, SessionId, TenantId
 from aipaging.core.foundation.time import Now
 from aipaging.core.lease.queues import EVERYBODY
 from aipaging.core.paging.commands import Admitted, Extend, Page, Refused
 from aipaging.core.paging.decision import Decision, offer_to
 from aipaging.core.paging.effects import InstallSteering
-from aipaging.core.paging.events import CommitGranted, SessionExtended, SessionRefused, SessionRequested
-from aipaging.core.paging.state import State
+from aipaging.core.paging.events import CommitGranted, Event, SessionExtended, SessionRefused, SessionRequested
+from aipaging.core.paging.governing import (
+    KILLED,
+    POLICY,
+    Bar,
+    applied,
+    barred,
+    charge,
+    charge_extension,
+    choose,
+    explained,
+    governs,
+    judged,
+    question_of,
+)
+from aipaging.core.paging.state import Session, State
+from aipaging.core.paging.tenancy import Question, Ruling
 
-_DEPTH: Final = {constraint: depth for depth, (constraint, _) in enumerate(CHECKS)}
+_DEPTH: Final = {constraint: depth for depth, (constraint, _) in enumerate(CHECKS)} | {
+    POLICY: len(CHECKS),
+    KILLED: len(CHECKS) + 1,
+}
+NOBODY: Final = ClientId("")
+"""Who asks when it is not said."""
 NO_SESSION: Final = SessionId("")
 """Who asks when nobody holds anything yet: a resolution without commitment."""
 
 
-def resolve(state: State, intent: Intent, now: Now, *, tenant: TenantId = EVERYBODY) -> Sequence[Candidate]:
+def resolve(
+    state: State, intent: Intent, now: Now, *, tenant: TenantId = EVERYBODY, client: ClientId = NOBODY
+) -> Sequence[Candidate]:
     """Return every candidate for the intent, the eligible ones first and ranked; commits to nothing.
 
     Args:
@@ -35,10 +56,11 @@ def resolve(state: State, intent: Intent, now: Now, *, tenant: TenantId = EVERYB
         intent: What is wanted.
         now: The instant.
         tenant: For whom it would be; left out, for a tenant that has reserved nothing yet.
+        client: Who would ask.
     """
-    candidates = examine(
-        offer_to(state, NO_SESSION, intent, now, tenant=tenant), intent, state.catalogue.anchors.values()
-    )
+    offer = offer_to(state, NO_SESSION, intent, now, tenant=tenant)
+    question = Question(action="page", tenant=tenant, client=client, intent=intent, catalogue=state.catalogue)
+    candidates = explained(state, offer, question)
     refused = [candidate for candidate in candidates if candidate.rejection is not None]
     return [*ranked(state.catalogue, intent, candidates), *refused]
 
@@ -59,27 +81,33 @@ def page(state: State, command: Page, now: Now) -> Decision:
         raise RefusedError(f"client {command.client} may not hold sessions", code="PERMISSION_DENIED")
     if state.live >= state.settings.sessions_max:
         raise UnavailableError(f"{state.live} sessions are live: the most that is allowed", code="SESSIONS_FULL")
-    offer, anchors = (
-        offer_to(state, command.session, command.intent, now, tenant=command.tenant),
-        state.catalogue.anchors,
+    bar = barred(state, command.tenant, command.intent.rate_mrps, now)
+    if bar is not None:
+        return _turned_away(command, bar, now)
+    offer = offer_to(state, command.session, command.intent, now, tenant=command.tenant)
+    question = Question(
+        action="page",
+        tenant=command.tenant,
+        client=command.client,
+        intent=command.intent,
+        catalogue=state.catalogue,
     )
-    chosen = best(offer, command.intent, anchors.values())
-    if chosen is None or chosen.bound is None:
-        return _refused(command, examine(offer, command.intent, anchors.values()), now)
-    duration_ms = command.intent.duration_s * 1000
+    chosen, ruling = choose(state, offer, question)
+    if chosen is None:
+        return _refused(command, explained(state, offer, question), now)
+    return _admitted(state, command, now, chosen=chosen, ruling=ruling)
+
+
+def _admitted(state: State, command: Page, now: Now, *, chosen: Candidate, ruling: Ruling | None) -> Decision:
+    """Return the session with its COMMIT, what it costs, and which policies permitted it."""
+    bound, duration_ms = chosen.bound, command.intent.duration_s * 1000
+    if bound is None:
+        raise AipagingError("a COMMIT needs the bound that admits it", code="NO_BOUND", who=Who.BUG)
     epoch = Epoch(state.term, 1)
-    granted = CommitGranted(
-        session=command.session,
-        anchor=chosen.anchor,
-        domains=chosen.path,
-        epoch=epoch,
-        lease_ms=min(state.settings.lease.lease_ms, duration_ms),
-        rate_mrps=command.intent.rate_mrps,
-        bound=chosen.bound,
-        envelopes=chosen.envelopes,
-        cause="PAGED",
-        boot_us=now.boot_us,
-    )
+    cost = (command.intent.rate_mrps, duration_ms, state.catalogue.services[chosen.aisi].price)
+    paid = charge(state, command.session, command.tenant, now, cost=cost)
+    if isinstance(paid, Bar):
+        return _turned_away(command, paid, now)
     requested = SessionRequested(
         session=command.session,
         tenant=command.tenant,
@@ -92,8 +120,25 @@ def page(state: State, command: Page, now: Now) -> Decision:
         boot_us=now.boot_us,
         wall_us=now.wall_us,
     )
+    granted = CommitGranted(
+        session=command.session,
+        anchor=chosen.anchor,
+        domains=chosen.path,
+        epoch=epoch,
+        lease_ms=min(state.settings.lease.lease_ms, duration_ms),
+        rate_mrps=command.intent.rate_mrps,
+        bound=bound,
+        envelopes=chosen.envelopes,
+        cause="PAGED",
+        boot_us=now.boot_us,
+    )
+    events: list[Event] = [requested]
+    if paid is not None:
+        events.append(paid)
+    if ruling is not None:
+        events.append(applied(state, command.session, ruling, action="page", anchor=chosen.anchor))
     return Decision(
-        events=[requested, granted],
+        events=[*events, granted],
         effects=[InstallSteering(session=command.session, epoch=epoch)],
         reply=Admitted(session=command.session, candidates=(chosen,)),
     )
@@ -110,6 +155,27 @@ def _again(state: State, command: Page, session: SessionId) -> Decision:
     return Decision(reply=Admitted(session=session, candidates=()))
 
 
+def _turned_away(command: Page, bar: Bar, now: Now) -> Decision:
+    """Return a refusal that no candidate could change."""
+    reply = Refused(
+        session=command.session, constraint=bar.constraint, message=bar.message, retry_after_s=bar.retry_after_s
+    )
+    return Decision(events=[_refusal(command, bar.constraint, 0, now)], reply=reply)
+
+
+def _refusal(command: Page, constraint: str, candidates: int, now: Now) -> SessionRefused:
+    return SessionRefused(
+        session=command.session,
+        tenant=command.tenant,
+        client=command.client,
+        intent=command.intent,
+        salt=command.salt,
+        constraint=constraint,
+        candidates=candidates,
+        wall_us=now.wall_us,
+    )
+
+
 def _refused(command: Page, candidates: Sequence[Candidate], now: Now) -> Decision:
     furthest = max(
         (candidate.rejection for candidate in candidates if candidate.rejection is not None),
@@ -118,16 +184,7 @@ def _refused(command: Page, candidates: Sequence[Candidate], now: Now) -> Decisi
     )
     constraint = furthest.constraint if furthest else "CATALOGUE"
     message = furthest.message if furthest else "no anchor is registered"
-    event = SessionRefused(
-        session=command.session,
-        tenant=command.tenant,
-        client=command.client,
-        intent=command.intent,
-        salt=command.salt,
-        constraint=constraint,
-        candidates=len(candidates),
-        wall_us=now.wall_us,
-    )
+    event = _refusal(command, constraint, len(candidates), now)
     reply = Refused(session=command.session, constraint=constraint, message=message, candidates=tuple(candidates))
     return Decision(events=[event], reply=reply)
 
@@ -137,5 +194,23 @@ def extend(state: State, command: Extend, now: Now) -> Decision:
     session = state.available(command.session)
     cap_ms = state.settings.duration_s_max * 1000
     duration_ms = max(session.duration_ms, min(session.duration_ms + command.additional_s * 1000, cap_ms))
+    charged = charge_extension(state, session, duration_ms - session.duration_ms, now)
     event = SessionExtended(session=session.session, duration_ms=duration_ms, boot_us=now.boot_us)
-    return Decision(events=[event])
+    return Decision(events=[*charged, *_permitted(state, session), event])
+
+
+def _permitted(state: State, session: Session) -> list[Event]:
+    """Return which policies permit an extension, where there are any.
+
+    Raises:
+        RefusedError: They do not (`POLICY`).
+    """
+    if not governs(state) or session.lease is None:
+        return []
+    anchor = state.catalogue.anchors.get(session.lease.anchor)
+    if anchor is None:
+        raise RefusedError("no policy permits an anchor that is gone", code=POLICY)
+    ruling = judged(state, question_of(state, session, "extend"), [anchor])[0]
+    if not ruling.allowed:
+        raise RefusedError(ruling.message, code=POLICY)
+    return [applied(state, session.session, ruling, action="extend", anchor=anchor.anchor)]

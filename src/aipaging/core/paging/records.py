@@ -22,6 +22,8 @@ from aipaging.core.foundation.time import MS
 from aipaging.core.paging import audit_records
 from aipaging.core.paging import events as e
 from aipaging.core.paging import promise_events as p
+from aipaging.core.paging import tenancy_events as t
+from aipaging.core.paging import tenancy_records as tenancy
 from aipaging.core.paging.state import State
 
 PAYLOAD_VERSION: Final = b"1"
@@ -295,6 +297,7 @@ _FIELDS: Final[Mapping[type[e.Transition], tuple[str, Callable[[Any, State], Fie
         e.SessionEnded: ("SESSION_ENDED", _session_ended),
         e.ClientMoved: ("CLIENT_MOVED", _client_moved),
         e.SessionForgotten: ("SESSION_FORGOTTEN", _session_forgotten),
+        **tenancy.FIELDS,
     }
 )
 
@@ -311,6 +314,9 @@ RESTRICTIVE: Final = frozenset(
         e.AnchorStateChanged,
         p.SessionDegraded,
         p.EnvelopeSuspected,
+        t.SwitchKilled,
+        t.SpendRefunded,
+        t.SessionPreempted,
     }
 )
 """What only takes away: the journal keeps space aside for it, so that a full disk never keeps a lease alive."""
@@ -345,6 +351,8 @@ def _leaves(event: e.Transition) -> tuple[Fields, ...]:
             {"session": r.session, "anchor": r.anchor, **_epoch(r.epoch), "lease_ms": r.lease_ms}
             for r in event.regrants
         )
+    if isinstance(event, t.SessionsMetered):
+        return tenancy.metered_leaves(event)
     return ()
 
 

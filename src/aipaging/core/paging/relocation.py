@@ -24,10 +24,12 @@ from aipaging.core.paging.contract import Finding
 from aipaging.core.paging.decision import Decision, candidates_for, fence, grant, grant_again
 from aipaging.core.paging.effects import InstallSteering, PrepareTarget, RevokeSteering, SwitchSteering
 from aipaging.core.paging.ending import advanced, ended, lease_over
-from aipaging.core.paging.events import ClientMoved, CommitDraining, RelocationAdvanced
+from aipaging.core.paging.events import ClientMoved, CommitDraining, Event, RelocationAdvanced
+from aipaging.core.paging.governing import applied, governed, governs, judged, question_of
 from aipaging.core.paging.relocation_machine import OVER, RelocationCause, RelocationPhase, RelocationVerb
 from aipaging.core.paging.session_machine import StatusInfo
 from aipaging.core.paging.state import Session, State
+from aipaging.core.paging.tenancy import Question
 
 NO_ANCHOR: Final = AnchorId("")
 """The target of a relocation that has none yet."""
@@ -71,7 +73,8 @@ def begun(
         message="",
         boot_us=now.boot_us,
     )
-    candidates = candidates_for(state, session.session, session.intent, now, only=target)
+    question = question_of(state, session, "relocate")
+    candidates = governed(state, question, candidates_for(state, session.session, session.intent, now, only=target))
     # Only mobility may end where it began: the anchor stays, the path to it is another.
     usable = [c for c in candidates if c.anchor != source or cause is RelocationCause.MOBILITY]
     best = ranked(state.catalogue, session.intent, usable)[:1]
@@ -82,7 +85,16 @@ def begun(
     decided = replace(detected, phase=RelocationPhase.DECIDED, target=chosen.anchor)
     granted = grant(state, session, chosen, now, cause="RELOCATION")
     prepare = PrepareTarget(session=session.session, number=detected.number, target=chosen.anchor, epoch=granted.epoch)
-    return Decision(events=[*before.events, detected, decided, granted], effects=[*before.effects, prepare])
+    events = [*before.events, detected, decided, *_permitted(state, session, question, chosen), granted]
+    return Decision(events=events, effects=[*before.effects, prepare])
+
+
+def _permitted(state: State, session: Session, question: Question, chosen: Candidate) -> list[Event]:
+    """Return which policies permit the target, where there are any."""
+    if not governs(state):
+        return []
+    ruling = judged(state, question, [state.catalogue.anchors[chosen.anchor]])[0]
+    return [applied(state, session.session, ruling, action=question.action, anchor=chosen.anchor)]
 
 
 def drain_cut(state: State, session: Session, now: Now) -> Decision:

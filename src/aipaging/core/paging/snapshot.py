@@ -12,13 +12,15 @@ import msgspec
 from aipaging.core.anchor.catalogue import Anchor, Catalogue, Domain, Path, Service
 from aipaging.core.envelope.envelope import Envelope
 from aipaging.core.foundation.epoch import Epoch
-from aipaging.core.foundation.names import DomainName, SessionId
+from aipaging.core.foundation.names import DomainName, SessionId, TenantId
+from aipaging.core.identity.tenant import Tenant
 from aipaging.core.lease.ledger import Ledger, Reservation
 from aipaging.core.paging.promises import KeySet, Original, Promises
 from aipaging.core.paging.protection import protect_all
 from aipaging.core.paging.settings import Settings
 from aipaging.core.paging.standing import Audits, Finding, Standing
 from aipaging.core.paging.state import Session, State
+from aipaging.core.paging.tenancy_events import SwitchKilled
 
 SNAPSHOT_VERSION: Final = 1
 """A snapshot of another version is not read: the journal is replayed instead."""
@@ -48,6 +50,10 @@ class _Snapshot:
     key_sets: dict[DomainName, KeySet] = field(default_factory=dict[DomainName, KeySet])
     findings: dict[str, Finding] = field(default_factory=dict[str, Finding])
     standings: dict[DomainName, Standing] = field(default_factory=dict[DomainName, Standing])
+    tenants: list[Tenant] = field(default_factory=list[Tenant])
+    spent: dict[TenantId, tuple[int, int]] = field(default_factory=dict[TenantId, tuple[int, int]])
+    switches: list[SwitchKilled] = field(default_factory=list[SwitchKilled])
+    policies_digest: str = ""
 
 
 _DECODER: Final = msgspec.msgpack.Decoder(_Snapshot)
@@ -76,6 +82,10 @@ def encode_state(state: State) -> bytes:
             key_sets=state.promises.key_sets,
             findings=state.audits.findings,
             standings=state.audits.standings,
+            tenants=list(state.tenancy.tenants.values()),
+            spent={name: (each.period, each.spent) for name, each in state.tenancy.accounts.items() if each.period},
+            switches=list(state.tenancy.switches.values()),
+            policies_digest=state.tenancy.policies_digest,
         )
     )
 
@@ -105,7 +115,9 @@ def decode_state(blob: bytes) -> State | None:
             state.keyed[each.client, each.key] = each.session
         if each.available and each.lease is not None:
             state.live += 1
+            state.tenancy.joined(each.session, each.tenant, each.intent.rate_mrps)
             state.on_anchor.setdefault(each.lease.anchor, {})[each.session] = None
+    _tenancy(state, snapshot)
     for held in snapshot.held:
         session = state.sessions.get(held.session)
         reservation = held.reservation
@@ -115,3 +127,13 @@ def decode_state(blob: bytes) -> State | None:
         state.ledger.reserve(held.session, held.epoch, reservation)
     protect_all(state)
     return state
+
+
+def _tenancy(state: State, snapshot: _Snapshot) -> None:
+    tenancy = state.tenancy
+    tenancy.tenants = {tenant.tenant: tenant for tenant in snapshot.tenants}
+    tenancy.switches = {(killed.kind, killed.name): killed for killed in snapshot.switches}
+    tenancy.policies_digest = snapshot.policies_digest
+    for name, (period, spent) in snapshot.spent.items():
+        account = tenancy.account(name)
+        account.period, account.spent = period, spent

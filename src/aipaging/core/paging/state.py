@@ -24,6 +24,7 @@ from aipaging.core.paging.relocation_machine import UNDER_WAY, RelocationCause, 
 from aipaging.core.paging.session_machine import SessionPhase, StatusInfo
 from aipaging.core.paging.settings import Settings
 from aipaging.core.paging.standing import Audits
+from aipaging.core.paging.tenancy import Tenancy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,15 @@ class Relocation:
     def under_way(self) -> bool:
         """Whether it may still fail, the source serving."""
         return self.phase in UNDER_WAY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charge:
+    """The latest charge for a session: in which period, how much, at which price per 1,000 requests."""
+
+    period: int
+    amount: int
+    price: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +80,8 @@ class Session:
         source: The COMMIT of a relocation's source after the switch, while it drains, or None.
         relocation: The latest relocation, or None.
         contract: How what it was promised stands, or None before the grant.
+        charge: What its tenant was charged for it last, or None.
+        policies: The policies that permitted where it is.
     """
 
     session: SessionId
@@ -92,6 +104,8 @@ class Session:
     source: Lease | None = None
     relocation: Relocation | None = None
     contract: Contract | None = None
+    charge: Charge | None = None
+    policies: tuple[str, ...] = ()
 
     @property
     def degraded(self) -> bool:
@@ -124,6 +138,7 @@ class State:
     promises: Promises = field(default_factory=Promises)
     audits: Audits = field(default_factory=Audits)
     ledger: Ledger = field(default_factory=Ledger)
+    tenancy: Tenancy = field(default_factory=Tenancy)
     keyed: dict[tuple[ClientId, str], SessionId] = field(default_factory=dict)
     live: int = 0
     on_anchor: dict[AnchorId, dict[SessionId, None]] = field(default_factory=dict)

@@ -39,6 +39,7 @@ from aipaging.core.paging.operate import (
 from aipaging.core.paging.page import extend, page
 from aipaging.core.paging.relocation import broken, move_client, relocate, switch_confirmed, target_prepared
 from aipaging.core.paging.state import State
+from aipaging.core.paging.switching import force_policies, kill, meter, register_tenant, restore
 
 
 def _wake(state: State, command: c.Wake, now: Now) -> Decision:
@@ -71,6 +72,11 @@ _STEPS: Final[Mapping[type[c.Command], Callable[[State, Any, Now], Decision]]] =
         c.SetAnchorState: set_anchor_state,
         c.Heartbeat: heartbeat,
         c.EntitleClients: entitle_clients,
+        c.RegisterTenant: register_tenant,
+        c.Kill: kill,
+        c.Restore: restore,
+        c.ForcePolicies: force_policies,
+        c.MeterSessions: meter,
         c.Wake: _wake,
     }
 )

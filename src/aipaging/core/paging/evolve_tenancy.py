@@ -1,0 +1,77 @@
+"""What the events about tenants, switches and policies make of the state; called by `core.paging.evolve` only."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, Final
+
+from aipaging.core.lease.expiry import Due
+from aipaging.core.paging import tenancy_events as t
+from aipaging.core.paging.events import PoliciesLoaded
+from aipaging.core.paging.governing import charged
+from aipaging.core.paging.state import State
+from aipaging.core.paging.switching import touches
+
+
+def _tenant_registered(state: State, event: t.TenantRegistered) -> None:
+    before = state.tenancy.tenants.get(event.tenant.tenant)
+    if before is not None and before.quotas.period_s != event.tenant.quotas.period_s:
+        account = state.tenancy.account(event.tenant.tenant)  # periods are counted anew
+        account.period, account.spent = 0, 0
+    state.tenancy.tenants[event.tenant.tenant] = event.tenant
+
+
+def _killed(state: State, event: t.SwitchKilled) -> None:
+    state.tenancy.switches[event.kind, event.name] = event
+    for session in state.sessions.values():
+        if session.available and touches(state, session, event):
+            # Most end in the same step; whoever is left is looked at in the next wake.
+            state.queue.add(event.boot_us, Due.RELOCATION, session.session)
+
+
+def _restored(state: State, event: t.SwitchRestored) -> None:
+    del state.tenancy.switches[event.kind, event.name]
+
+
+def _spend_charged(state: State, event: t.SpendCharged) -> None:
+    state.tenancy.account(event.tenant).charge(event.period, event.amount)
+    session = state.sessions.get(event.for_session)
+    if session is not None:
+        state.sessions[event.for_session] = charged(session, event)
+
+
+def _spend_refunded(state: State, event: t.SpendRefunded) -> None:
+    state.tenancy.account(event.tenant).charge(event.period, -event.amount)
+
+
+def _policies_in_force(state: State, event: t.PoliciesInForce) -> None:
+    state.tenancy.policies_digest = event.digest
+
+
+def _policies_loaded(state: State, event: PoliciesLoaded) -> None:
+    state.tenancy.policies = event.policies
+
+
+def _policy_applied(state: State, event: t.PolicyApplied) -> None:
+    session = state.sessions[event.session]
+    state.sessions[event.session] = replace(session, policies=event.policies)
+
+
+def _nothing(state: State, event: t.SessionPreempted | t.SessionsMetered) -> None:
+    """Leave evidence only."""
+
+
+EVOLVERS: Final[Mapping[type, Callable[[State, Any], None]]] = MappingProxyType(
+    {
+        t.TenantRegistered: _tenant_registered,
+        t.SwitchKilled: _killed,
+        t.SwitchRestored: _restored,
+        t.SpendCharged: _spend_charged,
+        t.SpendRefunded: _spend_refunded,
+        t.PoliciesInForce: _policies_in_force,
+        PoliciesLoaded: _policies_loaded,
+        t.PolicyApplied: _policy_applied,
+        t.SessionPreempted: _nothing,
+        t.SessionsMetered: _nothing,
+    }
+)
