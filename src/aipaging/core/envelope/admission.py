@@ -15,6 +15,7 @@ assumptions; sums round up.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 from aipaging.core.calculus.hypoexponential import RELATIVE
@@ -30,6 +31,9 @@ DELAY_STEPS_MAX: Final = 64
 
 HALVINGS: Final = 12
 """Of the interval in which a sharper rung's least delay is sought: the upper end is kept, so it is always provable."""
+
+BOUNDS_CACHED: Final = 4096
+"""Bounds that are remembered, a kilobyte each: who asks for the same on the same path gets the same object."""
 
 DETERMINISTIC: Final = "deterministic"
 OVERLOADED: Final = "overloaded"
@@ -94,6 +98,7 @@ def tail_bound(envelopes: Sequence[Envelope], delay_ms: float) -> TailBound:
     return session_bound(path_delay([Hop(envelope=one) for one in envelopes], None, EPSILON_TIGHT), delay_ms)
 
 
+@lru_cache(maxsize=BOUNDS_CACHED)
 def session_bound(path: PathDelay | None, delay_ms: float, epsilon: float | None = None) -> TailBound:
     """Return the bound of a session's path at the delay target.
 
