@@ -135,6 +135,15 @@ async def test_an_answer_carries_what_the_gateway_needs() -> None:
     }
 
 
+async def test_an_extended_session_goes_on_under_its_new_token() -> None:
+    rig = Rig()
+    rig.put(lease_ms=7_300_000)
+    rig.clock.advance_ms(3_600_000)  # as long as the session was to last when its COMMIT was granted
+    assert (await rig.ask("good-3600"))[0] == 401
+    status, headers = await rig.ask("good-7200")
+    assert (status, headers[b"x-aipaging-token-ms"]) == (200, b"3600000")
+
+
 @pytest.mark.parametrize(
     ("change", "status"),
     [

@@ -180,7 +180,8 @@ class SteeringEndpoint:
 
     def _granted(self, steered: Steered, claims: AistClaims, now: Now) -> tuple[int, _Headers, bytes]:
         lease_ms = shrunk_us(steered.deadline_us - now.boot_us, DRIFT_PPM) // MS
-        token_ms = (min(claims.expires_us, steered.token_expires_us) - now.wall_us) // MS
+        # The token says when it ends; the grant may be older than an extension of the session.
+        token_ms = (claims.expires_us - now.wall_us) // MS
         if lease_ms <= 0 or token_ms <= 0:
             return _refusal(403, b"NO_COMMIT", b"The session's admission lease (COMMIT) ends now.")
         headers = [
