@@ -1,0 +1,1 @@
+"""CloudEvents to sinks: checked addresses, signed messages, retries, dead letters."""
