@@ -14,6 +14,7 @@ from aipaging.core.foundation.errors import InvalidInputError, RefusedError
 from aipaging.core.foundation.names import AnchorId
 from aipaging.core.foundation.time import MS, SECOND, Now
 from aipaging.core.paging.auditing import stated
+from aipaging.core.paging.acting import RecordAction
 from aipaging.core.paging.commands import (
     AcceptEnvelope,
     ClearEnvelope,
@@ -58,7 +59,7 @@ from aipaging.core.paging.state import Session, State
 from aipaging.core.paging.switching import killed_by
 
 TERMS_BEGIN_US: Final = 1_767_225_600 * SECOND
-"""2026-01-01T00:00:00Z: a term is at least the seconds since then, so that terms rise over restored backups too."""
+"""2026-01-01T00:00:00Z: a term is at least the milliseconds since then, so that terms rise over restored backups."""
 
 REGRANTS_MAX: Final = 1024
 """Grants in one batch record: its leaves stay below a megabyte."""
@@ -67,7 +68,7 @@ REGRANTS_MAX: Final = 1024
 def start_term(state: State, command: StartTerm, now: Now) -> Decision:
     """Begin a leadership: everything that was granted before is granted anew or ended, under higher epochs."""
     # A restored backup does not know the terms that were used after it was made; the clock does.
-    term = max(state.term + 1, (now.wall_us - TERMS_BEGIN_US) // SECOND)
+    term = max(state.term + 1, (now.wall_us - TERMS_BEGIN_US) // MS)
     decision = Decision(
         events=[
             TermStarted(
@@ -369,3 +370,8 @@ def confirm_installed(state: State, command: ConfirmInstalled, now: Now) -> Deci
 def entitle_clients(_state: State, command: EntitleClients, _now: Now) -> Decision:
     """Say who may hold sessions."""
     return Decision(events=[ClientsEntitled(clients=command.clients)])
+
+
+def record_action(_state: State, command: RecordAction, _now: Now) -> Decision:
+    """Put an operator's action on record; nothing else changes."""
+    return Decision(events=[command.acted])

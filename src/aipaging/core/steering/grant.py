@@ -21,7 +21,7 @@ class SteeringGrant:
         anchor: Where to.
         epoch: The fencing token of the COMMIT.
         deadline_us: The COMMIT's deadline on the controller's boot clock; nothing may be steered after it.
-        token_expires_us: `exp` of the AIST as of the grant; an extended session has a later token, whose own `exp` counts.
+        token_expires_us: `exp` of the AIST as of the grant; an extended session has a later token with its own `exp`.
         receipt: The signed COMMIT receipt that the next enforcement point checks.
         rate_mrps: Guardrail: the reserved rate, in thousandths of a request per second, at least 1.
         burst: Guardrail: how many requests may come at once, at least 1.

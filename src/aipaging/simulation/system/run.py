@@ -248,11 +248,9 @@ class _Run:
         if act.kind == "reboot":
             self.controller.clock.reboot(self.agenda.us, 20 * SECOND)
         if act.kind == "restore":
-            # Terms are counted from the wall clock's seconds: who restores a backup within the second in which the
+            # Terms are counted from the wall clock: who restores a backup within the millisecond in which the
             # last term began, or with a clock that went back, has that term a second time. See the documentation.
-            wait_us = (
-                TERMS_BEGIN_US + (self.watch.book.term + 1) * SECOND - self.controller.clock.wall_us(self.agenda.us)
-            )
+            wait_us = TERMS_BEGIN_US + (self.watch.book.term + 1) * MS - self.controller.clock.wall_us(self.agenda.us)
             if wait_us > 0:
                 self.agenda.at(self.agenda.us + wait_us, self._start_controller, act)
                 return
