@@ -226,6 +226,7 @@ RECORD_TYPES: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
         "SESSION_EXTENDED": {**_SESSION, "duration_ms": count},
         "SESSION_ENDED": {**_SESSION, "status_info": name},
         "CLIENT_MOVED": {**_SESSION, "place_commitment": digest},
+        "SINK_SET": {**_SESSION, "sinks": count, "sink_commitment": digest},
         "SESSION_FORGOTTEN": _SESSION,
         "TENANT_REGISTERED": {
             "tenant": name, "sessions_max": count, "requests_mrps_max": count, "reserved_mrps_max": count,

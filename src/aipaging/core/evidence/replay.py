@@ -191,6 +191,7 @@ _SINGLES: Final[Mapping[str, Callable[[World, Record], None]]] = MappingProxyTyp
         "SESSION_EXTENDED": _lives,
         "SESSION_ENDED": _session_ended,
         "CLIENT_MOVED": _lives,
+        "SINK_SET": _lives,
         "SESSION_FORGOTTEN": _forgotten,
         "TENANT_REGISTERED": replay_tenancy.registered,
         "SWITCH_KILLED": replay_tenancy.killed,

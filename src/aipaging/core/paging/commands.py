@@ -17,6 +17,7 @@ from aipaging.core.paging.promises import KeySet
 from aipaging.core.paging.relocation_machine import RelocationCause
 from aipaging.core.paging.session_machine import StatusInfo
 from aipaging.core.paging.settings import Settings
+from aipaging.core.paging.sinks import SetSink
 from aipaging.core.paging.standing import RecordFinding
 from aipaging.core.paging.tenancy import Policies
 from aipaging.core.paging.tenancy_events import SwitchKind
@@ -312,6 +313,7 @@ Command: TypeAlias = (
     | Restore
     | ForcePolicies
     | MeterSessions
+    | SetSink
     | Wake
 )
 

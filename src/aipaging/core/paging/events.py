@@ -25,6 +25,7 @@ from aipaging.core.paging.promise_events import (
 from aipaging.core.paging.relocation_machine import RelocationCause, RelocationPhase
 from aipaging.core.paging.session_machine import StatusInfo
 from aipaging.core.paging.settings import Settings
+from aipaging.core.paging.sinks import SinkSet
 from aipaging.core.paging.standing import AuditFound, TrustChanged
 from aipaging.core.paging.tenancy import Policies
 from aipaging.core.paging.tenancy_events import (
@@ -355,6 +356,7 @@ Transition: TypeAlias = (
     | ReservationReleased
     | RelocationAdvanced
     | SessionExtended
+    | SinkSet
     | SessionEnded
     | ClientMoved
     | SessionForgotten

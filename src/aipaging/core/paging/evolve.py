@@ -29,6 +29,7 @@ from aipaging.core.paging.promises import Contract, ContractState
 from aipaging.core.paging.protection import protect
 from aipaging.core.paging.relocation_machine import RelocationPhase
 from aipaging.core.paging.session_machine import SessionPhase, SessionVerb
+from aipaging.core.paging.sink_steps import sink_set
 from aipaging.core.paging.state import Relocation, Session, State
 
 RENEW_AT_NUMERATOR: Final = 5
@@ -379,6 +380,7 @@ _EVOLVERS: Final[Mapping[type[e.Event], Callable[[State, Any], None]]] = Mapping
         e.SessionExtended: _session_extended,
         e.SessionEnded: _session_ended,
         e.ClientMoved: _client_moved,
+        e.SinkSet: sink_set,
         e.SessionForgotten: _session_forgotten,
         e.HeartbeatSeen: _heard,
         e.ClientsEntitled: _clients_entitled,

@@ -24,6 +24,7 @@ from aipaging.core.paging import events as e
 from aipaging.core.paging import promise_events as p
 from aipaging.core.paging import tenancy_events as t
 from aipaging.core.paging import tenancy_records as tenancy
+from aipaging.core.paging.sink_steps import sink_fields
 from aipaging.core.paging.state import State
 
 PAYLOAD_VERSION: Final = b"1"
@@ -295,6 +296,7 @@ _FIELDS: Final[Mapping[type[e.Transition], tuple[str, Callable[[Any, State], Fie
         e.RelocationAdvanced: ("RELOCATION", _relocation_advanced),
         e.SessionExtended: ("SESSION_EXTENDED", _session_extended),
         e.SessionEnded: ("SESSION_ENDED", _session_ended),
+        e.SinkSet: ("SINK_SET", sink_fields),
         e.ClientMoved: ("CLIENT_MOVED", _client_moved),
         e.SessionForgotten: ("SESSION_FORGOTTEN", _session_forgotten),
         **tenancy.FIELDS,

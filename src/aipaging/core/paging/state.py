@@ -23,6 +23,7 @@ from aipaging.core.paging.promises import Contract, ContractState, Promises
 from aipaging.core.paging.relocation_machine import UNDER_WAY, RelocationCause, RelocationPhase
 from aipaging.core.paging.session_machine import SessionPhase, StatusInfo
 from aipaging.core.paging.settings import Settings
+from aipaging.core.paging.sinks import Sink
 from aipaging.core.paging.standing import Audits
 from aipaging.core.paging.tenancy import Tenancy
 
@@ -80,6 +81,7 @@ class Session:
         source: The COMMIT of a relocation's source after the switch, while it drains, or None.
         relocation: The latest relocation, or None.
         contract: How what it was promised stands, or None before the grant.
+        sink: Where its client hears of it, or None.
         charge: What its tenant was charged for it last, or None.
         policies: The policies that permitted where it is.
     """
@@ -104,6 +106,7 @@ class Session:
     source: Lease | None = None
     relocation: Relocation | None = None
     contract: Contract | None = None
+    sink: Sink | None = None
     charge: Charge | None = None
     policies: tuple[str, ...] = ()
 
