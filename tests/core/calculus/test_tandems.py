@@ -54,7 +54,7 @@ def brute_force(tandem: SlottedTandem, theta: float, delay: int) -> tuple[float,
 @pytest.mark.parametrize("rates", [(3.0,), (3.0, 3.0, 3.0), (3.0, 2.7, 2.4), (2.5, 4.0)])
 @pytest.mark.parametrize("delay", [1, 7])
 def test_the_series_equal_their_definition(rates: tuple[float, ...], delay: int) -> None:
-    moments = {rate: log_leftover(log_constant(rate), [log_exponential(1.0)]) for rate in rates}
+    moments = {rate: log_leftover(log_constant(rate), (log_exponential(1.0),)) for rate in rates}
     tandem = SlottedTandem(
         log_arrival=log_exponential(0.5), log_services=tuple(moments[r] for r in rates), theta_max=1.0
     )

@@ -40,6 +40,7 @@ class SlottedWork:
     works: tuple[Work, ...]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "works", tuple(self.works))
         if not self.works:
             raise InvalidInputError("a slot needs at least one kind of work", field="works")
 
@@ -68,6 +69,7 @@ class Superposition:
     parts: tuple["SimpleArrival", ...]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "parts", tuple(self.parts))
         if not self.parts:
             raise InvalidInputError("a superposition needs at least one part", field="parts")
         if any(isinstance(part, SLOTTED) for part in self.parts) and any(isinstance(p, CONTINUOUS) for p in self.parts):

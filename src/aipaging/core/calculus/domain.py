@@ -121,6 +121,9 @@ class Domain:
     discipline: Discipline = Discipline.RESERVED
     dependence: Dependence = Dependence.INDEPENDENT
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cross", tuple(self.cross))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrossFlow:

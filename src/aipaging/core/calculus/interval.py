@@ -7,6 +7,7 @@ dependence is not known are joined by splitting the excess instead (`any_depende
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -44,7 +45,14 @@ class IntervalMoments:
 
 def moments_of(arrivals: Sequence[Arrival]) -> IntervalMoments:
     """Return the moments of independent arrivals together."""
+    return _moments_together(tuple(arrivals))
+
+
+@lru_cache(maxsize=512)
+def _moments_together(arrivals: tuple[Arrival, ...]) -> IntervalMoments:
     parts = [_moments(part) for part in parts_of(arrivals)]
+    if len(parts) == 1:
+        return parts[0]
     return IntervalMoments(
         log_sigma=_sum([part.log_sigma for part in parts]),
         log_growth=_sum([part.log_growth for part in parts]),
@@ -69,8 +77,9 @@ def no_factor(theta: Floats) -> Floats:
 
 
 def each(of: Callable[[float], float]) -> LogMoment:
-    """Return a scalar function of theta as one of arrays."""
-    return lambda theta: np.array([of(float(t)) for t in theta])
+    """Return a scalar function of theta as one of arrays, which remembers: like questions ask for like theta."""
+    known = lru_cache(maxsize=1024)(of)
+    return lambda theta: np.array([known(t) for t in theta.tolist()])
 
 
 def _memoryless(log_moment: Callable[[float], float], theta_max: float) -> IntervalMoments:
@@ -79,6 +88,7 @@ def _memoryless(log_moment: Callable[[float], float], theta_max: float) -> Inter
     )  # fmt: skip
 
 
+@lru_cache(maxsize=512)
 def _moments(arrival: SimpleArrival) -> IntervalMoments:
     match arrival:
         case SlottedWork():
@@ -153,11 +163,17 @@ def _chain(arrival: MarkovSlots | MarkovFluid | MarkovPoisson) -> IntervalMoment
     """Return E exp(theta A(n)) <= (pi g / min g) growth^n, g the right Perron vector of the chain itself."""
     chain = modulation_of(arrival)
 
+    @lru_cache(maxsize=1024)
+    def growth(theta: float) -> tuple[float, Floats]:
+        return chain.growth(theta, backwards=False)
+
+    log_law = np.log(chain.law)
+
     def factor(theta: float) -> float:
-        _, vector = chain.growth(theta, backwards=False)
-        return chain.count * float(np.logaddexp.reduce(np.log(chain.law) + vector) - vector.min())
+        _, vector = growth(theta)
+        return chain.count * float(np.logaddexp.reduce(log_law + vector) - vector.min())
 
     return IntervalMoments(
-        log_sigma=each(factor), log_growth=each(lambda theta: chain.count * chain.growth(theta, backwards=False)[0]),
+        log_sigma=each(factor), log_growth=each(lambda theta: chain.count * growth(theta)[0]),
         theta_max=chain.theta_max, memoryless=False,
     )  # fmt: skip

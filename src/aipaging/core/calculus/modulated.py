@@ -48,6 +48,8 @@ class MarkovSlots:
 
     def __post_init__(self) -> None:
         require_positive(count=self.count)
+        object.__setattr__(self, "transition", _rows(self.transition))
+        object.__setattr__(self, "works", tuple(self.works))
         _require_square(self.transition, len(self.works), "transition")
         rows = np.array(self.transition)
         if np.any(rows < 0.0) or np.any(np.abs(rows.sum(axis=1) - 1.0) > _ROW):
@@ -76,6 +78,8 @@ class MarkovFluid:
 
     def __post_init__(self) -> None:
         require_positive(count=self.count)
+        object.__setattr__(self, "generator", _rows(self.generator))
+        object.__setattr__(self, "rates", tuple(map(float, self.rates)))
         _require_generator(self.generator, len(self.rates))
         for rate in self.rates:
             require_non_negative(rates=rate)
@@ -104,6 +108,8 @@ class MarkovPoisson:
 
     def __post_init__(self) -> None:
         require_positive(count=self.count)
+        object.__setattr__(self, "generator", _rows(self.generator))
+        object.__setattr__(self, "rates", tuple(map(float, self.rates)))
         _require_generator(self.generator, len(self.rates))
         for rate in self.rates:
             require_non_negative(rates=rate)
@@ -113,6 +119,11 @@ class MarkovPoisson:
         """Mean work per unit of time of all chains."""
         jobs = float(stationary_law(self.generator, slotted=False) @ np.array(self.rates))
         return self.count * jobs * self.work.mean
+
+
+def _rows(matrix: Matrix) -> Matrix:
+    """Return a matrix as plain numbers in tuples, so that a value with it can be compared, hashed and rebuilt."""
+    return tuple(tuple(map(float, row)) for row in matrix)
 
 
 def _require_square(matrix: Matrix, states: int, name: str) -> None:

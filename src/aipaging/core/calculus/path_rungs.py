@@ -7,6 +7,7 @@ assumption would be needed.
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Final
 
 from aipaging.core.calculus.any_dependence import any_dependence_tandem
@@ -37,20 +38,22 @@ from aipaging.core.calculus.pollaczek import lundberg_decay, sojourn_tail
 from aipaging.core.calculus.priority import low_priority_tail
 from aipaging.core.calculus.product import JobMoment, blind_tail
 from aipaging.core.calculus.queue_exact import exponential_slots
-from aipaging.core.calculus.rate_split import rate_split_tail
+from aipaging.core.calculus.rate_split import RATE_TOLERANCE, RATE_TOLERANCE_FAST, rate_split_tail
 from aipaging.core.calculus.rounding import whole_slots
 from aipaging.core.calculus.single_hop import backlog_tail
-from aipaging.core.calculus.tandem import log_constant
+from aipaging.core.calculus.tandem import PASSES, PASSES_FAST, log_constant
 from aipaging.core.calculus.tandem_hop import (
     exponential_cross_bound,
     exponential_onoff_bound,
     exponential_servers_tail,
 )
-from aipaging.core.calculus.tandem_union import Crossing, Stage, UnionTandem, union_tail
+from aipaging.core.calculus.tandem_union import Crossing, Stage, UnionTandem, theta_end, union_tail
 from aipaging.core.calculus.work import ExponentialWork
 
 SAMPLES: Final = (2, 4, 8, 16, 32, 64, 128, 256, 512)
 """Into how many steps a delay in continuous time is cut; the best is taken, any is valid."""
+
+SAMPLES_FAST: Final = (16, 192)
 
 _INDEPENDENT: Final = ("independent-flows", "stationary", "independent-domains")
 _DEPENDENT: Final = ("stationary", "any-dependence")
@@ -74,6 +77,9 @@ def path_tail(path: Path, delay: float) -> TailBound:
         raise NotAttestedError("a sojourn over several shared domains is bounded in slots only")
     require_stable(path)
     rungs = _single(path, delay) if len(path.domains) == 1 else []
+    if rungs and path.rung_class is RungClass.FAST:
+        # One queue has rungs of its own; the union over cuts seldom beats them, and costs more than they do.
+        return least(rungs)
     rungs.extend(_exponential_slots(path, delay))
     if in_slots(path):
         rungs.append(_union(path, whole_slots(delay), 0.0))
@@ -175,7 +181,12 @@ def _single(path: Path, delay: float) -> list[TailBound]:
     if server.latency > 0.0:
         return rungs
     blind = blind_tail(
-        [path.arrival], cross, capacity=server.rate, delay=whole_slots(delay) if slotted else delay, job_moment=job
+        [path.arrival],
+        cross,
+        capacity=server.rate,
+        delay=whole_slots(delay) if slotted else delay,
+        job_moment=job,
+        rung_class=path.rung_class,
     )
     own, other = path.arrival, superpose(cross)
     alike = isinstance(own, SlottedOnOff) and isinstance(other, SlottedOnOff) and replace(other, count=own.count) == own
@@ -209,6 +220,7 @@ def _split(path: Path, cross: Sequence[Arrival], server: RateLatency, slots: int
         means=(own_mean, cross_mean),
         capacity=server.rate,
         delay=slots,
+        tolerance=RATE_TOLERANCE if path.rung_class is RungClass.SHARP else RATE_TOLERANCE_FAST,
     )
     assumptions = ("independent-slots-per-flow", "stationary", "any-dependence-between-flows")
     return [TailBound(probability=value, rung="rate-split", assumptions=assumptions, parameters={"share": share})]
@@ -232,11 +244,21 @@ def _exponential_slots(path: Path, delay: float) -> list[TailBound]:
 
 
 def _union(path: Path, slots: int, backlog: float) -> TailBound:
+    passes = PASSES if path.rung_class is RungClass.SHARP else PASSES_FAST
+    tandem = _union_tandem(path)
+    if path.any_dependence:
+        bound = union_tail(tandem, slots=slots, backlog=backlog, assumptions=_DEPENDENT, passes=passes)
+        return replace_rung(bound, "excess-split")
+    return union_tail(tandem, slots=slots, backlog=backlog, assumptions=_INDEPENDENT, passes=passes)
+
+
+@lru_cache(maxsize=512)
+def _union_tandem(path: Path) -> UnionTandem:
+    """Return the path in moments, which no question changes."""
     stages, spans = stages_of(path)
     if path.any_dependence:
-        tandem = any_dependence_tandem(path.arrival, stages, spans)
-        return replace_rung(union_tail(tandem, slots=slots, backlog=backlog, assumptions=_DEPENDENT), "excess-split")
-    return union_tail(_independent(path.arrival, stages, spans), slots=slots, backlog=backlog, assumptions=_INDEPENDENT)
+        return any_dependence_tandem(path.arrival, stages, spans)
+    return _independent(path.arrival, stages, spans)
 
 
 def replace_rung(bound: TailBound, rung: str) -> TailBound:
@@ -256,29 +278,33 @@ def _sampled(path: Path, delay: float) -> TailBound:
 
     A cut moved to the grid costs every domain one step of service and every cross flow one step of traffic.
     """
-    stages, spans = stages_of(path)
-    latency = math.fsum(stage.latency for stage in stages if stage.shifts)
+    whole = _union_tandem(path)
+    latency = math.fsum(stage.latency for stage in whole.stages if stage.shifts)
     if delay <= latency:
         return certain(1.0, "trivial", ())
-    own = moments_of([path.arrival])
-    found: list[TailBound] = []
-    for samples in SAMPLES:
-        step = (delay - latency) / samples
-        tandem = UnionTandem(
-            arrival=_stepped(own, step, 0.0),
-            stages=tuple(_sampled_stage(stage, step) for stage in stages),
-            crossings=tuple(
-                Crossing(
-                    moments=_stepped(
-                        moments_of([flow]), step, step + math.fsum(s.latency for s in stages[f : t + 1] if s.shifts)
-                    ),
-                    first=f, last=t,
-                )
-                for flow, f, t in spans
-            ),
-        )  # fmt: skip
-        found.append(union_tail(tandem, slots=samples, backlog=0.0, assumptions=_INDEPENDENT))
-    return least(found)
+    # Growth and service of a step are those of a unit of time, times the step: the same thetas are stable.
+    end = theta_end(whole)
+    fast = path.rung_class is RungClass.FAST
+    return least(
+        [
+            union_tail(
+                _cut(whole, (delay - latency) / samples), slots=samples, backlog=0.0, assumptions=_INDEPENDENT,
+                passes=PASSES_FAST if fast else PASSES, end=end,
+            )
+            for samples in (SAMPLES_FAST if fast else SAMPLES)
+        ]
+    )  # fmt: skip
+
+
+def _cut(whole: UnionTandem, step: float) -> UnionTandem:
+    def skipped(crossing: Crossing) -> float:
+        return math.fsum(s.latency for s in whole.stages[crossing.first : crossing.last + 1] if s.shifts)
+
+    return UnionTandem(
+        arrival=_stepped(whole.arrival, step, 0.0),
+        stages=tuple(_sampled_stage(stage, step) for stage in whole.stages),
+        crossings=tuple(replace(c, moments=_stepped(c.moments, step, step + skipped(c))) for c in whole.crossings),
+    )
 
 
 def _sampled_stage(stage: Stage, step: float) -> Stage:

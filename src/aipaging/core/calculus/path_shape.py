@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from aipaging.core.calculus.arrivals import CONTINUOUS, SLOTTED, Arrival, SlottedWork, mean_rate, parts_of, superpose
 from aipaging.core.calculus.bound import RungClass
@@ -17,6 +18,7 @@ from aipaging.core.calculus.domain import (
     Measure,
     OnOffService,
     RandomService,
+    Service,
 )
 from aipaging.core.calculus.errors import NotAttestedError, UnstableError, overloaded
 from aipaging.core.calculus.interval import each, no_factor
@@ -146,7 +148,7 @@ def stages_of(path: Path) -> tuple[list[Stage], list[tuple[Arrival, int, int]]]:
             run = convolve([run, domain.service])
             stages[-1] = _constant(run)
         else:
-            stages.append(_stage(domain))
+            stages.append(_stage(domain.service))
             run = domain.service if plain and isinstance(domain.service, RateLatency) else None
         index.append(len(stages) - 1)
     spans = [(x, index[h], index[h]) for h, d in enumerate(path.domains) for x in d.cross]
@@ -157,6 +159,7 @@ def stages_of(path: Path) -> tuple[list[Stage], list[tuple[Arrival, int, int]]]:
     return stages, spans
 
 
+@lru_cache(maxsize=512)
 def _constant(server: RateLatency) -> Stage:
     return Stage(
         log_service=log_constant(server.rate), log_sigma=no_factor, latency=server.latency, rate=server.rate,
@@ -164,12 +167,13 @@ def _constant(server: RateLatency) -> Stage:
     )  # fmt: skip
 
 
-def _stage(domain: Domain) -> Stage:
-    match domain.service:
+@lru_cache(maxsize=512)
+def _stage(service: Service) -> Stage:
+    match service:
         case RateLatency():
-            return _constant(domain.service)
+            return _constant(service)
         case ImpairedRateLatency():
-            return impaired_stage(domain.service)
+            return impaired_stage(service)
         case OnOffService(rate=rate, availability=availability):
             return Stage(
                 log_service=log_onoff(rate, availability), log_sigma=no_factor, latency=0.0,

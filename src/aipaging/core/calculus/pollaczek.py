@@ -12,6 +12,7 @@ cap, for theta = theta*, so it never leaves the range it had there. Proof: `docs
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -87,6 +88,7 @@ class WorkloadLaw:
         )
 
 
+@lru_cache(maxsize=1024)
 def lundberg_decay(work: Work, *, arrival_rate: float, capacity: float = 1.0) -> float:
     """Return theta*: lambda (E exp(theta S) - 1) = theta C, rounded down.
 

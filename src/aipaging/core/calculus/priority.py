@@ -6,6 +6,7 @@ Proofs: `docs/background/calculus/priority.md`.
 """
 
 import math
+from typing import Final
 
 import numpy as np
 
@@ -36,7 +37,8 @@ def low_priority_tail(
         raise UnstableError
     if never_exceeds(both.peak_rate, capacity):
         return certain(0.0, "deterministic-cap", ("peak-rate",))
-    rungs = [_martingale(both, cross, capacity, delay)]
+    thetas = _THETAS if rung_class is RungClass.SHARP else _THETAS_FAST
+    rungs = [_martingale(both, cross, (capacity, delay), thetas)]
     lattice = backlog_lattice(both, capacity, capacity * delay) if rung_class is RungClass.SHARP else None
     if lattice is not None:
         rungs.append(
@@ -50,14 +52,23 @@ def low_priority_tail(
     return least(rungs)
 
 
-def _martingale(both: SlottedOnOff, cross: SlottedOnOff, capacity: float, delay: int) -> TailBound:
+_THETAS: Final = (*np.linspace(0.3, 0.98, 18).tolist(), 1.0)
+"""Of theta*; any below it is valid."""
+
+_THETAS_FAST: Final = (0.7, 0.9, 1.0)
+
+
+def _martingale(
+    both: SlottedOnOff, cross: SlottedOnOff, question: tuple[float, int], thetas: tuple[float, ...]
+) -> TailBound:
     """Minimise over theta <= theta* the bound on P(q + A_x(t, t + d) > C d)."""
-    end = slotted_decay(both, capacity)
+    end = slotted_decay(both, question[0])
     best, best_theta = 0.0, 0.0
-    for theta in end * np.concatenate([np.linspace(0.3, 0.98, 18), [1.0]]):
-        value = _log_bound(both, cross, (capacity, delay), float(theta))
+    for fraction in thetas:
+        theta = end * fraction
+        value = _log_bound(both, cross, question, theta)
         if value < best:
-            best, best_theta = value, float(theta)
+            best, best_theta = value, theta
     return bound_of_log(best, "priority-martingale", _ASSUMPTIONS, theta=best_theta)
 
 
@@ -71,8 +82,8 @@ def _log_bound(both: SlottedOnOff, cross: SlottedOnOff, question: tuple[float, i
     start_off, start_on = (1.0 - on) * math.exp(-theta * c), on * math.exp(log_on + theta * (both.peak - c))
     log_own = math.log(start_off + start_on)
     grow = _log_growth(both, theta, delay)
-    log_cross = np.logaddexp(math.log(start_off) + grow[0], math.log(start_on) + grow[1])
-    value = n_own * log_own + cross.count * float(log_cross)
+    log_cross = _log_add(math.log(start_off) + grow[0], math.log(start_on) + grow[1])
+    value = n_own * log_own + cross.count * log_cross
     value -= log_least_weight(both, capacity, log_on) + theta * capacity * delay
     if never_exceeds(cross.peak_rate, capacity):
         return value
@@ -80,24 +91,28 @@ def _log_bound(both: SlottedOnOff, cross: SlottedOnOff, question: tuple[float, i
     alone = min(
         _log_cross_alone(cross, capacity * delay, delay, theta * factor) for factor in (0.5, 1.0, 1.5, 2.0, 3.0)
     )
-    return float(np.logaddexp(value, alone))
+    return _log_add(value, alone)
 
 
 def _log_growth(flows: SlottedOnOff, theta: float, slots: int) -> tuple[float, float]:
     """Return ln E exp(theta A(t, t + slots)) of one flow, given that it is off, or on, at t."""
-    p, q = flows.stay_off, flows.stay_on
+    log_p, log_up = math.log(flows.stay_off), math.log1p(-flows.stay_off)
+    log_q, log_down = math.log(flows.stay_on), math.log1p(-flows.stay_on)
+    peak = theta * flows.peak
     log_off, log_on = 0.0, 0.0
     for _ in range(slots):
-        sent = theta * flows.peak + log_on
-        log_off, log_on = (
-            float(np.logaddexp(math.log(p) + log_off, math.log1p(-p) + sent)),
-            float(np.logaddexp(math.log1p(-q) + log_off, math.log(q) + sent)),
-        )
+        sent = peak + log_on
+        log_off, log_on = _log_add(log_p + log_off, log_up + sent), _log_add(log_down + log_off, log_q + sent)
     return log_off, log_on
+
+
+def _log_add(one: float, other: float) -> float:
+    """Return ln(exp(one) + exp(other)); three times as fast as the array function on two numbers."""
+    return max(one, other) + math.log1p(math.exp(-abs(one - other)))
 
 
 def _log_cross_alone(cross: SlottedOnOff, work: float, slots: int, theta: float) -> float:
     grow = _log_growth(cross, theta, slots)
     on = cross.on_probability
-    each = float(np.logaddexp(math.log1p(-on) + grow[0], math.log(on) + grow[1]))
+    each = _log_add(math.log1p(-on) + grow[0], math.log(on) + grow[1])
     return cross.count * each - theta * work

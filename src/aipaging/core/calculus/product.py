@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aipaging.core.calculus.arrivals import Arrival, CompoundPoisson, SlottedWork, mean_rate, parts_of
-from aipaging.core.calculus.bound import TailBound, bound_of_log, certain, least
+from aipaging.core.calculus.bound import RungClass, TailBound, bound_of_log, certain
 from aipaging.core.calculus.deterministic import TokenBucket
 from aipaging.core.calculus.errors import UnstableError, never_exceeds, overloaded
 from aipaging.core.calculus.modulated import (
@@ -44,6 +44,7 @@ COMBINATIONS_MAX: Final = 4096
 """States of all chains together that are looked through one by one; beyond, a dual bound is used."""
 
 _ALONE: Final = (0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
+_ALONE_FAST: Final = (1.0, 2.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -70,6 +71,7 @@ class SharedQueue:
         return self.own + self.cross
 
 
+@lru_cache(maxsize=512)
 def chain_of(arrival: Arrival) -> Modulation | None:
     """Return the chain behind an arrival, None for the regulated kinds."""
     match arrival:
@@ -107,7 +109,8 @@ def _two_states(count: int, kernel: Floats, on: float, peak: float, *, slotted: 
     )  # fmt: skip
 
 
-def shared_queue(own: Sequence[Arrival], cross: Sequence[Arrival], capacity: float) -> SharedQueue | None:
+@lru_cache(maxsize=512)
+def shared_queue(own: tuple[Arrival, ...], cross: tuple[Arrival, ...], capacity: float) -> SharedQueue | None:
     """Return the flows of one server as chains and bursts; None where one is neither.
 
     Raises:
@@ -165,7 +168,7 @@ def product_tail(arrivals: Sequence[Arrival], capacity: float, backlog: float) -
     Raises:
         UnstableError: The mean rates reach the capacity.
     """
-    queue = shared_queue(arrivals, (), capacity)
+    queue = shared_queue(tuple(arrivals), (), capacity)
     if queue is None:
         return None
     return blind_tail_of(queue, 0.0, backlog)
@@ -178,6 +181,7 @@ def blind_tail(
     capacity: float,
     delay: float,
     job_moment: "JobMoment | None" = None,
+    rung_class: RungClass = RungClass.SHARP,
 ) -> TailBound | None:
     """Return a bound on P(W > delay) of `own`, whatever the order in which it and `cross` are served.
 
@@ -187,18 +191,22 @@ def blind_tail(
         capacity: Constant rate of the server.
         delay: d, in slots where the flows are slotted.
         job_moment: ln E exp(theta S) of a job that arrives at the instant asked for (its sojourn is bounded).
+        rung_class: FAST bounds the cross traffic of the delay by its growth instead of a power of its kernel.
 
     Raises:
         UnstableError: The mean rates reach the capacity.
     """
-    queue = shared_queue(own, cross, capacity)
-    return None if queue is None else blind_tail_of(queue, delay, 0.0, job_moment)
+    queue = shared_queue(tuple(own), tuple(cross), capacity)
+    exactly = rung_class is RungClass.SHARP
+    return None if queue is None else blind_tail_of(queue, delay, 0.0, job_moment, exactly=exactly)
 
 
 JobMoment: TypeAlias = Callable[[float], float]
 
 
-def blind_tail_of(queue: SharedQueue, delay: float, backlog: float, job_moment: JobMoment | None = None) -> TailBound:
+def blind_tail_of(
+    queue: SharedQueue, delay: float, backlog: float, job_moment: JobMoment | None = None, *, exactly: bool = True
+) -> TailBound:
     """Return the least of the martingale bounds over a few theta <= theta*."""
     level = backlog + queue.future_rate * delay - queue.burst
     ahead = sum(c.peak_rate for c in queue.cross) * delay if delay > 0.0 else 0.0
@@ -208,54 +216,102 @@ def blind_tail_of(queue: SharedQueue, delay: float, backlog: float, job_moment: 
         return certain(0.0, "deterministic-cap", ("peak-rate",)) if falling else certain(1.0, "trivial", ())
     if level < 0.0:
         return certain(1.0, "trivial", ())
+    best, best_theta = math.inf, 0.0
+    for start in _starts(queue)[:: 1 if exactly else 2]:
+        stem = start.log_start + _log_cross_ahead(start, delay, exactly=exactly) - start.theta * level
+        bound = stem - start.everywhere
+        if job_moment is not None:
+            bound += job_moment(start.theta)
+        elif falling:
+            bound = min(bound, stem - start.rising)
+        else:
+            for alone in _alone(queue, start.theta, delay, level, exactly=exactly):
+                bound = min(bound, float(np.logaddexp(stem - start.rising, alone)))
+        if bound < best:
+            best, best_theta = bound, start.theta
+    return bound_of_log(best, "product-martingale", _ASSUMPTIONS, theta=best_theta)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Start:
+    """What the martingale at one theta knows before a question is asked.
+
+    Attributes:
+        theta: Of the martingale.
+        log_start: ln E of its first value, of the chains that stop at the instant asked for.
+        crossing: Per cross chain, ln of law, vector and first slot together; its last factor depends on the delay.
+        everywhere: The least of ln prod g.
+        rising: The same over the states from which the backlog can rise.
+    """
+
+    theta: float
+    log_start: float
+    crossing: tuple[tuple[Modulation, Floats], ...]
+    everywhere: float
+    rising: float
+
+
+@lru_cache(maxsize=512)
+def _starts(queue: SharedQueue) -> tuple[_Start, ...]:
+    """Return the martingales of a queue, which no question changes."""
     end = decay_of(queue.chains, queue.past_rate)
-    return least(
-        [
-            bound_of_log(log_bound, "product-martingale", _ASSUMPTIONS, theta=theta)
-            for theta in (end * fraction for fraction in _FRACTIONS)
-            for log_bound in _log_bounds(queue, theta, (delay, level), job_moment, falling=falling)
-        ]
-    )
+    return tuple(_start(queue, end * fraction) for fraction in _FRACTIONS)
 
 
-def _log_bounds(
-    queue: SharedQueue, theta: float, question: tuple[float, float], job_moment: JobMoment | None, *, falling: bool
-) -> list[float]:
-    delay, level = question
-    log_start, weights = 0.0, list[tuple[Modulation, Floats]]()
-    for chain in queue.chains:
+def _start(queue: SharedQueue, theta: float) -> _Start:
+    log_start = -theta * queue.past_rate if queue.chains[0].slotted else 0.0
+    weights: list[tuple[Modulation, Floats]] = []
+    crossing: list[tuple[Modulation, Floats]] = []
+    for i, chain in enumerate(queue.chains):
         _, log_vector = chain.growth(theta, backwards=True)
         weights.append((chain, log_vector))
-        ahead = log_ahead(chain, theta, delay) if chain in queue.cross and delay > 0.0 else np.zeros(len(log_vector))
-        first = chain.log_moments(theta) if chain.slotted else np.zeros(len(log_vector))
-        terms = np.log(chain.law) + log_vector + first + ahead
-        log_start += chain.count * float(np.logaddexp.reduce(terms))
-    if queue.chains[0].slotted:
-        log_start -= theta * queue.past_rate
-    extra = job_moment(theta) if job_moment else 0.0
-    everywhere = math.fsum(c.count * float(v.min()) for c, v in weights)
-    stem = log_start + extra - theta * level
-    bounds = [stem - everywhere]
-    if job_moment is None:
-        rising = stem - log_least_rising(weights, queue.past_rate)
-        if falling:
-            bounds.append(rising)
+        terms = np.log(chain.law) + log_vector
+        if chain.slotted:
+            terms = terms + chain.log_moments(theta)
+        if i < len(queue.own):
+            log_start += chain.count * float(np.logaddexp.reduce(terms))
         else:
-            bounds.extend(float(np.logaddexp(rising, alone)) for alone in _alone(queue, theta, delay, level))
-    return bounds
+            crossing.append((chain, terms))
+    return _Start(
+        theta, log_start, tuple(crossing), math.fsum(c.count * float(v.min()) for c, v in weights),
+        log_least_rising(weights, queue.past_rate),
+    )  # fmt: skip
 
 
-def _alone(queue: SharedQueue, theta: float, delay: float, level: float) -> list[float]:
+def _log_cross_ahead(start: _Start, delay: float, *, exactly: bool) -> float:
+    """Return ln E of the first value of the cross chains with their work of the delay on top."""
+    total = 0.0
+    for chain, terms in start.crossing:
+        ahead = _ahead(chain, start.theta, delay, exactly=exactly) if delay > 0.0 else 0.0
+        total += chain.count * float(np.logaddexp.reduce(terms + ahead))
+    return total
+
+
+def _ahead(chain: Modulation, theta: float, delay: float, *, exactly: bool) -> Floats:
+    """Return ln E exp(theta A(t, t + delay)) given each state at t, or in closed form a bound on it."""
+    if exactly:
+        return log_ahead(chain, theta, delay)
+    growth, log_vector = _forward(chain, theta)
+    # K 1 <= K g / min g, and K g <= growth g: the power is at most growth^delay g / min g.
+    return log_vector - float(log_vector.min()) + delay * growth
+
+
+@lru_cache(maxsize=8192)
+def _forward(chain: Modulation, theta: float) -> tuple[float, Floats]:
+    return chain.growth(theta, backwards=False)
+
+
+def _alone(queue: SharedQueue, theta: float, delay: float, level: float, *, exactly: bool) -> list[float]:
     """Return Chernoff bounds on the probability that the cross traffic of the delay exceeds the level by itself."""
     end = min(c.theta_max for c in queue.cross)
     found: list[float] = []
-    for factor in _ALONE:
+    for factor in _ALONE if exactly else _ALONE_FAST:
         at = theta * factor
         if at >= end:
             continue
         total = 0.0
         for chain in queue.cross:
-            ahead = np.log(chain.law) + log_ahead(chain, at, delay)
+            ahead = np.log(chain.law) + _ahead(chain, at, delay, exactly=exactly)
             total += chain.count * float(np.logaddexp.reduce(ahead))
         found.append(total - at * level)
     return found

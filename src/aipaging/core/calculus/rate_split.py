@@ -14,12 +14,23 @@ from aipaging.core.calculus.risk_budget import DelayContract, epsilon_any_depend
 
 _GOLDEN: Final = 0.6180339887498949
 
+RATE_TOLERANCE: Final = 1e-7
+"""Of the share, relative to the spare capacity; any share gives a bound."""
+
+RATE_TOLERANCE_FAST: Final = 0.1
+
 BacklogTail = Callable[[float], Ladder]
 """From a share of the capacity to the backlog law of a flow served at that share."""
 
 
 def rate_split_tail(
-    own: BacklogTail, cross: BacklogTail, *, means: tuple[float, float], capacity: float, delay: float
+    own: BacklogTail,
+    cross: BacklogTail,
+    *,
+    means: tuple[float, float],
+    capacity: float,
+    delay: float,
+    tolerance: float = RATE_TOLERANCE,
 ) -> tuple[float, float]:
     """Return (a bound on P(W > delay) of the own flow, the share c1 that gives it).
 
@@ -29,6 +40,7 @@ def rate_split_tail(
         means: Mean work per slot of the two.
         capacity: C, per slot.
         delay: d, in whole slots.
+        tolerance: Where the search over shares ends.
 
     Raises:
         UnstableError: The mean rates reach the capacity.
@@ -59,7 +71,7 @@ def rate_split_tail(
             low, left, at_left = left, right, at_right
             right = low + _GOLDEN * (high - low)
             at_right = bound(right)
-        if high - low < 1e-7:
+        if high - low < tolerance:
             break
     best = min((at_left, left), (at_right, right))
     return best[0], means[0] + spare * best[1]

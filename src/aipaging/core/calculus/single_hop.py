@@ -7,6 +7,7 @@ the least bound wins.
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from aipaging.core.calculus.arrivals import (
@@ -149,10 +150,14 @@ def _slots(arrival: SlottedWork, capacity: float, backlog: float) -> TailBound:
         )
     if never_exceeds(sum(work.largest for work in arrival.works), capacity):
         return certain(0.0, "deterministic-cap", assumptions)
+    theta = _kingman_decay(arrival, capacity)
+    return bound_of_log(-theta * backlog, "kingman", assumptions, theta=theta)
+
+
+@lru_cache(maxsize=1024)
+def _kingman_decay(arrival: SlottedWork, capacity: float) -> float:
     scale = 1.0 / capacity
-    end = arrival.theta_max / scale
-    root = largest_root(lambda u: arrival.log_mgf(u * scale) - u, end)
-    return bound_of_log(-root * scale * backlog, "kingman", assumptions, theta=root * scale)
+    return largest_root(lambda u: arrival.log_mgf(u * scale) - u, arrival.theta_max / scale) * scale
 
 
 def _on_off(arrival: FluidOnOff | SlottedOnOff, capacity: float, backlog: float, *, sharp: bool) -> TailBound:

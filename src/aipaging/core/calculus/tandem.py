@@ -14,8 +14,9 @@ Any theta gives a bound, so the search over theta needs no certificate.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -29,7 +30,7 @@ Floats: TypeAlias = NDArray[np.float64]
 LogMoment: TypeAlias = Callable[[Floats], Floats]
 
 GRID: Final = 20
-"""Points of theta in each of three passes: a coarse one, then twice around the best."""
+"""Points of theta in a pass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +48,13 @@ class SlottedTandem:
     theta_max: float
 
 
-def tandem_log_bound(tandem: SlottedTandem, delay: int) -> tuple[float, float, str]:
+PASSES: Final = (GRID, GRID, GRID)
+"""Points of theta in every pass: a coarse one over all, then around the best."""
+
+PASSES_FAST: Final = (GRID, 7)
+
+
+def tandem_log_bound(tandem: SlottedTandem, delay: int, passes: tuple[int, ...] = PASSES) -> tuple[float, float, str]:
     """Return (ln of the least bound on P(W > delay), theta, "one-doob" or "mgf-union").
 
     Raises:
@@ -59,19 +66,25 @@ def tandem_log_bound(tandem: SlottedTandem, delay: int) -> tuple[float, float, s
     end = stable_end(tandem)
     best = (0.0, 0.0, "trivial")
     grid = end * GRID_FRACTIONS
-    for _ in range(3):
+    for points in (*passes[1:], 0):
         both = both_series(tandem, grid, delay)
         series, index = np.unravel_index(int(np.argmin(both)), both.shape)
         if both[series, index] < best[0]:
             best = (float(both[series, index]), float(grid[index]), ("one-doob", "mgf-union")[int(series)])
-        low, high = grid[max(0, int(index) - 1)], grid[min(GRID - 1, int(index) + 1)]
-        grid = np.linspace(low, high, GRID)
+        grid = around(grid, int(index), points)
     return best
+
+
+def around(grid: Floats, index: int, points: int) -> Floats:
+    """Return so many points between the neighbours of a point of a grid."""
+    found: Floats = np.linspace(grid[max(0, index - 1)], grid[min(len(grid) - 1, index + 1)], points)
+    return found
 
 
 GRID_FRACTIONS: Final = np.concatenate([np.linspace(0.05, 0.85, GRID - 7), 1.0 - np.geomspace(0.1, 1e-12, 7)])
 
 
+@lru_cache(maxsize=1024)
 def stable_end(tandem: SlottedTandem) -> float:
     """Return the largest theta with q r_h <= 1 in every domain, rounded down by bisection.
 
@@ -85,14 +98,14 @@ def stable_end(tandem: SlottedTandem) -> float:
         total: Floats = tandem.log_arrival(theta) + largest
         return total
 
-    # Section by 256 points at a time: a vectorised call costs hardly more than a scalar one. Any theta below
-    # the end is valid, so three rounds (6e-8 of it) are enough.
+    # Section by 32 points at a time: a vectorised call costs hardly more than a scalar one. Any theta below
+    # the end is valid, so five rounds (3e-8 of it) are enough.
     probes = tandem.theta_max * _PROBES
     good = np.flatnonzero(excess(probes) < 0.0)
     if not len(good):
         raise UnstableError
     low, high = float(probes[good[-1]]), tandem.theta_max
-    for _ in range(3):
+    for _ in range(5):
         points = low + (high - low) * _SECTIONS
         outside = excess(points) > 0.0
         first = int(np.argmax(outside))
@@ -103,7 +116,7 @@ def stable_end(tandem: SlottedTandem) -> float:
 
 
 _PROBES: Final = np.array([1e-9, 1e-6, 1e-3, 0.1])
-_SECTIONS: Final = np.arange(1, 257) / 256.0
+_SECTIONS: Final = np.arange(1, 33) / 32.0
 
 
 def both_series(tandem: SlottedTandem, theta: Floats, delay: int) -> Floats:
@@ -184,17 +197,20 @@ def _geometric_column(matrix: Floats, ratio: Floats) -> Floats:
     return column
 
 
+@lru_cache(maxsize=1024)
 def log_constant(rate: float) -> LogMoment:
     """Return ln E exp(-theta s) of a constant service `rate` per slot."""
     return lambda theta: -theta * rate
 
 
+@lru_cache(maxsize=1024)
 def log_onoff(rate: float, availability: float) -> LogMoment:
     """Return ln E exp(-theta s) of a service of `rate` with probability `availability`, else 0."""
     return lambda theta: np.log1p(availability * np.expm1(-theta * rate))
 
 
-def log_leftover(service: LogMoment, cross: Sequence[LogMoment]) -> LogMoment:
+@lru_cache(maxsize=1024)
+def log_leftover(service: LogMoment, cross: tuple[LogMoment, ...]) -> LogMoment:
     """Return ln E exp(-theta (s - sum of cross)): what cross traffic of higher or unknown priority leaves."""
 
     def moment(theta: Floats) -> Floats:
@@ -206,6 +222,7 @@ def log_leftover(service: LogMoment, cross: Sequence[LogMoment]) -> LogMoment:
     return moment
 
 
+@lru_cache(maxsize=1024)
 def log_exponential(mean: float) -> LogMoment:
     """Return ln E exp(theta a) of Exp(mean) work per slot, inf beyond its domain."""
 

@@ -7,6 +7,8 @@ from aipaging.core.calculus.bound import RungClass, TailBound, bound_of_log, lea
 from aipaging.core.calculus.errors import UnstableError, overloaded
 from aipaging.core.calculus.hypoexponential import hypoexponential_tail
 from aipaging.core.calculus.tandem import (
+    PASSES,
+    PASSES_FAST,
     LogMoment,
     SlottedTandem,
     log_constant,
@@ -25,13 +27,13 @@ from aipaging.core.calculus.tandem_local import (
 _ASSUMPTIONS: Final = ("independent-slots", "stationary", "independent-domains")
 
 
-def series_bound(tandem: SlottedTandem, delay: int) -> TailBound:
+def series_bound(tandem: SlottedTandem, delay: int, rung_class: RungClass) -> TailBound:
     """Return the one-Doob or the union bound, whichever is less, for any independent slots.
 
     Raises:
         UnstableError: The arrivals reach the service of some domain.
     """
-    log_bound, theta, rung = tandem_log_bound(tandem, delay)
+    log_bound, theta, rung = tandem_log_bound(tandem, delay, PASSES if rung_class is RungClass.SHARP else PASSES_FAST)
     return bound_of_log(log_bound, rung, _ASSUMPTIONS, theta=theta)
 
 
@@ -58,13 +60,13 @@ def exponential_cross_bound(
     moments: dict[tuple[float, float], LogMoment] = {}
     for x, c in zip(cross_means, capacities, strict=True):
         if (x, c) not in moments:
-            moments[x, c] = log_leftover(log_constant(c), [log_exponential(x)])
+            moments[x, c] = log_leftover(log_constant(c), (log_exponential(x),))
     tandem = SlottedTandem(
         log_arrival=log_exponential(mean),
         log_services=tuple(moments[x, c] for x, c in zip(cross_means, capacities, strict=True)),
         theta_max=1.0 / max(mean, *cross_means),
     )
-    rungs = [series_bound(tandem, delay)]
+    rungs = [series_bound(tandem, delay, rung_class)]
     worst, least_capacity = max(cross_means), min(capacities)
     if rung_class is RungClass.SHARP and not overloaded(mean + worst, least_capacity):
         local = ExponentialCrossTandem(mean=mean, cross_mean=worst, capacity=least_capacity, hops=len(capacities))
@@ -94,7 +96,7 @@ def exponential_onoff_bound(
         log_services=tuple(moments[service] for service in services),
         theta_max=1.0 / mean,
     )
-    rungs = [series_bound(tandem, delay)]
+    rungs = [series_bound(tandem, delay, rung_class)]
     capacity, availability = min(c for c, _ in services), min(p for _, p in services)
     if (rung_class is RungClass.SHARP or len(services) == 1) and not overloaded(mean, capacity * availability):
         local = ExponentialOnOffTandem(mean=mean, capacity=capacity, availability=availability, hops=len(services))

@@ -10,6 +10,7 @@ a memory.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -17,7 +18,15 @@ from numpy.typing import NDArray
 
 from aipaging.core.calculus.bound import TailBound, bound_of_log, certain
 from aipaging.core.calculus.interval import IntervalMoments, LogMoment
-from aipaging.core.calculus.tandem import GRID, GRID_FRACTIONS, SlottedTandem, both_series, stable_end
+from aipaging.core.calculus.tandem import (
+    GRID_FRACTIONS,
+    PASSES,
+    SlottedTandem,
+    around,
+    both_series,
+    log_leftover,
+    stable_end,
+)
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -87,7 +96,15 @@ class UnionTandem:
     exponent: LogMoment = itself
 
 
-def union_tail(tandem: UnionTandem, *, slots: int, backlog: float, assumptions: tuple[str, ...]) -> TailBound:
+def union_tail(
+    tandem: UnionTandem,
+    *,
+    slots: int,
+    backlog: float,
+    assumptions: tuple[str, ...],
+    passes: tuple[int, ...] = PASSES,
+    end: float | None = None,
+) -> TailBound:
     """Return a bound on P(W > slots), or with `backlog` > 0 and no slots on P(backlog > x).
 
     Args:
@@ -95,19 +112,21 @@ def union_tail(tandem: UnionTandem, *, slots: int, backlog: float, assumptions: 
         slots: The delay asked for; 0 for a backlog.
         backlog: The end-to-end backlog asked for, else 0.
         assumptions: To be named in the answer.
+        passes: Points of theta in every pass; any theta is valid.
+        end: The largest theta for which every domain is stable, where it is known.
 
     Raises:
         UnstableError: Some domain is overloaded.
     """
     skipped = sum(stage.skipped for stage in tandem.stages)
     plain = _plain(tandem)
-    end = stable_end(plain)
+    end = stable_end(plain) if end is None else end
     if backlog == 0.0 and slots < skipped:
         return certain(1.0, "trivial", ())
     memoryless = _memoryless(tandem)
     best, best_theta, rung = 0.0, 0.0, "mgf-union"
     grid = end * GRID_FRACTIONS
-    for _ in range(3):
+    for points in (*passes[1:], 0):
         values = _log_values(tandem, plain, grid, (slots, skipped, backlog))
         if not memoryless:
             values[0] = np.inf
@@ -115,10 +134,11 @@ def union_tail(tandem: UnionTandem, *, slots: int, backlog: float, assumptions: 
         if values[series, index] < best:
             best, best_theta = float(values[series, index]), float(grid[index])
             rung = ("one-doob", "mgf-union")[int(series)]
-        grid = np.linspace(grid[max(0, int(index) - 1)], grid[min(GRID - 1, int(index) + 1)], GRID)
+        grid = around(grid, int(index), points)
     return bound_of_log(best, rung, assumptions, theta=best_theta) if best < 0.0 else certain(1.0, "trivial", ())
 
 
+@lru_cache(maxsize=512)
 def _plain(tandem: UnionTandem) -> SlottedTandem:
     log_services = _leftovers(tandem)
     return SlottedTandem(
@@ -145,22 +165,11 @@ def log_output_factor(tandem: UnionTandem, theta: float) -> float:
 
 def _leftovers(tandem: UnionTandem) -> tuple[LogMoment, ...]:
     """Return ln E exp(-theta (service - cross)) of each stage; like stages share one function."""
-
-    def leftover(h: int) -> LogMoment:
-        stage = tandem.stages[h]
-        crossing = [c.moments.log_growth for c in tandem.crossings if c.first <= h <= c.last]
-        if not crossing:
-            return stage.log_service
-
-        def moment(theta: Floats) -> Floats:
-            total = stage.log_service(theta)
-            for log_growth in crossing:
-                total = total + log_growth(theta)
-            return total
-
-        return moment
-
-    return tuple(leftover(h) for h in range(len(tandem.stages)))
+    found: list[LogMoment] = []
+    for h, stage in enumerate(tandem.stages):
+        crossing = tuple(c.moments.log_growth for c in tandem.crossings if c.first <= h <= c.last)
+        found.append(log_leftover(stage.log_service, crossing) if crossing else stage.log_service)
+    return tuple(found)
 
 
 def _theta_max(tandem: UnionTandem, log_services: Sequence[LogMoment]) -> float:

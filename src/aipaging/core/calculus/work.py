@@ -6,6 +6,7 @@ Tokens of a language model are log-normal or Pareto-like: without a cap E exp(th
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -171,6 +172,8 @@ class DiscreteWork:
     probabilities: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "values", tuple(map(float, self.values)))
+        object.__setattr__(self, "probabilities", tuple(map(float, self.probabilities)))
         require_positive(largest=max(self.values, default=0.0))
         if len(self.values) != len(self.probabilities) or min(self.values) < 0.0:
             raise InvalidInputError("needs one value >= 0 per probability", field="values")
@@ -194,14 +197,22 @@ class DiscreteWork:
 
     def log_mgf(self, theta: float) -> float:
         """Return ln E exp(theta X)."""
-        values, weights = np.array(self.values), np.array(self.probabilities)
-        top = float(np.max(np.where(weights > 0.0, theta * values, -math.inf)))
-        return top + math.log(float(weights @ np.exp(np.minimum(theta * values - top, 0.0))))
+        values, weights = _possible(self)
+        exponents = theta * values
+        top = float(exponents.max())
+        return top + math.log(float(weights @ np.exp(exponents - top)))
 
     def truncated_mean(self, x: Floats) -> Floats:
         """Return E min(X, x)."""
         mean: Floats = np.minimum.outer(np.asarray(x), np.array(self.values)) @ np.array(self.probabilities)
         return mean
+
+
+@lru_cache(maxsize=256)
+def _possible(work: DiscreteWork) -> tuple[Floats, Floats]:
+    """Return the values that have a probability, with their probabilities."""
+    values, weights = np.array(work.values), np.array(work.probabilities)
+    return values[weights > 0.0], weights[weights > 0.0]
 
 
 _TOTAL = 1e-9
@@ -218,14 +229,20 @@ def log_mgf_of_capped(work: CappedWork, theta: float) -> float:
     E exp(theta X) = 1 + theta * integral of exp(theta x) P(X > x), and the integral over a cell is at most
     exp(theta * its right end) times the increase of E min(X, x) over it.
     """
-    edges = np.linspace(0.0, work.largest, _CELLS + 1)
-    weight = np.diff(work.truncated_mean(edges))
+    ends, weight = _cells(work)
     if theta <= 0.0:
         # The integral now counts against the moment, and exp(theta x) is least at the right end as well.
-        return math.log1p(theta * float((weight * np.exp(theta * edges[1:])).sum()))
-    exponent = theta * (edges[1:] - work.largest)
+        return math.log1p(theta * float((weight * np.exp(theta * ends)).sum()))
+    exponent = theta * (ends - work.largest)
     scaled = float((weight * np.exp(exponent)).sum()) * theta
     return theta * work.largest + math.log(math.exp(-theta * work.largest) + scaled)
+
+
+@lru_cache(maxsize=256)
+def _cells(work: CappedWork) -> tuple[Floats, Floats]:
+    """Return the right ends of the cells, and what E min(X, x) gains over each."""
+    edges = np.linspace(0.0, work.largest, _CELLS + 1)
+    return edges[1:], np.diff(work.truncated_mean(edges))
 
 
 def scaled_work(work: Work, factor: float) -> Work:
