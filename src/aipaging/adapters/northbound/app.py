@@ -7,6 +7,8 @@ from aipaging.adapters.northbound.discovery import DiscoveryRoutes
 from aipaging.adapters.northbound.envelopes import EnvelopeRoutes
 from aipaging.adapters.northbound.events import EventRoutes
 from aipaging.adapters.northbound.evidence import EvidenceRoutes
+from aipaging.adapters.northbound.oauth.administration import AdministrationRoutes
+from aipaging.adapters.northbound.oauth.endpoints import OAuthRoutes
 from aipaging.adapters.northbound.openapi import openapi_document
 from aipaging.adapters.northbound.operation import Operation, route_of
 from aipaging.adapters.northbound.service import Northbound
@@ -17,7 +19,7 @@ from aipaging.runtime.http.routing import HttpApp
 
 def northbound_app(service: Northbound) -> HttpApp:
     """Return the public interface as an ASGI application."""
-    routes = [route_of(operation, service.authenticator) for operation in operations_of(service)]
+    routes = [route_of(operation, service.authenticator, service.control) for operation in operations_of(service)]
     return HttpApp(routes, observe=service.metrics.observe)
 
 
@@ -42,3 +44,6 @@ def operations_of(service: Northbound) -> list[Operation]:
     ):
         operations += routes.operations()
     return operations
+    if service.access is not None:
+        operations += OAuthRoutes(service, service.access).operations()
+        operations += AdministrationRoutes(service, service.access).operations()

@@ -27,6 +27,8 @@ _PATH_PARAMETERS: Final[Mapping[str, Mapping[str, Any]]] = {
     "digest": {"type": "string", "maxLength": 64, "pattern": "^[0-9a-f]{64}$"},
     "domain": {"type": "string", "maxLength": 64, "pattern": words.NAME_PATTERN},
     "path": {"type": "string", "maxLength": 256, "pattern": "^(checkpoint|verifier-keys|tile/.+|leaves/[0-9a-f]{64})$"},
+    "clientId": {"type": "string", "maxLength": 64, "pattern": words.NAME_PATTERN},
+    "keyId": {"type": "string", "maxLength": 64, "pattern": "^[A-Za-z0-9_-]{43}$"},
 }
 _QUERY: Final = {"type": "integer", "format": "int64", "minimum": 0, "maximum": 2**53 - 1}
 
@@ -73,7 +75,11 @@ def openapi_document(operations: Sequence[Operation], *, server_url: str) -> dic
 
 
 _CORRELATOR: Final = {"type": "string", "maxLength": 256, "pattern": "^[a-zA-Z0-9-_:;./<>{}]{0,256}$"}
-_SECURITY: Final = "The client's secret. Scopes come with its role: " + ", ".join(sorted(OPERATOR_SCOPES)) + "."
+_SECURITY: Final = (
+    "An access token of `/oauth2/token` or of another issuer, or the client's secret. Scopes come with its role: "
+    + ", ".join(sorted(OPERATOR_SCOPES))
+    + "."
+)
 _DESCRIPTION: Final = (
     "A client says what it needs (an intent); the network finds which model serves it and where, and bounds the tail "
     "of its end-to-end delay. Errors are `{status, code, message}` extended by `who` must act and, where there is one, "
@@ -101,7 +107,10 @@ def _operation(operation: Operation) -> dict[str, Any]:
         media: dict[str, Any] = {"schema": {"$ref": REF.format(name=operation.request.__name__)}}
         if operation.request_example is not None:
             media["example"] = operation.request_example
-        described["requestBody"] = {"required": not operation.request_optional, "content": {JSON: media}}
+        described["requestBody"] = {
+            "required": not operation.request_optional,
+            "content": {operation.request_media: media},
+        }
     return described
 
 

@@ -8,13 +8,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
 from aipaging.adapters.northbound.credentials import Authenticator, Caller
-from aipaging.core.foundation.errors import RefusedError
+from aipaging.core.foundation.errors import AipagingError, RefusedError
+from aipaging.core.paging.acting import OperatorActed, RecordAction
+from aipaging.ports.control import ControlPlane
 from aipaging.runtime.http.exchange import JSON, Answer, Headers, Request
-from aipaging.runtime.http.faults import fault_answer
+from aipaging.runtime.http.faults import fault_answer, status_of
 from aipaging.runtime.http.routing import Route
 
 BASE: Final = "/ai-paging/v0.1"
 """CAMARA: the name of the interface, then `v0.y` until it is stable."""
+
+READING: Final = frozenset({"read", "resolve", "introspect"})
+"""What a scope ends in whose operations change nothing."""
 
 Guarded: TypeAlias = Callable[[Request, Caller], Awaitable[Answer]]
 Public: TypeAlias = Callable[[Request], Awaitable[Answer]]
@@ -55,6 +60,7 @@ class Operation:
         request: Type of the body, or None.
         request_optional: Whether the body may be left out.
         request_example: Of the body.
+        request_media: Media type of the body.
         query: Its query parameters and what they mean.
         replies: By status.
         errors: Codes with which it may fail, beside those of every operation.
@@ -72,15 +78,21 @@ class Operation:
     request: Any = None
     request_optional: bool = False
     request_example: object = None
+    request_media: str = JSON
     query: Mapping[str, str] = field(default_factory=dict[str, str])
     replies: Mapping[int, Reply]
     errors: tuple[str, ...] = ()
     quiet: bool = False
 
 
-def route_of(operation: Operation, authenticator: Authenticator) -> Route:
-    """Return the route of an operation; one with a scope asks who calls before it does anything else."""
+def route_of(operation: Operation, authenticator: Authenticator, control: ControlPlane) -> Route:
+    """Return the route of an operation; one with a scope asks who calls before it does anything else.
+
+    What an operator changes, or tries to, is put on record before it is answered.
+    """
     handler: Any = operation.handler
+    if operation.scope is not None and operation.scope.rpartition(":")[2] not in READING:
+        handler = _recorded(handler, operation, control)
     return Route(
         method=operation.method,
         path=operation.path,
@@ -99,11 +111,39 @@ def _guarded(handler: Guarded, scope: str, authenticator: Authenticator) -> Publ
             return _challenged(error, request, 'error="invalid_token"' if authorization else "")
         request.notes["client"] = caller.client
         if scope not in caller.scopes:
-            error = RefusedError(
+            lacking = RefusedError(
                 f"client {caller.client} lacks the scope {scope}; ask the operator", code="PERMISSION_DENIED"
             )
-            return _challenged(error, request, f'error="insufficient_scope", scope="{scope}"')
+            return _challenged(lacking, request, f'error="insufficient_scope", scope="{scope}"')
         return await handler(request, caller)
+
+    return answered
+
+
+def _recorded(handler: Guarded, operation: Operation, control: ControlPlane) -> Guarded:
+    async def answered(request: Request, caller: Caller) -> Answer:
+        if not caller.operator:
+            return await handler(request, caller)
+        status = 500
+        try:
+            answer = await handler(request, caller)
+            status = answer.status
+        except AipagingError as error:
+            status = status_of(error)
+            raise
+        finally:
+            await control.submit(
+                RecordAction(
+                    acted=OperatorActed(
+                        client=caller.client,
+                        tenant=caller.tenant,
+                        operation=operation.name,
+                        status=status,
+                        correlator=request.correlator,
+                    )
+                )
+            )
+        return answer
 
     return answered
 

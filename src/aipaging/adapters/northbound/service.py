@@ -7,6 +7,7 @@ from typing import Protocol
 from aipaging.adapters.northbound.credentials import Authenticator
 from aipaging.adapters.northbound.evidence_desk import EvidenceDesk
 from aipaging.adapters.northbound.metrics import Metrics
+from aipaging.adapters.northbound.oauth.access import Access
 from aipaging.core.lease.machine import Lease
 from aipaging.core.paging.state import Session
 from aipaging.core.wording.tasks import TaskReader
@@ -55,6 +56,8 @@ class Northbound:
     control: ControlPlane
     authenticator: Authenticator
     tokens: Tokens
+        rates: How often each client may ask.
+        access: Access tokens, clients and token keys; None where only static secrets are known.
     evidence: EvidenceDesk
     hub: EventHub
     gateway_url: str
@@ -66,3 +69,4 @@ class Northbound:
     task_reader: Callable[[], TaskReader] = TaskReader
     software: str = "aipaging"
     metrics: Metrics = field(default_factory=Metrics)
+    access: Access | None = None

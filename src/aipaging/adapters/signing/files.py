@@ -98,6 +98,19 @@ def replace(path: Path, content: bytes, *, mode: int) -> None:
         raise _unusable(path, error) from error
 
 
+def remove(path: Path) -> None:
+    """Remove a file, durably; one that is not there is removed already.
+
+    Raises:
+        AipagingError: The directory cannot be written.
+    """
+    try:
+        path.unlink(missing_ok=True)
+        _flush_directory(path.parent)
+    except OSError as error:
+        raise _unusable(path, error) from error
+
+
 def unreadable_key(path: Path) -> AipagingError:
     """Return the error for a file that should hold a key of ours and does not."""
     return AipagingError(

@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from aipaging.adapters.signing.files import create_once, private_directory, read_private, unreadable_key
+from aipaging.adapters.signing.files import create_once, private_directory, read_private, remove, unreadable_key
+from aipaging.core.foundation.errors import InvalidInputError, RefusedError
 
 TOKEN_KEYS_MAX: Final = 16
 """More token keys than that are a retirement forgotten, and every one is a key to steal."""
@@ -103,13 +104,38 @@ class KeyStore:
         Publish the new key set before signing with it: whoever holds the old set knows nothing of the new key.
 
         Raises:
+            RefusedError: There are `TOKEN_KEYS_MAX` already.
             AipagingError: The directory cannot be written.
         """
+        if len(_token_files(self.directory)) >= TOKEN_KEYS_MAX:
+            raise RefusedError(
+                f"there are {TOKEN_KEYS_MAX} token keys already: retire those that nobody needs",
+                code="INCOMPATIBLE_STATE",
+            )
         numbers = [_number(path) for path in _token_files(self.directory)]
         create_once(
             self.directory / f"token-{max(numbers, default=0) + 1:04d}.pem",
             _pem(ec.generate_private_key(ec.SECP256R1())),
         )
+        return KeyStore.open(self.directory)
+
+    def retired(self, kid: str) -> "KeyStore":
+        """Return the store without a token key; what it signed is not accepted any more.
+
+        Raises:
+            InvalidInputError: There is no such key.
+            RefusedError: It is the only one.
+            AipagingError: The directory cannot be written.
+        """
+        paths = {_token_key(path).kid: path for path in _token_files(self.directory)}
+        if kid not in paths:
+            raise InvalidInputError(
+                f"there is no token key {kid[:64]!r}: there are {', '.join(paths)}", code="NOT_FOUND", field="keyId"
+            )
+        if len(paths) == 1:
+            raise RefusedError("it is the only token key: rotate first", code="INCOMPATIBLE_STATE", field="keyId")
+        remove(paths[kid])
+        remove(self.directory / f"{kid}.published")
         return KeyStore.open(self.directory)
 
 

@@ -6,18 +6,19 @@ key set at once; it signs only `PUBLISHED_AHEAD_US` after it first stood there, 
 agreed pace knows it by then; when it was first published is a file beside it, so that a restart neither shortens nor
 forgets the wait. A key that cannot be read changes nothing and is logged.
 
-Left out: removing retired keys. That is the operator's, when the last token that they signed has expired.
+A key is removed only by an operator, and not while it signs or tokens that it signed may be in use, unless forced.
 """
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from aipaging.adapters.signing.files import create_once
 from aipaging.adapters.signing.keys import Jwks, KeyStore, TokenKey
 from aipaging.adapters.signing.tokens import JwtVerifier
-from aipaging.core.foundation.errors import AipagingError
+from aipaging.core.foundation.errors import AipagingError, RefusedError
 from aipaging.core.foundation.time import SECOND, WallUs
 from aipaging.core.identity.claims import AccessClaims, AistClaims, CommitClaims
 
@@ -28,6 +29,23 @@ LOOK_US: Final = 1 * SECOND
 """How often the directory is looked at, at most: one system call."""
 
 _LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenKeyAge:
+    """One token key and its place in time.
+
+    Attributes:
+        kid: Its name.
+        published_us: Since when it stands in the key set.
+        signs: Whether it signs now.
+        replaced_us: When a newer one took over, or None.
+    """
+
+    kid: str
+    published_us: int
+    signs: bool
+    replaced_us: int | None
 
 
 class TokenKeyRing:
@@ -71,6 +89,70 @@ class TokenKeyRing:
     def jwks(self) -> Jwks:
         """Return the public token keys as a JWK Set, those that do not sign yet among them."""
         return self.present.jwks()
+
+    def listed(self) -> list[TokenKeyAge]:
+        """Return the keys and their ages, oldest first."""
+        signing = self.signing_key.kid
+        now_us = self._clock()
+        ages: list[TokenKeyAge] = []
+        over_us: int | None = None
+        for key in reversed(self._keys.token_keys):
+            published_us = self._published_us[key.kid]
+            ages.append(
+                TokenKeyAge(kid=key.kid, published_us=published_us, signs=key.kid == signing, replaced_us=over_us)
+            )
+            takes_over_us = published_us + self._ahead_us
+            if takes_over_us <= now_us:
+                over_us = takes_over_us if over_us is None else min(over_us, takes_over_us)
+        return ages[::-1]
+
+    def rotate(self) -> str:
+        """Publish a new key at once, which signs when all know it; return its name.
+
+        Raises:
+            RefusedError: Another new key is waiting already, or there are too many.
+            AipagingError: The directory cannot be written.
+        """
+        ages = self.listed()
+        if not ages[-1].signs:
+            raise RefusedError(
+                f"the key {ages[-1].kid} was published before and does not sign yet: wait until it does",
+                code="INCOMPATIBLE_STATE",
+            )
+        self._take(self._keys.rotated())
+        return self._keys.token_keys[-1].kid
+
+    def retire(self, kid: str, *, needed_us: int, force: bool = False) -> None:
+        """Remove a key: what it signed is refused from now on.
+
+        Args:
+            kid: Its name.
+            needed_us: How long a token may be in use after it was signed.
+            force: Whether to remove it although it signs, or is needed: it was stolen.
+
+        Raises:
+            InvalidInputError: There is no such key.
+            RefusedError: It is needed, or the only one.
+            AipagingError: The directory cannot be written.
+        """
+        age = next((each for each in self.listed() if each.kid == kid), None)
+        if age is not None and not force:
+            until_us = None if age.replaced_us is None else age.replaced_us + needed_us
+            if until_us is None or self._clock() < until_us:
+                left = (
+                    "it signs, or is to" if until_us is None else f"for {(until_us - self._clock()) // SECOND} s more"
+                )
+                raise RefusedError(
+                    f"tokens signed with it may be in use ({left}): wait, or force it if it was stolen",
+                    code="INCOMPATIBLE_STATE",
+                    field="keyId",
+                )
+        self._take(self._keys.retired(kid))
+
+    def _take(self, keys: KeyStore) -> None:
+        self._keys = keys
+        self._publish()
+        self._names = _names(keys.directory)
 
     def _look(self) -> None:
         now_us = self._clock()

@@ -228,6 +228,7 @@ RECORD_TYPES: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
         "CLIENT_MOVED": {**_SESSION, "place_commitment": digest},
         "SINK_SET": {**_SESSION, "sinks": count, "sink_commitment": digest},
         "SESSION_FORGOTTEN": _SESSION,
+        "OPERATOR_ACTION": {"client": name, "tenant": name, "operation": name, "status": count, "correlator": text},
         "TENANT_REGISTERED": {
             "tenant": name, "sessions_max": count, "requests_mrps_max": count, "reserved_mrps_max": count,
             "spend_max": count, "period_s": count, "priority": name, "preempts": one_of_numbers(0, 1),

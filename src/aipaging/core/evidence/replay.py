@@ -193,6 +193,7 @@ _SINGLES: Final[Mapping[str, Callable[[World, Record], None]]] = MappingProxyTyp
         "CLIENT_MOVED": _lives,
         "SINK_SET": _lives,
         "SESSION_FORGOTTEN": _forgotten,
+        "OPERATOR_ACTION": _described,
         "TENANT_REGISTERED": replay_tenancy.registered,
         "SWITCH_KILLED": replay_tenancy.killed,
         "SWITCH_RESTORED": replay_tenancy.restored,

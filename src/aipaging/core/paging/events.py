@@ -13,6 +13,7 @@ from aipaging.core.envelope.admission import TailBound
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.names import AnchorId, ClientId, DomainName, GatewayId, ServiceUri, SessionId, TenantId
 from aipaging.core.foundation.time import BootUs, WallUs
+from aipaging.core.paging.acting import OperatorActed
 from aipaging.core.paging.promise_events import (
     CommitRebound,
     EnvelopeAccepted,
@@ -360,6 +361,7 @@ Transition: TypeAlias = (
     | SessionEnded
     | ClientMoved
     | SessionForgotten
+    | OperatorActed
     | TenantRegistered
     | SwitchKilled
     | SwitchRestored

@@ -18,7 +18,7 @@ from aipaging.core.lease import machine as lease_machine
 from aipaging.core.lease.expiry import Due, ExpiryQueue
 from aipaging.core.lease.ledger import Reservation
 from aipaging.core.lease.machine import Lease, LeasePhase, LeaseVerb
-from aipaging.core.paging import auditing, session_machine
+from aipaging.core.paging import acting, auditing, session_machine
 from aipaging.core.paging import events as e
 from aipaging.core.paging import evolve_catalogue as catalogue
 from aipaging.core.paging import evolve_contract as contract
@@ -384,6 +384,7 @@ _EVOLVERS: Final[Mapping[type[e.Event], Callable[[State, Any], None]]] = Mapping
         e.SessionForgotten: _session_forgotten,
         e.HeartbeatSeen: _heard,
         e.ClientsEntitled: _clients_entitled,
+        acting.OperatorActed: lambda _state, _event: None,
         **TENANCY,
     }
 )

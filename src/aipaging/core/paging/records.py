@@ -19,7 +19,7 @@ from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.errors import UnavailableError
 from aipaging.core.foundation.names import SessionId
 from aipaging.core.foundation.time import MS
-from aipaging.core.paging import audit_records
+from aipaging.core.paging import acting, audit_records
 from aipaging.core.paging import events as e
 from aipaging.core.paging import promise_events as p
 from aipaging.core.paging import tenancy_events as t
@@ -265,6 +265,16 @@ def _session_forgotten(event: e.SessionForgotten, _state: State) -> Fields:
     return {"session": event.session}
 
 
+def _operator_acted(event: acting.OperatorActed, _state: State) -> Fields:
+    return {
+        "client": event.client,
+        "tenant": event.tenant,
+        "operation": event.operation,
+        "status": event.status,
+        "correlator": event.correlator,
+    }
+
+
 _FIELDS: Final[Mapping[type[e.Transition], tuple[str, Callable[[Any, State], Fields]]]] = MappingProxyType(
     {
         e.TermStarted: ("TERM_STARTED", _term_started),
@@ -299,6 +309,7 @@ _FIELDS: Final[Mapping[type[e.Transition], tuple[str, Callable[[Any, State], Fie
         e.SinkSet: ("SINK_SET", sink_fields),
         e.ClientMoved: ("CLIENT_MOVED", _client_moved),
         e.SessionForgotten: ("SESSION_FORGOTTEN", _session_forgotten),
+        acting.OperatorActed: ("OPERATOR_ACTION", _operator_acted),
         **tenancy.FIELDS,
     }
 )
@@ -317,6 +328,7 @@ RESTRICTIVE: Final = frozenset(
         p.SessionDegraded,
         p.EnvelopeSuspected,
         t.SwitchKilled,
+        acting.OperatorActed,
         t.SpendRefunded,
         t.SessionPreempted,
     }

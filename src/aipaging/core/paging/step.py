@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from aipaging.core.foundation.time import BootUs, Now
 from aipaging.core.paging import commands as c
+from aipaging.core.paging.acting import RecordAction
 from aipaging.core.paging.auditing import record_finding
 from aipaging.core.paging.decision import Decision
 from aipaging.core.paging.due import wake
@@ -26,6 +27,7 @@ from aipaging.core.paging.operate import (
     confirm_installed,
     entitle_clients,
     heartbeat,
+    record_action,
     register_anchor,
     register_domain,
     register_keys,
@@ -73,6 +75,7 @@ _STEPS: Final[Mapping[type[c.Command], Callable[[State, Any, Now], Decision]]] =
         c.SetAnchorState: set_anchor_state,
         c.Heartbeat: heartbeat,
         c.EntitleClients: entitle_clients,
+        RecordAction: record_action,
         c.RegisterTenant: register_tenant,
         c.Kill: kill,
         c.Restore: restore,

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from aipaging.core.foundation.errors import AipagingError, UnavailableError, Who
+from aipaging.core.foundation.names import ClientId
 from aipaging.core.foundation.time import WallUs
 from aipaging.core.identity.claims import AccessClaims
 
@@ -44,9 +45,9 @@ class Revocations:
         self._kept = _read(path)
 
     @property
-    def clients(self) -> frozenset[str]:
+    def clients(self) -> frozenset[ClientId]:
         """The clients that were taken back."""
-        return frozenset(self._kept.clients)
+        return frozenset(map(ClientId, self._kept.clients))
 
     def covers(self, claims: AccessClaims) -> bool:
         """Tell whether a token, or its client, was taken back."""

@@ -1,0 +1,217 @@
+"""The endpoints of the authorization server: tokens in exchange for proof, revocation, introspection, metadata."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from aipaging.adapters.northbound.credentials import OPERATOR_SCOPES
+from aipaging.adapters.northbound.oauth import documents as d
+from aipaging.adapters.northbound.oauth.access import Access
+from aipaging.adapters.northbound.oauth.clients import ASSERTION_ALGORITHMS
+from aipaging.adapters.northbound.oauth.failures import TooManyFailuresError
+from aipaging.adapters.northbound.oauth.issuer import OAuthError, TokenRequest, form_of
+from aipaging.adapters.northbound.operation import Operation, Reply
+from aipaging.adapters.northbound.service import Northbound
+from aipaging.core.foundation.errors import RefusedError
+from aipaging.core.foundation.time import SECOND
+from aipaging.core.identity.claims import ACCESS_AUDIENCE
+from aipaging.runtime.http.exchange import Answer, Headers, Request, json_answer
+
+FORM: Final = "application/x-www-form-urlencoded"
+
+FORM_BYTES_MAX: Final = 16_384
+"""An assertion of 8 kB, percent-encoded, and the rest."""
+
+TOKEN_PATH: Final = "/oauth2/token"  # noqa: S105 - a path, not a secret
+REVOKE_PATH: Final = "/oauth2/revoke"
+INTROSPECT_PATH: Final = "/oauth2/introspect"
+METADATA_PATH: Final = "/.well-known/oauth-authorization-server"
+
+_METHODS: Final = ["client_secret_basic", "client_secret_post", "private_key_jwt"]
+_PUBLIC: Final[Headers] = ((b"access-control-allow-origin", b"*"),)
+
+
+def audiences_of(issuer: str, public_url: str) -> frozenset[str]:
+    """Return what an assertion may be meant for: the issuer, the server, and its endpoints."""
+    root = public_url.rstrip("/")
+    roots = {issuer, root} if root else {issuer}
+    return frozenset(roots | {f"{each}{path}" for each in roots for path in (TOKEN_PATH, REVOKE_PATH, INTROSPECT_PATH)})
+
+
+class OAuthRoutes:
+    """The operations of the authorization server."""
+
+    def __init__(self, service: Northbound, access: Access) -> None:
+        self._service = service
+        self._issuer = access.issuer
+
+    async def token(self, request: Request) -> Answer:
+        """Grant an access token."""
+        try:
+            grant = self._issuer.granted(await _form(request))
+        except (OAuthError, TooManyFailuresError) as error:
+            return _refusal(error, request)
+        return json_answer(
+            d.TokenGranted(access_token=grant.token, expires_in=grant.expires_in_s, scope=grant.scope),
+            headers=((b"pragma", b"no-cache"),),
+        )
+
+    async def revoke(self, request: Request) -> Answer:
+        """Take a token back."""
+        try:
+            await self._issuer.take_back(await _form(request))
+        except (OAuthError, TooManyFailuresError) as error:
+            return _refusal(error, request)
+        return Answer(status=200)
+
+    async def introspect(self, request: Request) -> Answer:
+        """Say what a token is good for."""
+        try:
+            form = await _form(request)
+            asker = await self._asker(form)
+        except (OAuthError, TooManyFailuresError) as error:
+            return _refusal(error, request)
+        claims = self._issuer.looked_into(form.form.get("token", ""), asker)
+        if claims is None:
+            return json_answer(d.TokenExplained(active=False))
+        return json_answer(
+            d.TokenExplained(
+                active=True,
+                scope=" ".join(sorted(claims.scopes)),
+                client_id=claims.client,
+                sub=claims.client,
+                aud=ACCESS_AUDIENCE,
+                iss=self._service.issuer,
+                iat=claims.issued_us // SECOND,
+                exp=claims.expires_us // SECOND,
+                jti=claims.token_id,
+                token_type="Bearer",  # noqa: S106 - a type, not a secret
+            )
+        )
+
+    async def _asker(self, request: TokenRequest) -> str | None:
+        """Return the client that asks, or None if it may look into every token."""
+        if not request.authorization.lower().startswith("bearer "):
+            return self._issuer.client_of(request).client
+        try:
+            caller = await self._service.authenticator.caller(request.authorization, request.address)
+        except TooManyFailuresError:
+            raise
+        except RefusedError as error:
+            raise OAuthError("invalid_client", error.message) from None
+        return None if "ai-paging:tokens:introspect" in caller.scopes else caller.client
+
+    async def metadata(self, _request: Request) -> Answer:
+        """Answer where the endpoints are and what they take."""
+        root = self._service.public_url.rstrip("/")
+        return json_answer(
+            d.ServerMetadata(
+                issuer=self._service.issuer,
+                token_endpoint=f"{root}{TOKEN_PATH}",
+                revocation_endpoint=f"{root}{REVOKE_PATH}",
+                introspection_endpoint=f"{root}{INTROSPECT_PATH}",
+                jwks_uri=f"{root}/.well-known/jwks.json",
+                scopes_supported=sorted(OPERATOR_SCOPES),
+                response_types_supported=[],
+                grant_types_supported=["client_credentials"],
+                token_endpoint_auth_methods_supported=_METHODS,
+                token_endpoint_auth_signing_alg_values_supported=sorted(ASSERTION_ALGORITHMS),
+                revocation_endpoint_auth_methods_supported=_METHODS,
+                introspection_endpoint_auth_methods_supported=[*_METHODS, "bearer"],
+            ),
+            headers=_PUBLIC,
+        )
+
+    def operations(self) -> Sequence[Operation]:
+        """Return the table of these operations."""
+        refusals = {
+            status: Reply(meaning=meaning, document=d.OAuthFault, example=d.EXAMPLE_FAULT)
+            for status, meaning in (
+                (400, "The request is not one, or asks for what the client may not have."),
+                (401, "The client is not who it says."),
+                (429, "The client has failed too often."),
+            )
+        }
+        errors = ("AI_PAGING.PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE", "ABORTED")
+        proof = "A client proves itself by client_secret_basic, client_secret_post or private_key_jwt (RFC 7523)."
+        return [
+            Operation(
+                method="POST",
+                path=TOKEN_PATH,
+                name="getToken",
+                summary="Exchange a client's proof for an access token",
+                description=f"RFC 6749, 4.4; the token is a JWT of RFC 9068. {proof}",
+                tag="Access",
+                handler=self.token,
+                scope=None,
+                request=d.TokenForm,
+                request_media=FORM,
+                replies={200: Reply(meaning="The token.", document=d.TokenGranted, example=d.EXAMPLE_GRANTED)}
+                | refusals,
+                errors=errors,
+            ),
+            Operation(
+                method="POST",
+                path=REVOKE_PATH,
+                name="revokeToken",
+                summary="Take an access token back",
+                description=f"RFC 7009: a client's own token; one that is not good is taken back already. {proof}",
+                tag="Access",
+                handler=self.revoke,
+                scope=None,
+                request=d.TokenNamed,
+                request_media=FORM,
+                replies={200: Reply(meaning="It is not good any more.")} | refusals,
+                errors=errors,
+            ),
+            Operation(
+                method="POST",
+                path=INTROSPECT_PATH,
+                name="introspectToken",
+                summary="Say what an access token is good for",
+                description="RFC 7662: a client asks about its own tokens; who has the scope "
+                f"`ai-paging:tokens:introspect` and shows a bearer credential, about all. {proof}",
+                tag="Access",
+                handler=self.introspect,
+                scope=None,
+                request=d.TokenNamed,
+                request_media=FORM,
+                replies={200: Reply(meaning="What it says.", document=d.TokenExplained, example={"active": False})}
+                | refusals,
+                errors=errors,
+            ),
+            Operation(
+                method="GET",
+                path=METADATA_PATH,
+                name="getAuthorizationServer",
+                summary="Read where the endpoints of the authorization server are (RFC 8414)",
+                tag="Access",
+                handler=self.metadata,
+                scope=None,
+                replies={200: Reply(meaning="Where.", document=d.ServerMetadata)},
+            ),
+        ]
+
+
+async def _form(request: Request) -> TokenRequest:
+    request.parameters_of_query()
+    if request.header(b"content-type").partition(";")[0].strip().lower() != FORM:
+        raise RefusedError(f"the body must be {FORM}", code="UNSUPPORTED_MEDIA_TYPE", field="content-type")
+    form = form_of(await request.body(bytes_max=FORM_BYTES_MAX))
+    return TokenRequest(form=form, authorization=request.header(b"authorization"), address=request.address)
+
+
+def _refusal(error: OAuthError | TooManyFailuresError, request: Request) -> Answer:
+    request.notes["code"] = error.code
+    if isinstance(error, TooManyFailuresError):
+        word, status = "temporarily_unavailable", 429
+        headers: Headers = ((b"retry-after", str(error.retry_after_s).encode()),)
+    else:
+        word, status = error.error, error.status
+        headers = ((b"www-authenticate", b'Basic realm="aipaging"'),) if status == 401 else ()
+    return json_answer(
+        d.OAuthFault(
+            error=word, error_description=error.message, status=status, code=error.code, message=error.message
+        ),
+        status=status,
+        headers=headers,
+    )
