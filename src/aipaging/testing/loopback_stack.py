@@ -49,14 +49,21 @@ class BenchAnchor:
     """One anchor.
 
     Attributes:
-        name: Its name, which is that of its region too.
+        name: Its name.
         plain_text: Whether its sidecar listens without TLS.
         options: Further options of `aipaging anchor`.
+        domain: Where it stands; empty for a domain of its own, of the same name.
     """
 
     name: str
     plain_text: bool = False
     options: tuple[str, ...] = ()
+    domain: str = ""
+
+    @property
+    def stands_in(self) -> str:
+        """The name of its domain, which is that of the domain's region."""
+        return self.domain or self.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +84,7 @@ class Times:
 
     lease_ms: int
     kept_ms: int = 60_000
+    anchor_lost_ms: int = 5_000
 
 
 _HEAD: Final = """\
@@ -103,7 +111,7 @@ grace_ms = 100
 drain_ms_max = {lease_ms}
 
 [limits]
-anchor_lost_ms = 5000
+anchor_lost_ms = {anchor_lost_ms}
 kept_ms = {kept_ms}
 
 [[client]]
@@ -142,14 +150,16 @@ valid_from = 2020-01-01T00:00:00Z
 valid_until = 2100-01-01T00:00:00Z
 """
 
-_ANCHOR: Final = """
+_PATH: Final = """
 [[path]]
 access = "access"
 compute = "{name}"
+"""
 
+_ANCHOR: Final = """
 [[anchor]]
 id = "{name}"
-domain = "{name}"
+domain = "{domain}"
 aisi = "aisi://bench/echo/one"
 address = "127.0.0.1:{port}"
 tls = {tls}
@@ -236,15 +246,19 @@ class BenchStack:
             gateway=self._ports[3],
             lease_ms=self.times.lease_ms,
             kept_ms=self.times.kept_ms,
+            anchor_lost_ms=self.times.anchor_lost_ms,
             digest=sha256(self._secrets["bench"].encode()).hexdigest(),
             other_digest=sha256(self._secrets["other"].encode()).hexdigest(),
         )
         text += _DOMAIN.format(name="access", kind="access", region="access")
         authority = CertificateAuthority.open(self.processes.data_dir / "ca", TRUST_DOMAIN)
+        for name in dict.fromkeys(anchor.stands_in for anchor in self.anchors):
+            text += _DOMAIN.format(name=name, kind="compute", region=name) + _PATH.format(name=name)
         for anchor, port in zip(self.anchors, self._ports[4:], strict=True):
-            text += _DOMAIN.format(name=anchor.name, kind="compute", region=anchor.name)
             tls = "false" if anchor.plain_text else "true"
-            text += _ANCHOR.format(name=anchor.name, port=port, tls=tls, in_flight_max=IN_FLIGHT_MAX)
+            text += _ANCHOR.format(
+                name=anchor.name, domain=anchor.stands_in, port=port, tls=tls, in_flight_max=IN_FLIGHT_MAX
+            )
             authority.write_identity(self.folder / "anchors" / anchor.name, "anchor", anchor.name, addresses=(HOST,))
         (self.folder / "aipaging.toml").write_text(text)
 
@@ -272,7 +286,7 @@ class BenchStack:
         return response.status_code, response.json() if response.content else {}
 
     async def page(self, *, anchor: str = "", duration_s: int = 3_600, contract: Contract = WIDE) -> dict[str, Any]:
-        """Page a session, on the named anchor if one is named, and return its document.
+        """Page a session, in the domain of the named anchor if one is named, and return its document.
 
         Raises:
             UnavailableError: It was refused.
