@@ -9,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from aipaging.adapters.signing import tokens
 from aipaging.adapters.signing.keys import KeyStore
 from aipaging.adapters.signing.tokens import JwtSigner, JwtVerifier
 from aipaging.core.foundation.epoch import Epoch
@@ -93,6 +94,31 @@ def test_the_classes_are_the_ports(signer, verifier):
     as_verifier: TokenVerifier = verifier
     assert as_verifier.verify_aist(as_signer.sign_aist(AIST)) == AIST
     assert as_verifier.verify_commit(as_signer.sign_commit(COMMIT)) == COMMIT
+
+
+def test_the_same_claims_give_the_same_receipt_under_one_key_and_never_that_of_another_key(tmp_path):
+    before = KeyStore.open(tmp_path)
+
+    class Rotating:
+        signing_key = before.signing_key
+
+    keys = Rotating()
+    signer = JwtSigner(keys, ISSUER)
+    receipt = signer.sign_commit(COMMIT)
+    assert signer.sign_commit(dataclasses.replace(COMMIT)) == receipt
+    renewed = dataclasses.replace(COMMIT, epsilon_bound="0.0005")
+    assert payload_of(signer.sign_commit(renewed))["epsilon_bound"] == "0.0005"
+    keys.signing_key = before.rotated().signing_key
+    assert jwt.get_unverified_header(signer.sign_commit(COMMIT))["kid"] == keys.signing_key.kid
+
+
+def test_only_so_many_receipts_are_remembered(signer, verifier, monkeypatch):
+    monkeypatch.setattr(tokens, "RECEIPTS_KEPT", 2)
+    many = [dataclasses.replace(COMMIT, commit_id=f"commit-{i}") for i in range(5)]
+    assert [verifier.verify_commit(signer.sign_commit(claims)) for claims in many] == many
+    last, first = signer.sign_commit(many[-1]), signer.sign_commit(many[0])
+    assert signer.sign_commit(many[0]) == first
+    assert signer.sign_commit(many[-1]) == last
 
 
 def test_the_wire_form_is_the_agreed_one(keys, signer):

@@ -6,11 +6,15 @@ claims object; no message repeats anything of a token. Times: `iat` rounds down 
 second, because a session must not lose its token before its end, and steering ends with the COMMIT, not with it.
 """
 
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol, TypeVar
 
 import jwt
+import msgspec
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from jwt.algorithms import ECAlgorithm
 
 from aipaging.adapters.signing.keys import Jwks, TokenKey
@@ -53,6 +57,15 @@ KNOWN_HEADERS_MAX: Final = 64
 
 ALGORITHM: Final = "ES256"
 
+RECEIPTS_KEPT: Final = 1024
+"""A page's receipt goes to the gateway and into the answer: signed once, it must be remembered for that long."""
+
+_COORDINATE_BYTES: Final = 32
+"""Of each half of an ES256 signature (RFC 7518, 3.4)."""
+
+_HASHED: Final = ec.ECDSA(hashes.SHA256())
+_JSON: Final = msgspec.json.Encoder().encode
+
 
 class SigningKeys(Protocol):
     """Where the key comes from: a `KeyStore`, or a `TokenKeyRing` that follows one."""
@@ -69,6 +82,8 @@ class JwtSigner:
     def __init__(self, keys: SigningKeys, issuer: str) -> None:
         self._keys = keys
         self._issuer = issuer
+        self._heads: dict[tuple[str, str], bytes] = {}
+        self._receipts: dict[tuple[str, CommitClaims], str] = {}
 
     def __repr__(self) -> str:
         return f"JwtSigner(kid={self._keys.signing_key.kid!r}, issuer={self._issuer!r})"
@@ -108,7 +123,16 @@ class JwtSigner:
         )
 
     def sign_commit(self, claims: CommitClaims) -> str:
-        """Return the COMMIT receipt as a compact JWS."""
+        """Return the COMMIT receipt as a compact JWS; the same claims, a moment later, give the same receipt."""
+        known = (self._keys.signing_key.kid, claims)
+        receipt = self._receipts.get(known)
+        if receipt is None:
+            if len(self._receipts) >= RECEIPTS_KEPT:
+                self._receipts.pop(next(iter(self._receipts)))
+            receipt = self._receipts[known] = self._signed_commit(claims)
+        return receipt
+
+    def _signed_commit(self, claims: CommitClaims) -> str:
         return self._signed(
             COMMIT_TYPE,
             {
@@ -136,9 +160,21 @@ class JwtSigner:
         )
 
     def _signed(self, token_type: str, payload: dict[str, str | int]) -> str:
+        """Return a compact JWS (RFC 7515, 7.1); signing is most of its cost, and nothing else should be."""
         key = self._keys.signing_key
-        headers = {"typ": token_type, "kid": key.kid}
-        return jwt.encode(payload, key.private, algorithm=ALGORITHM, headers=headers)
+        head = self._heads.get((token_type, key.kid))
+        if head is None:
+            head = _encoded(_JSON({"alg": ALGORITHM, "kid": key.kid, "typ": token_type}))
+            self._heads[token_type, key.kid] = head
+        signed = head + b"." + _encoded(_JSON(payload))
+        r, s = decode_dss_signature(key.private.sign(signed, _HASHED))
+        signature = r.to_bytes(_COORDINATE_BYTES, "big") + s.to_bytes(_COORDINATE_BYTES, "big")
+        return (signed + b"." + _encoded(signature)).decode("ascii")
+
+
+def _encoded(raw: bytes) -> bytes:
+    """Return base64url without padding (RFC 7515, 2)."""
+    return urlsafe_b64encode(raw).rstrip(b"=")
 
 
 class JwtVerifier:
