@@ -13,9 +13,8 @@ from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.errors import InvalidInputError, RefusedError
 from aipaging.core.foundation.names import AnchorId
 from aipaging.core.foundation.time import MS, SECOND, Now
-from aipaging.core.paging.auditing import stated
-from aipaging.core.paging.auditing import stated
 from aipaging.core.paging.acting import RecordAction
+from aipaging.core.paging.auditing import stated
 from aipaging.core.paging.commands import (
     AcceptEnvelope,
     ClearEnvelope,
