@@ -101,3 +101,19 @@ class DeliveryLedger(Protocol):
     def dead_letters(self, first: int, count: int) -> tuple[int, Sequence[DeadLetter]]:
         """Return how many there are, and some of them, the newest first."""
         ...
+
+
+class Notifications(Protocol):
+    """Notifications, as those who take sinks see them."""
+
+    def check(self, url: str) -> None:
+        """Check a sink's URL as far as it can be without the network.
+
+        Raises:
+            InvalidInputError: It may not be used (`INVALID_SINK`).
+        """
+        ...
+
+    async def dead_letters(self, first: int, count: int) -> tuple[int, Sequence[DeadLetter]]:
+        """Return how many dead letters there are, and some of them, the newest first."""
+        ...

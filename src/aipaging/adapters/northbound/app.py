@@ -13,6 +13,7 @@ from aipaging.adapters.northbound.openapi import openapi_document
 from aipaging.adapters.northbound.operation import Operation, route_of
 from aipaging.adapters.northbound.service import Northbound
 from aipaging.adapters.northbound.sessions import SessionRoutes
+from aipaging.adapters.northbound.sinks import SinkRoutes
 from aipaging.adapters.northbound.wording import WordingRoutes
 from aipaging.runtime.http.routing import HttpApp
 
@@ -39,6 +40,7 @@ def operations_of(service: Northbound) -> list[Operation]:
         CatalogueRoutes(service),
         EnvelopeRoutes(service),
         EventRoutes(service),
+        SinkRoutes(service),
         EvidenceRoutes(service),
         DiscoveryRoutes(service, service.metrics, description),
     ):

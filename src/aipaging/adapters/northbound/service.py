@@ -1,6 +1,6 @@
 """What the public interface works with: the engine, tokens, evidence, and what the composition root knows."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -8,10 +8,12 @@ from aipaging.adapters.northbound.credentials import Authenticator
 from aipaging.adapters.northbound.evidence_desk import EvidenceDesk
 from aipaging.adapters.northbound.metrics import Metrics
 from aipaging.adapters.northbound.oauth.access import Access
+from aipaging.core.foundation.errors import InvalidInputError
 from aipaging.core.lease.machine import Lease
 from aipaging.core.paging.state import Session
 from aipaging.core.wording.tasks import TaskReader
 from aipaging.ports.control import ControlPlane
+from aipaging.ports.notification import DeadLetter, Notifications
 from aipaging.runtime.envelopes import EnvelopeIntake
 from aipaging.runtime.events.hub import EventHub
 
@@ -26,6 +28,18 @@ class Tokens(Protocol):
     def receipt(self, session: Session, lease: Lease) -> str:
         """Return the COMMIT receipt of an epoch."""
         ...
+
+
+class NoNotifications:
+    """A controller that pushes nothing."""
+
+    def check(self, url: str) -> None:
+        """Refuse every sink."""
+        raise InvalidInputError("this controller notifies no sinks", code="INVALID_SINK", field="sink")
+
+    async def dead_letters(self, first: int, count: int) -> tuple[int, Sequence[DeadLetter]]:
+        """Return nothing."""
+        return 0, ()
 
 
 def _connected() -> bool:
@@ -43,6 +57,7 @@ class Northbound:
         evidence: The log, for reading.
         hub: What tells durable records as events.
         metrics: What is counted and measured.
+        notifications: Where events are pushed.
         gateway_url: Where clients send their requests.
         public_url: Where clients reach this interface, without the path.
         issuer: Of the tokens.
@@ -69,4 +84,5 @@ class Northbound:
     task_reader: Callable[[], TaskReader] = TaskReader
     software: str = "aipaging"
     metrics: Metrics = field(default_factory=Metrics)
+    notifications: Notifications = field(default_factory=NoNotifications)
     access: Access | None = None

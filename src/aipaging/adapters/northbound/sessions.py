@@ -24,6 +24,7 @@ from aipaging.adapters.northbound.documents.session import (
     SessionList,
     session_document,
 )
+from aipaging.adapters.northbound.documents.sinks import PageRequest, sink_of
 from aipaging.adapters.northbound.documents.words import ANSWER_ITEMS_MAX, Pagination
 from aipaging.adapters.northbound.operation import BASE, Operation, Reply
 from aipaging.adapters.northbound.service import Northbound
@@ -50,6 +51,7 @@ LIST_SLICE: Final = 2_000
 """Sessions looked at before others get a turn: about half a millisecond."""
 
 _INTENT: Final = msgspec.json.Decoder(IntentRequest)
+_PAGE: Final = msgspec.json.Decoder(PageRequest)
 _EXTEND: Final = msgspec.json.Decoder(ExtendRequest)
 _RELOCATE: Final = msgspec.json.Decoder(RelocateRequest)
 _MOVE: Final = msgspec.json.Decoder(MoveRequest)
@@ -76,7 +78,10 @@ class SessionRoutes:
 
     async def page(self, request: Request, caller: Caller) -> Answer:
         """Page an intent."""
-        intent = intent_of((await request.document(_INTENT)).intent)
+        asked = await request.document(_PAGE)
+        intent, sink = intent_of(asked.intent), sink_of(asked)
+        if sink is not None:
+            self._service.notifications.check(sink.url)
         session = SessionId(str(uuid.uuid4()))
         key = _key_of(request)
         reply = await self._control.submit(
@@ -88,6 +93,7 @@ class SessionRoutes:
                 salt=secrets.token_bytes(SALT_BYTES),
                 intent=intent,
                 key=key,
+                sink=sink,
             )
         )
         if isinstance(reply, c.Refused):

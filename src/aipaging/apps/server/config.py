@@ -18,8 +18,9 @@ from aipaging.apps.server.config_checks import Tables, cross_checked
 from aipaging.apps.server.config_fields import HostPort, Mistake, Section, Table, read_table, shown
 from aipaging.apps.server.config_lines import key_lines, line_of
 from aipaging.apps.server.config_schema import sections
-from aipaging.apps.server.config_values import catalogue_of, settings_of
+from aipaging.apps.server.config_values import catalogue_of, notification_of, settings_of
 from aipaging.apps.server.domain_keys import KeySource
+from aipaging.apps.server.notifications import NotificationPlan
 from aipaging.core.anchor.catalogue import Catalogue
 from aipaging.core.foundation.names import ClientId, DomainName, GatewayId, TenantId
 from aipaging.core.foundation.time import WallUs
@@ -122,6 +123,7 @@ class ServerConfig:
         catalogue: Services, domains, paths, plain envelopes and anchors.
         key_sources: Where the key sets of domains that sign for themselves are published.
         warnings: What works, but probably not as meant.
+        notification: Where events are pushed.
     """
 
     file: Path
@@ -135,6 +137,7 @@ class ServerConfig:
     catalogue: Catalogue
     key_sources: Mapping[DomainName, KeySource]
     warnings: tuple[Problem, ...]
+    notification: NotificationPlan = NotificationPlan()
 
 
 def load_config(path: Path, *, wall_us: WallUs, environment: Mapping[str, str] = os.environ) -> ServerConfig:
@@ -300,6 +303,7 @@ def _config(path: Path, tables: Tables, clients: tuple[Client, ...], warnings: t
             if table.get("keys_file") is not None or table.get("keys_url") is not None
         },
         warnings=warnings,
+        notification=notification_of(tables),
     )
 
 

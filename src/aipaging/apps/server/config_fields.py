@@ -368,6 +368,16 @@ def url() -> Kind:
     return Kind(allowed="a URL, such as https://ai.example.net", read=read)
 
 
+def network() -> Kind:
+    """Return the kind of networks, such as 10.0.0.0/8."""
+
+    def read(value: Any) -> str:
+        _of_type(value, str)
+        return str(ipaddress.ip_network(value))
+
+    return Kind(allowed="a network, such as 10.8.0.0/16", read=read)
+
+
 def instant() -> Kind:
     """Return the kind of instants, as microseconds since the epoch."""
 

@@ -5,6 +5,7 @@ import math
 
 from aipaging.apps.server.config_checks import Tables
 from aipaging.apps.server.config_fields import HostPort, Table
+from aipaging.apps.server.notifications import NotificationPlan, OperatorSink, networks
 from aipaging.core.anchor.catalogue import Anchor, Catalogue, Domain, DomainKind, Path, Service
 from aipaging.core.anchor.intent import DataClass
 from aipaging.core.calculus.risk_budget import DelayContract
@@ -21,6 +22,24 @@ def settings_of(tables: Tables) -> Settings:
     lease, limits = tables.one["lease"].values, tables.one["limits"].values
     terms = {key: value for key, value in lease.items() if key != "lease_ms_max"}
     return Settings(lease=LeaseTerms(**terms), lease_ms_max=lease["lease_ms_max"], **limits)
+
+
+def notification_of(tables: Tables) -> NotificationPlan:
+    """Return where events are pushed."""
+    plan = tables.one["notification"]
+    return NotificationPlan(
+        allow_networks=networks(plan.get("allow_networks")),
+        ca=plan.get("ca"),
+        sinks=tuple(
+            OperatorSink(
+                name=table.get("name"),
+                url=table.get("url"),
+                token_file=table.get("token_file"),
+                events=frozenset(table.get("events")),
+            )
+            for table in tables.many["sink"]
+        ),
+    )
 
 
 def catalogue_of(tables: Tables) -> Catalogue:

@@ -24,6 +24,7 @@ from aipaging.adapters.journal.sqlite.reader import SqliteEvidenceReader
 from aipaging.adapters.journal.sqlite.writer import SqliteJournal
 from aipaging.adapters.northbound.app import northbound_app
 from aipaging.adapters.northbound.credentials import ClientCredential, StaticCredentials
+from aipaging.adapters.northbound.events import source_of
 from aipaging.adapters.northbound.evidence_desk import EvidenceDesk
 from aipaging.adapters.northbound.service import Northbound
 from aipaging.adapters.signing.domain_keys import DomainKeyRing
@@ -33,6 +34,7 @@ from aipaging.apps.server.domain_keys import KeySources
 from aipaging.apps.server.free_text import task_reader
 from aipaging.apps.server.identities import Identities, alternatives
 from aipaging.apps.server.listeners import Listener
+from aipaging.apps.server.notifications import ControllerNotifications
 from aipaging.apps.server.user_plane import EnvoyUserPlane, MemoryUserPlane, UserPlane
 from aipaging.core.envelope.envelope import Envelope
 from aipaging.core.envelope.plain import same_promise, stated
@@ -85,6 +87,9 @@ class Controller:
             wall_us=self._wall_clock,
         )
         self.engine.watch(self.hub)
+        self.notifications = ControllerNotifications(
+            config.operator.data_dir, config.notification, state=lambda: self.engine.state, wall_us=self._wall_clock
+        )
         self._northbound_port = config.northbound.listen.port
         self._stops = contextlib.AsyncExitStack()
         self._stops.callback(self._desk.close)
@@ -130,6 +135,8 @@ class Controller:
         await self.engine.submit(c.EntitleClients(clients=tuple(client.client for client in self.config.clients)))
         await northbound.start()
         stops.push_async_callback(northbound.stop)
+        await self.notifications.start(self.hub, source_of(self._identities.issuer))
+        stops.push_async_callback(self.notifications.stop)
         stops.callback(self.hub.close)  # open streams end at once, and are resumed at the next controller
         keys = asyncio.create_task(self._key_sources.keep_current())
         stops.callback(keys.cancel)
@@ -251,10 +258,11 @@ class Controller:
                 tokens=self._tokens,
                 evidence=self._desk,
                 hub=self.hub,
+                notifications=self.notifications,
                 gateway_url=self.gateway_url,
                 public_url=plan.public_url or "",
                 issuer=self._identities.issuer,
-                jwks=self._identities.keys.jwks,
+                jwks=lambda: self.notifications.public_jwks(self._identities.keys.jwks()),
                 envelopes=self._intake,
                 gateway_connected=lambda: self._user_plane.connected,
                 task_reader=lambda: task_reader(plan.free_text),

@@ -18,7 +18,7 @@ from aipaging.core.paging.promises import KeySet
 from aipaging.core.paging.relocation_machine import RelocationCause
 from aipaging.core.paging.session_machine import StatusInfo
 from aipaging.core.paging.settings import Settings
-from aipaging.core.paging.sinks import SetSink
+from aipaging.core.paging.sinks import SetSink, Sink
 from aipaging.core.paging.standing import RecordFinding
 from aipaging.core.paging.tenancy import Policies
 from aipaging.core.paging.tenancy_events import SwitchKind
@@ -44,6 +44,7 @@ class Page:
         salt: Random; what is private enters the evidence only as a commitment under it.
         intent: What is wanted.
         key: Digest of the idempotency key, or "": the same client and key again get the same session.
+        sink: Where its events are to go, or None; checked by whoever took it.
     """
 
     session: SessionId
@@ -53,6 +54,7 @@ class Page:
     salt: bytes
     intent: Intent
     key: str = ""
+    sink: Sink | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,7 @@ from aipaging.core.paging.governing import (
     judged,
     question_of,
 )
+from aipaging.core.paging.sinks import SinkSet
 from aipaging.core.paging.state import Session, State
 from aipaging.core.paging.tenancy import Question, Ruling
 
@@ -138,10 +139,14 @@ def _admitted(state: State, command: Page, now: Now, *, chosen: Candidate, rulin
     if ruling is not None:
         events.append(applied(state, command.session, ruling, action="page", anchor=chosen.anchor))
     return Decision(
-        events=[*events, granted],
+        events=[*events, granted, *_sink(command)],
         effects=[InstallSteering(session=command.session, epoch=epoch)],
         reply=Admitted(session=command.session, candidates=(chosen,)),
     )
+
+
+def _sink(command: Page) -> tuple[SinkSet, ...]:
+    return () if command.sink is None else (SinkSet(session=command.session, sink=command.sink),)
 
 
 def _again(state: State, command: Page, session: SessionId) -> Decision:

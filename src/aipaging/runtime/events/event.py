@@ -32,6 +32,7 @@ SILENT: Final = frozenset(
         "COMMIT_DRAINING",
         "RESERVATION_RELEASED",
         "SESSION_FORGOTTEN",
+        "SINK_SET",
         "SESSIONS_METERED",
     }
 )

@@ -50,6 +50,8 @@ STATUS_BY_OWN_CODE: Final[Mapping[str, int]] = MappingProxyType(
     {
         "ADMISSION_REFUSED": 422,
         "IDEMPOTENCY_KEY_REUSED": 422,
+        "INVALID_SINK": 400,
+        "INVALID_CREDENTIAL": 400,
         "PAYLOAD_TOO_LARGE": 413,
         "REQUEST_TIMEOUT": 408,
         "ENVELOPE_TOO_LARGE": 413,

@@ -1,0 +1,149 @@
+"""The notifications of a controller: its key, its rules, its ledger, and where each event goes."""
+
+import asyncio
+import ipaddress
+import ssl
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aipaging.adapters.notification.address import Network, sink_url
+from aipaging.adapters.notification.courier import Courier, CourierWork
+from aipaging.adapters.notification.http import HttpNotifier
+from aipaging.adapters.notification.ledger import SqliteLedger
+from aipaging.adapters.signing.files import read_private
+from aipaging.adapters.signing.message_key import MessageKey
+from aipaging.core.foundation.names import SessionId
+from aipaging.core.paging.state import State
+from aipaging.ports.notification import DeadLetter, Destination
+from aipaging.runtime.events.hub import EventHub, Told
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorSink:
+    """A sink of the configuration.
+
+    Attributes:
+        name: Its name.
+        url: Where to post.
+        token_file: Holds the bearer token; None without one.
+        events: Names of the events that it wants; empty for all.
+    """
+
+    name: str
+    url: str
+    token_file: Path | None = None
+    events: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotificationPlan:
+    """What the configuration says about notifications.
+
+    Attributes:
+        allow_networks: Private networks in which sinks may be.
+        ca: PEM of whom to trust in place of the system's authorities.
+        sinks: The operator's own.
+    """
+
+    allow_networks: tuple[Network, ...] = ()
+    ca: Path | None = None
+    sinks: tuple[OperatorSink, ...] = ()
+
+
+def networks(texts: Sequence[str]) -> tuple[Network, ...]:
+    """Return networks of the configuration, whose form was checked there."""
+    return tuple(ipaddress.ip_network(text) for text in texts)
+
+
+def _token(sink: OperatorSink) -> str:
+    return "" if sink.token_file is None else read_private(sink.token_file).decode("ascii", "replace").strip()
+
+
+class ControllerNotifications:
+    """The `Notifications` of one controller."""
+
+    def __init__(
+        self, data_dir: Path, plan: NotificationPlan, *, state: Callable[[], State], wall_us: Callable[[], int]
+    ) -> None:
+        """Open the key.
+
+        Raises:
+            AipagingError: The key, or the token of a sink, is not usable.
+        """
+        self._path = data_dir / "notifications.db"
+        self._plan = plan
+        self._state = state
+        self._wall_us = wall_us
+        self._key = MessageKey.open(data_dir / "keys")
+        self._operators = [
+            (Destination(key=f"sink:{sink.name}", tenant="", url=sink.url, token=_token(sink)), sink.events)
+            for sink in plan.sinks
+        ]
+        self._ledger: SqliteLedger | None = None
+        self._notifier: HttpNotifier | None = None
+        self.courier: Courier | None = None
+
+    def public_jwks(self, tokens: Mapping[str, object]) -> Mapping[str, object]:
+        """Return a key set with the key of notifications beside those of tokens."""
+        keys = tokens.get("keys")
+        return {**tokens, "keys": [*(keys if isinstance(keys, list) else []), self._key.public_jwk()]}
+
+    async def start(self, hub: EventHub, source: str) -> None:
+        """Open the ledger and go on where it says; called when the journal's lock is held.
+
+        Raises:
+            UnavailableError: The ledger cannot be opened.
+        """
+        trust = ssl.create_default_context(cafile=str(self._plan.ca) if self._plan.ca else None)
+        self._ledger = SqliteLedger(self._path)
+        self._notifier = HttpNotifier(self._key, clock_s=time.time, allowed=self._plan.allow_networks, trust=trust)
+        work = CourierWork(
+            notifier=self._notifier,
+            ledger=self._ledger,
+            sinks=self._sinks,
+            source=source,
+            wall_us=self._wall_us,
+            clock_s=time.monotonic,
+        )
+        self.courier = Courier(hub, work)
+        await self.courier.start()
+
+    async def stop(self) -> None:
+        """Note how far it came, and let go."""
+        if self.courier is not None:
+            await self.courier.stop()
+        if self._notifier is not None:
+            await self._notifier.close()
+        if self._ledger is not None:
+            self._ledger.close()
+
+    def check(self, url: str) -> None:
+        """See `Notifications.check`."""
+        sink_url(url, self._plan.allow_networks)
+
+    async def dead_letters(self, first: int, count: int) -> tuple[int, Sequence[DeadLetter]]:
+        """See `Notifications.dead_letters`."""
+        if self._ledger is None:
+            return 0, ()
+        if self.courier is not None:
+            await self.courier.save()
+        return await asyncio.to_thread(self._ledger.dead_letters, first, count)
+
+    def _sinks(self, told: Told) -> list[Destination]:
+        event = told.event
+        found = [destination for destination, events in self._operators if not events or event.name in events]
+        session = self._state().sessions.get(SessionId(event.session)) if event.session else None
+        if session is not None and session.sink is not None:
+            sink = session.sink
+            found.append(
+                Destination(
+                    key=f"session:{session.session}",
+                    tenant=session.tenant,
+                    url=sink.url,
+                    token=sink.token,
+                    expires_us=sink.expires_us,
+                )
+            )
+        return found
