@@ -51,7 +51,8 @@ class SinkRoutes:
         """Set a session's sink."""
         session = session_id(request.parameters["sessionId"])
         request.notes["session"] = session
-        sink = checked_sink(sink_of(await request.document(_SINK)), self._notifications)
+        asked = await request.document(_SINK)
+        sink = checked_sink(sink_of(asked), self._notifications)
         await self._control.view(lambda state, _: visible(state, session, caller))
         await self._control.submit(SetSink(session=session, sink=sink))
         return NO_CONTENT

@@ -266,19 +266,20 @@ def _notification(path: Kind) -> Section:
 
 
 def _sink(path: Kind) -> Section:
-  return Section(
-    name="sink",
-    about="Where the operator hears of everything: CloudEvents 1.0.2, signed, at least once.",
-    many=True,
-    fields={
-        "name": Field(kind=name(), required=True, about="Names it in the list of dead letters."),
-        "url": Field(kind=url(), required=True, about="https, or an allowed loopback address."),
-        "token_file": Field(kind=path, about="A file with the bearer token to show there; mode 0600."),
-        "events": Field(
-            kind=several(name()), default=(), about="Names of events, such as `session-degraded`; all by default."
-        ),
-    },
-)
+    return Section(
+        name="sink",
+        about="Where the operator hears of everything: CloudEvents 1.0.2, signed, at least once.",
+        many=True,
+        fields={
+            "name": Field(kind=name(), required=True, about="Names it in the list of dead letters."),
+            "url": Field(kind=url(), required=True, about="https, or an allowed loopback address."),
+            "token_file": Field(kind=path, about="A file with the bearer token to show there; mode 0600."),
+            "events": Field(
+                kind=several(name()), default=(), about="Names of events, such as `session-degraded`; all by default."
+            ),
+        },
+    )
+
 
 _SERVICE: Final = Section(
     name="service",
