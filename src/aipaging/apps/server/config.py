@@ -9,7 +9,7 @@ import os
 import stat
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -137,7 +137,7 @@ class ServerConfig:
     catalogue: Catalogue
     key_sources: Mapping[DomainName, KeySource]
     warnings: tuple[Problem, ...]
-    notification: NotificationPlan = NotificationPlan()
+    notification: NotificationPlan = field(default_factory=NotificationPlan)
 
 
 def load_config(path: Path, *, wall_us: WallUs, environment: Mapping[str, str] = os.environ) -> ServerConfig:

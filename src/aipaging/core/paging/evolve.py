@@ -18,7 +18,7 @@ from aipaging.core.lease import machine as lease_machine
 from aipaging.core.lease.expiry import Due, ExpiryQueue
 from aipaging.core.lease.ledger import Reservation
 from aipaging.core.lease.machine import Lease, LeasePhase, LeaseVerb
-from aipaging.core.paging import acting, auditing, session_machine
+from aipaging.core.paging import acting, auditing, session_machine, sinks
 from aipaging.core.paging import events as e
 from aipaging.core.paging import evolve_catalogue as catalogue
 from aipaging.core.paging import evolve_contract as contract
@@ -380,7 +380,7 @@ _EVOLVERS: Final[Mapping[type[e.Event], Callable[[State, Any], None]]] = Mapping
         e.SessionExtended: _session_extended,
         e.SessionEnded: _session_ended,
         e.ClientMoved: _client_moved,
-        e.SinkSet: sink_set,
+        sinks.SinkSet: sink_set,
         e.SessionForgotten: _session_forgotten,
         e.HeartbeatSeen: _heard,
         e.ClientsEntitled: _clients_entitled,

@@ -19,7 +19,7 @@ from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.errors import UnavailableError
 from aipaging.core.foundation.names import SessionId
 from aipaging.core.foundation.time import MS
-from aipaging.core.paging import acting, audit_records
+from aipaging.core.paging import acting, audit_records, sinks
 from aipaging.core.paging import events as e
 from aipaging.core.paging import promise_events as p
 from aipaging.core.paging import tenancy_events as t
@@ -306,7 +306,7 @@ _FIELDS: Final[Mapping[type[e.Transition], tuple[str, Callable[[Any, State], Fie
         e.RelocationAdvanced: ("RELOCATION", _relocation_advanced),
         e.SessionExtended: ("SESSION_EXTENDED", _session_extended),
         e.SessionEnded: ("SESSION_ENDED", _session_ended),
-        e.SinkSet: ("SINK_SET", sink_fields),
+        sinks.SinkSet: ("SINK_SET", sink_fields),
         e.ClientMoved: ("CLIENT_MOVED", _client_moved),
         e.SessionForgotten: ("SESSION_FORGOTTEN", _session_forgotten),
         acting.OperatorActed: ("OPERATOR_ACTION", _operator_acted),

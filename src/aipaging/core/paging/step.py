@@ -41,6 +41,7 @@ from aipaging.core.paging.operate import (
 from aipaging.core.paging.page import extend, page
 from aipaging.core.paging.relocation import broken, move_client, relocate, switch_confirmed, target_prepared
 from aipaging.core.paging.sink_steps import set_sink
+from aipaging.core.paging.sinks import SetSink
 from aipaging.core.paging.state import State
 from aipaging.core.paging.switching import force_policies, kill, meter, register_tenant, restore
 
@@ -81,7 +82,7 @@ _STEPS: Final[Mapping[type[c.Command], Callable[[State, Any, Now], Decision]]] =
         c.Restore: restore,
         c.ForcePolicies: force_policies,
         c.MeterSessions: meter,
-        c.SetSink: set_sink,
+        SetSink: set_sink,
         c.Wake: _wake,
     }
 )
