@@ -1,7 +1,8 @@
 """`aipaging bench calculus`: how long a bound takes, and how many fit into a second.
 
-Where `line-solver` is installed (it brings 400 MB, so nothing here requires it) its bounds of the same systems are
-timed in turns with ours. Goals are those of the speed budget.
+Where `line-solver` is installed (it brings 400 MB, so nothing here requires it), and where AIPAGING_MGF_TOOLBOX names a
+copy of the published MGF toolbox, their bounds of the same systems are timed in turns with ours. Goals are those of
+the speed budget; a first question about a path works out more than those that follow, which are timed.
 """
 
 import math
@@ -17,18 +18,44 @@ from typing import Any, Final
 
 import numpy as np
 
+from aipaging.apps.bench import mgf_toolbox
 from aipaging.apps.bench.interleaved import Goal, against
 from aipaging.apps.bench.result import BenchResult
-from aipaging.core.calculus.arrivals import Arrival, CompoundPoisson, SlottedWork
-from aipaging.core.calculus.bound import RungClass
-from aipaging.core.calculus.candidates import epsilons_any_dependence
-from aipaging.core.calculus.onoff import FluidOnOff, SlottedOnOff
-from aipaging.core.calculus.pollaczek import workload_law
-from aipaging.core.calculus.risk_budget import DelayContract, epsilon_any_dependence
-from aipaging.core.calculus.risk_cost import RatedDomain, cheapest_reservation
-from aipaging.core.calculus.single_hop import backlog_tail
+from aipaging.core.calculus import (
+    Arrival,
+    CompoundPoisson,
+    ConstantWork,
+    DelayContract,
+    Discipline,
+    Domain,
+    ExponentiallyBounded,
+    ExponentialWork,
+    FluidOnOff,
+    ImpairedRateLatency,
+    LeakyBuckets,
+    MarkovFluid,
+    MarkovPoisson,
+    MarkovSlots,
+    OnOffService,
+    RandomService,
+    RatedDomain,
+    RateLatency,
+    RungClass,
+    Service,
+    SlottedOnOff,
+    SlottedWork,
+    Superposition,
+    TailBound,
+    TruncatedLogNormalWork,
+    backlog_tail,
+    bound_path,
+    cheapest_reservation,
+    epsilon_any_dependence,
+    epsilons_any_dependence,
+    mean_rate,
+    workload_law,
+)
 from aipaging.core.calculus.tandem_hop import exponential_cross_bound
-from aipaging.core.calculus.work import ConstantWork, ExponentialWork, TruncatedLogNormalWork
 
 CANDIDATES: Final = 20_000
 
@@ -91,13 +118,15 @@ def run(*, quick: bool, seed: int) -> list[BenchResult]:
             inner=1,
         )
     )
+    results.extend(_every_kind(runs))
     results.extend(_against_line(runs))
+    results.extend(_against_toolbox(runs))
     results.append(_candidates(seed, runs))
     results.append(_import_time(3 if quick else 7))
     return results
 
 
-def _single_hops() -> dict[str, Callable[[], object]]:
+def _single_hops() -> dict[str, Callable[[], TailBound]]:
     work = ExponentialWork(mean=1.0)
     arrivals: dict[str, Arrival] = {
         "mm1": CompoundPoisson(rate=0.8, work=work),
@@ -110,6 +139,92 @@ def _single_hops() -> dict[str, Callable[[], object]]:
         f"single_hop_{name}": partial(backlog_tail, arrival, 1.0, 20.0, RungClass.FAST)
         for name, arrival in arrivals.items()
     }
+
+
+def _every_kind(runs: int) -> list[BenchResult]:
+    """Time admission's question of every other kind of arrival, and of tandems of every kind of domain."""
+    results = [
+        _timed(f"hop_of_{name}", partial(_asked, arrival, [_domain("hop", _load(arrival))]), goal_us=100.0, runs=runs,
+               inner=50)
+        for name, arrival in _kinds().items()
+    ]  # fmt: skip
+    for name, (arrival, domains, delay) in _tandems().items():
+        ask = partial(bound_path, arrival, domains, delay, rung_class=RungClass.FAST)
+        results.append(_timed(f"tandem_of_10_{name}", ask, goal_us=1000.0, runs=runs, inner=10))
+    return results
+
+
+def _asked(arrival: Arrival, domains: list[Domain]) -> object:
+    return bound_path(arrival, domains, 20.0, rung_class=RungClass.FAST)
+
+
+def _load(arrival: Arrival) -> RateLatency:
+    return RateLatency(rate=mean_rate(arrival) / 0.75, latency=0.0)
+
+
+def _domain(name: str, service: Service, *cross: Arrival) -> Domain:
+    return Domain(name=name, service=service, cross=cross, discipline=Discipline.BLIND)
+
+
+def _kinds() -> dict[str, Arrival]:
+    tokens = TruncatedLogNormalWork(median=4.0, sigma=1.0, cap=40.96)
+    jobs = CompoundPoisson(rate=0.8, work=ExponentialWork(mean=1.0))
+    fluid = MarkovFluid(
+        count=5, generator=((-0.1, 0.1, 0.0), (0.3, -0.5, 0.2), (0.0, 0.4, -0.4)), rates=(0.0, 0.1, 0.4)
+    )
+    return {
+        "capped_tokens": CompoundPoisson(rate=0.08, work=tokens),
+        "slots_of_tokens": SlottedWork(works=(tokens,)),
+        "markov_slots": _chain(),
+        "markov_fluid": fluid,
+        "markov_poisson": MarkovPoisson(
+            count=1, generator=((-0.1, 0.1), (0.5, -0.5)), rates=(0.3, 2.0), work=ExponentialWork(mean=1.0)
+        ),
+        "superposition": Superposition(parts=(jobs, fluid)),
+        "leaky_buckets": LeakyBuckets(count=20, burst=2.0, rate=0.04),
+        "bounded_burstiness": ExponentiallyBounded(rate=0.7, prefactor=2.0, decay=1.0),
+    }
+
+
+def _chain() -> MarkovSlots:
+    return MarkovSlots(count=2, transition=((0.9, 0.1), (0.2, 0.8)), works=(None, ExponentialWork(mean=0.6)))
+
+
+def _tandems() -> dict[str, tuple[Arrival, list[Domain], float]]:
+    slots, chain = SlottedWork(works=(ExponentialWork(mean=0.5),)), _chain()
+    jobs = CompoundPoisson(rate=0.8, work=ExponentialWork(mean=1.0))
+    mixed: list[Service] = [
+        RateLatency(rate=2.2, latency=1.0),
+        OnOffService(rate=3.0, availability=0.8),
+        ImpairedRateLatency(rate=2.0, latency=1.0, prefactor=0.5, decay=2.0),
+    ]
+    crossed = [_domain(f"d{h}", RateLatency(rate=2.2, latency=1.0), *([jobs] if h % 2 else [])) for h in range(10)]
+    return {
+        "mixed": (chain, [_domain(f"d{h}", mixed[h % 3], *([chain] if h % 2 else [])) for h in range(10)], 80.0),
+        "random_service": (
+            slots, [_domain(f"d{h}", RandomService(work=ExponentialWork(mean=2.0 + 0.1 * h))) for h in range(10)], 60.0,
+        ),
+        "continuous": (jobs, crossed, 150.0),
+    }  # fmt: skip
+
+
+def _against_toolbox(runs: int) -> list[BenchResult]:
+    """Time and compare the bounds of the published toolbox, where the user named a copy."""
+    path = mgf_toolbox.source()
+    if path is None:
+        return []
+    ours = _single_hops()
+    results: list[BenchResult] = []
+    for metric, theirs in mgf_toolbox.bounds(path).items():
+        mine = ours[metric]
+        bound = mine()
+        times = [(_microseconds(mine), _microseconds(theirs)) for _ in range(runs)]
+        goal = Goal(text="<= 0.5 of the peer", most=0.5, of_ratio=True)
+        results.append(against(f"{metric}_against_toolbox", "us", times, peer=mgf_toolbox.NAME, goal=goal))
+        values = [(bound.probability, theirs())]
+        goal = Goal(text="<= 1 of the peer", most=1.0, of_ratio=True)
+        results.append(against(f"{metric}_bound", "probability", values, peer=mgf_toolbox.NAME, goal=goal))
+    return results
 
 
 def _timed(metric: str, call: Callable[[], object], *, goal_us: float, runs: int, inner: int) -> BenchResult:

@@ -11,6 +11,7 @@ makes the process a supermartingale whatever the eigenvalue solver returned (Col
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -143,6 +144,7 @@ def _require_generator(generator: Matrix, states: int) -> None:
         raise InvalidInputError("rates between states must be >= 0 and every row sum to 0", field="generator")
 
 
+@lru_cache(maxsize=512)
 def stationary_law(matrix: Matrix, *, slotted: bool) -> Floats:
     """Return the stationary law of a chain.
 

@@ -300,10 +300,14 @@ def _cut(whole: UnionTandem, step: float) -> UnionTandem:
     def skipped(crossing: Crossing) -> float:
         return math.fsum(s.latency for s in whole.stages[crossing.first : crossing.last + 1] if s.shifts)
 
+    moments = {
+        (of, latency): _stepped(of, step, step + latency)
+        for of, latency in {(c.moments, skipped(c)) for c in whole.crossings}
+    }
     return UnionTandem(
         arrival=_stepped(whole.arrival, step, 0.0),
         stages=tuple(_sampled_stage(stage, step) for stage in whole.stages),
-        crossings=tuple(replace(c, moments=_stepped(c.moments, step, step + skipped(c))) for c in whole.crossings),
+        crossings=tuple(replace(c, moments=moments[c.moments, skipped(c)]) for c in whole.crossings),
     )
 
 

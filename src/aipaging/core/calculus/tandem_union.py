@@ -208,10 +208,13 @@ def _log_values(tandem: UnionTandem, plain: SlottedTandem, theta: Floats, questi
         exponent = tandem.exponent(theta)
         factor = tandem.arrival.log_sigma(theta) - exponent * backlog
         for h, stage in enumerate(tandem.stages):
-            factor = factor + stage.log_sigma(theta) + exponent * stage.rate * (stage.latency - stage.skipped)
-            crossing = [c.moments.log_growth(theta) for c in tandem.crossings if c.first <= h <= c.last]
-            for growth in crossing:
-                factor = factor + stage.skipped * growth
+            factor = factor + stage.log_sigma(theta)
+            if stage.latency > stage.skipped:
+                factor = factor + exponent * stage.rate * (stage.latency - stage.skipped)
+            if stage.skipped:
+                for crossing in tandem.crossings:
+                    if crossing.first <= h <= crossing.last:
+                        factor = factor + stage.skipped * crossing.moments.log_growth(theta)
         for crossing_flow in tandem.crossings:
             factor = factor + crossing_flow.moments.log_sigma(theta)
         values = values + factor
