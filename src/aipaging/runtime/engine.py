@@ -133,6 +133,7 @@ class Engine:
         self._durable_count = 0
         self._arrived = asyncio.Event()
         self._ill = ""
+        self._kills: dict[tuple[str, str], c.Kill] = {}
         self._restrictive_only = False
         self._checkpoint_seq = 0
         self._checkpoint_us = 0
@@ -233,10 +234,15 @@ class Engine:
             RefusedError: It is not possible in the present state.
             UnavailableError: The journal cannot take it, steering could not be installed, or too much is waiting.
         """
+        if isinstance(command, c.Kill):
+            self._kills[command.kind.value, command.name] = command
         item = self._decided(command)
         if item.restricted is not None:
             await asyncio.shield(item.restricted)
-        return await item.answer
+        answer = await item.answer
+        if isinstance(command, c.Kill):
+            self._kills.pop((command.kind.value, command.name), None)
+        return answer
 
     async def view(self, read: Callable[[State, Now], T]) -> T:
         """Return what `read` makes of the state, once everything that it may have seen is durable.
@@ -456,7 +462,11 @@ class Engine:
         self._retry_us = self.now().after(RECOVER_MS * 1000)
         self._restrictive_only = False
         with contextlib.suppress(AipagingError):
+            for kill in self._kills.values():
+                # Its fences went out, its record did not: nothing that was killed is granted anew.
+                self._decided(kill)
             await self.begin_term()
+            self._kills.clear()
 
     async def _until_due(self) -> None:
         await asyncio.sleep(WAKE_MS_MIN / 1000)

@@ -70,7 +70,7 @@ async def test_every_route_is_described_and_every_description_answers(
     rig: Rig, described: dict[str, Any], nobody: httpx.AsyncClient
 ) -> None:
     names = [operation["operationId"] for _, _, operation in operations_of(described)]
-    assert len(names) == len(set(names)) == 35
+    assert len(names) == len(set(names)) >= 41
     for path, method, operation in operations_of(described):
         real = path.replace("{sessionId}", "3f1c2a54-7f0e-4c5e-9b1d-0a4f6d2b8e11").replace("{anchorId}", "a")
         answer = await nobody.request(method, "http://test" + real.replace("{path}", "checkpoint"))

@@ -11,8 +11,11 @@ from aipaging.adapters.northbound.oauth.administration import AdministrationRout
 from aipaging.adapters.northbound.oauth.endpoints import OAuthRoutes
 from aipaging.adapters.northbound.openapi import openapi_document
 from aipaging.adapters.northbound.operation import Operation, route_of
+from aipaging.adapters.northbound.rate_limits import LimitedAuthenticator
 from aipaging.adapters.northbound.service import Northbound
 from aipaging.adapters.northbound.sessions import SessionRoutes
+from aipaging.adapters.northbound.switches import SwitchRoutes
+from aipaging.adapters.northbound.tenants import TenantRoutes
 from aipaging.adapters.northbound.sinks import SinkRoutes
 from aipaging.adapters.northbound.wording import WordingRoutes
 from aipaging.runtime.http.routing import HttpApp
@@ -20,7 +23,8 @@ from aipaging.runtime.http.routing import HttpApp
 
 def northbound_app(service: Northbound) -> HttpApp:
     """Return the public interface as an ASGI application."""
-    routes = [route_of(operation, service.authenticator, service.control) for operation in operations_of(service)]
+    limited = LimitedAuthenticator(service.authenticator, service.rates)
+    routes = [route_of(operation, limited, service.control) for operation in operations_of(service)]
     return HttpApp(routes, observe=service.metrics.observe)
 
 
@@ -39,13 +43,15 @@ def operations_of(service: Northbound) -> list[Operation]:
         WordingRoutes(service),
         CatalogueRoutes(service),
         EnvelopeRoutes(service),
+        TenantRoutes(service),
+        SwitchRoutes(service),
         EventRoutes(service),
         SinkRoutes(service),
         EvidenceRoutes(service),
         DiscoveryRoutes(service, service.metrics, description),
     ):
         operations += routes.operations()
-    return operations
     if service.access is not None:
         operations += OAuthRoutes(service, service.access).operations()
         operations += AdministrationRoutes(service, service.access).operations()
+    return operations

@@ -25,10 +25,11 @@ _PATH_PARAMETERS: Final[Mapping[str, Mapping[str, Any]]] = {
     "sessionId": {"type": "string", "format": "uuid", "maxLength": 36, "pattern": words.SESSION_PATTERN},
     "anchorId": {"type": "string", "maxLength": 64, "pattern": words.NAME_PATTERN},
     "digest": {"type": "string", "maxLength": 64, "pattern": "^[0-9a-f]{64}$"},
+    "tenant": {"type": "string", "maxLength": 64, "pattern": words.NAME_PATTERN},
     "domain": {"type": "string", "maxLength": 64, "pattern": words.NAME_PATTERN},
-    "path": {"type": "string", "maxLength": 256, "pattern": "^(checkpoint|verifier-keys|tile/.+|leaves/[0-9a-f]{64})$"},
     "clientId": {"type": "string", "maxLength": 64, "pattern": words.NAME_PATTERN},
     "keyId": {"type": "string", "maxLength": 64, "pattern": "^[A-Za-z0-9_-]{43}$"},
+    "path": {"type": "string", "maxLength": 256, "pattern": "^(checkpoint|verifier-keys|tile/.+|leaves/[0-9a-f]{64})$"},
 }
 _QUERY: Final = {"type": "integer", "format": "int64", "minimum": 0, "maximum": 2**53 - 1}
 

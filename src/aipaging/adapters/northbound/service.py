@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from aipaging.adapters.northbound.credentials import Authenticator
 from aipaging.adapters.northbound.evidence_desk import EvidenceDesk
@@ -16,6 +16,7 @@ from aipaging.ports.control import ControlPlane
 from aipaging.ports.notification import DeadLetter, Notifications
 from aipaging.runtime.envelopes import EnvelopeIntake
 from aipaging.runtime.events.hub import EventHub
+from aipaging.runtime.http.rates import CallerRates, RateLimit
 
 
 class Tokens(Protocol):
@@ -28,6 +29,10 @@ class Tokens(Protocol):
     def receipt(self, session: Session, lease: Lease) -> str:
         """Return the COMMIT receipt of an epoch."""
         ...
+
+
+RATE_LIMIT: Final = RateLimit(per_second=0.0, burst=1)
+"""No limit but the operator's: the configuration sets one."""
 
 
 class NoNotifications:
@@ -66,13 +71,13 @@ class Northbound:
         envelopes: Where envelopes and key sets come in.
         task_reader: Makes what tells tasks in free text; called when the first text comes, in a thread.
         software: Name and version.
+        rates: How often each client may ask.
+        access: Access tokens, clients and token keys; None where only static secrets are known.
     """
 
     control: ControlPlane
     authenticator: Authenticator
     tokens: Tokens
-        rates: How often each client may ask.
-        access: Access tokens, clients and token keys; None where only static secrets are known.
     evidence: EvidenceDesk
     hub: EventHub
     gateway_url: str
@@ -83,6 +88,7 @@ class Northbound:
     gateway_connected: Callable[[], bool] = _connected
     task_reader: Callable[[], TaskReader] = TaskReader
     software: str = "aipaging"
+    access: Access | None = None
     metrics: Metrics = field(default_factory=Metrics)
     notifications: Notifications = field(default_factory=NoNotifications)
-    access: Access | None = None
+    rates: CallerRates = field(default_factory=lambda: CallerRates(RATE_LIMIT))

@@ -33,6 +33,7 @@ from aipaging.core.foundation.errors import AipagingError, InvalidInputError, Re
 from aipaging.core.foundation.names import AnchorId, DomainName, SessionId, session_id
 from aipaging.core.foundation.time import Now
 from aipaging.core.paging import commands as c
+from aipaging.core.paging.governing import KILLED, QUOTA
 from aipaging.core.paging.page import resolve
 from aipaging.core.paging.relocation_machine import RelocationCause
 from aipaging.core.paging.session_machine import StatusInfo
@@ -68,7 +69,9 @@ class SessionRoutes:
     async def resolve(self, request: Request, caller: Caller) -> Answer:
         """Answer what an intent would find now; commits to nothing."""
         intent = intent_of((await request.document(_INTENT)).intent)
-        candidates = await self._control.view(lambda state, now: resolve(state, intent, now, tenant=caller.tenant))
+        candidates = await self._control.view(
+            lambda state, now: resolve(state, intent, now, tenant=caller.tenant, client=caller.client)
+        )
         return json_answer(
             Resolution(
                 intent=intent_document(intent),
@@ -98,6 +101,7 @@ class SessionRoutes:
         )
         if isinstance(reply, c.Refused):
             request.notes["session"] = session
+            _turned_away(reply)
             return _refusal(reply, intent)
         session = reply.session if isinstance(reply, c.Admitted) else session
         request.notes["session"] = session
@@ -246,6 +250,8 @@ class SessionRoutes:
                     "AI_PAGING.SESSIONS_FULL",
                     "AI_PAGING.STEERING_FAILED",
                     "AI_PAGING.IDEMPOTENCY_KEY_REUSED",
+                    "QUOTA_EXCEEDED",
+                    "AI_PAGING.KILLED",
                 ),
             ),
             Operation(
@@ -386,6 +392,19 @@ def _matcher(wanted: RetrieveSessionsRequest, caller: Caller) -> Callable[[Sessi
         )
 
     return matches
+
+
+def _turned_away(reply: c.Refused) -> None:
+    """Answer what no candidate could change.
+
+    Raises:
+        RefusedError: A quota is used up (`QUOTA_EXCEEDED`), or the operator stopped the tenant or all (`KILLED`).
+    """
+    code = {QUOTA: "QUOTA_EXCEEDED", KILLED: KILLED}.get(reply.constraint)
+    if code is not None and not reply.candidates:
+        error = RefusedError(reply.message, code=code)
+        error.retry_after_s = reply.retry_after_s
+        raise error
 
 
 def _refusal(reply: c.Refused, intent: Intent) -> Answer:

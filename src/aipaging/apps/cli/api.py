@@ -39,7 +39,7 @@ ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
 CREDENTIAL_BYTES_MAX: Final = 4096
 
 _INVALID: Final = frozenset({400, 404, 405, 406, 410, 413, 414, 415})
-_REFUSED: Final = frozenset({401, 403, 409, 422})
+_REFUSED: Final = frozenset({401, 403, 409, 422, 429})
 _FAULT_FIELDS: Final = frozenset({"status", "code", "message", "who", "field"})
 
 

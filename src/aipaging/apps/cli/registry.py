@@ -56,6 +56,8 @@ GROUPS: Final[dict[str, dict[str, Entry]]] = {
         "anchors": Entry(
             target="aipaging.apps.cli.catalogue:anchors", summary="List, add, drain, enrol, remove anchors."
         ),
+        "tenants": Entry(target="aipaging.apps.cli.tenants:tenants", summary="Show tenants, set quotas and classes."),
+        "switch": Entry(target="aipaging.apps.cli.switches:switch", summary="Kill a tenant, service, anchor, or all."),
         "config": Entry(
             target="aipaging.apps.server.config_command:config", summary="Check, show, begin a configuration."
         ),
@@ -76,6 +78,9 @@ GROUPS: Final[dict[str, dict[str, Entry]]] = {
         "simulate": Entry(
             target="aipaging.apps.simulate.command:simulate",
             summary="Simulate packets through domains, with intervals.",
+        ),
+        "evaluate": Entry(
+            target="aipaging.apps.evaluate.command:evaluate", summary="Measure what the papers claim, and report."
         ),
         "bench": Entry(target="aipaging.apps.bench.command:bench", summary="Measure, against peers in the same run."),
     },

@@ -13,18 +13,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from aipaging.adapters.northbound.oauth.public_keys import PublicKey
 from aipaging.adapters.terminal.errors import InvalidFileError, Problem
+from aipaging.apps.server.config_access import TrustedIssuer, checked_access, issuers_of, keys_of_client
 from aipaging.apps.server.config_checks import Tables, cross_checked
 from aipaging.apps.server.config_fields import HostPort, Mistake, Section, Table, read_table, shown
 from aipaging.apps.server.config_lines import key_lines, line_of
 from aipaging.apps.server.config_schema import sections
-from aipaging.apps.server.config_values import catalogue_of, notification_of, settings_of
+from aipaging.apps.server.config_values import catalogue_of, notification_of, settings_of, tenants_of
 from aipaging.apps.server.domain_keys import KeySource
 from aipaging.apps.server.notifications import NotificationPlan
 from aipaging.core.anchor.catalogue import Catalogue
 from aipaging.core.foundation.names import ClientId, DomainName, GatewayId, TenantId
 from aipaging.core.foundation.time import WallUs
+from aipaging.core.identity.tenant import Tenant
 from aipaging.core.paging.settings import Settings
+from aipaging.runtime.http.rates import RateLimit
 
 CONFIG_BYTES_MAX: Final = 4 * 1024 * 1024
 """Ten thousand anchors; a larger catalogue is registered by the API."""
@@ -58,6 +62,9 @@ class Northbound:
     tls: TlsFiles | None
     public_url: str | None
     free_text: str = "auto"
+    static_secrets: bool = True
+    token_s: int = 300
+    rate: RateLimit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,13 +105,17 @@ class Client:
         client: Its id.
         tenant: Who its reservations belong to.
         role: `client` or `operator`.
-        secret_sha256: Hex digest.
+        secret_sha256: Hex digest; "" if it has none.
+        keys: Public keys by which it signs assertions.
+        scopes: What it may do; empty for all that its role may.
     """
 
     client: ClientId
     tenant: TenantId
     role: str
     secret_sha256: str
+    keys: tuple[PublicKey, ...] = ()
+    scopes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,8 +131,11 @@ class ServerConfig:
         settings: By what the engine decides.
         journal: Where the evidence lies.
         clients: Who may call.
+        policies: The file of policies, or None.
+        tenants: Who reservations belong to, and the most that each may hold.
         catalogue: Services, domains, paths, plain envelopes and anchors.
         key_sources: Where the key sets of domains that sign for themselves are published.
+        issuers: Authorization servers that are elsewhere.
         warnings: What works, but probably not as meant.
         notification: Where events are pushed.
     """
@@ -134,9 +148,12 @@ class ServerConfig:
     settings: Settings
     journal: JournalPlan
     clients: tuple[Client, ...]
+    tenants: tuple[Tenant, ...] = ()
+    policies: Path | None = None
     catalogue: Catalogue
     key_sources: Mapping[DomainName, KeySource]
     warnings: tuple[Problem, ...]
+    issuers: tuple[TrustedIssuer, ...] = ()
     notification: NotificationPlan = field(default_factory=NotificationPlan)
 
 
@@ -157,6 +174,7 @@ def load_config(path: Path, *, wall_us: WallUs, environment: Mapping[str, str] =
     schema = sections(path.resolve().parent)
     tables = _tables(schema, document, mistakes, wall_us=wall_us)
     mistakes += cross_checked(tables)
+    mistakes += checked_access(tables)
     clients = _clients(tables, mistakes, environment)
     lines = key_lines(text)
     problems = sorted(
@@ -248,13 +266,16 @@ def _clients(tables: Tables, mistakes: list[Mistake], environment: Mapping[str, 
         except ValueError as error:
             key = "secret_file" if table.get("secret_file") is not None else "secret_env"
             mistakes.append(Mistake(table.at(key), f"{shown(table.at(key))}: {error}"))
-        if digest is not None and {"client_id", "tenant", "role"} <= table.values.keys():
+        keys = keys_of_client(table, mistakes)
+        if (digest is not None or keys) and {"client_id", "tenant", "role"} <= table.values.keys():
             clients.append(
                 Client(
                     client=ClientId(table.get("client_id")),
                     tenant=TenantId(table.get("tenant")),
                     role=table.get("role"),
-                    secret_sha256=digest,
+                    secret_sha256=digest or "",
+                    keys=keys,
+                    scopes=frozenset(table.get("scopes") or ()),
                 )
             )
     return tuple(clients)
@@ -296,6 +317,9 @@ def _config(path: Path, tables: Tables, clients: tuple[Client, ...], warnings: t
             path=journal.get("path") or data_dir / "journal.db", reserve_bytes=journal.get("reserve_mb") * 2**20
         ),
         clients=clients,
+        issuers=issuers_of(tables),
+        tenants=tenants_of(tables),
+        policies=tables.one["policies"].get("file"),
         catalogue=catalogue_of(tables),
         key_sources={
             DomainName(table.get("name")): KeySource(file=table.get("keys_file"), url=table.get("keys_url"))
@@ -318,6 +342,9 @@ def _northbound(table: Table) -> Northbound:
         tls=_tls(table),
         public_url=table.get("public_url"),
         free_text=table.get("free_text"),
+        static_secrets=table.get("static_secrets"),
+        token_s=table.get("token_s"),
+        rate=RateLimit(per_second=table.get("rate_rps"), burst=table.get("rate_burst")),
     )
     return replace(plan, public_url=plan.public_url or _derived(plan.listen, tls=plan.tls is not None))
 

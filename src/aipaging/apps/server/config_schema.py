@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Final
 
+from aipaging.apps.server.config_access import client_fields, issuer_section
 from aipaging.apps.server.config_fields import (
     Field,
     HostPort,
@@ -27,6 +28,7 @@ from aipaging.apps.server.config_fields import (
 from aipaging.core.anchor.catalogue import DomainKind
 from aipaging.core.anchor.intent import DURATION_S_MAX, RATE_RPS_MAX, TRUST_MAX, DataClass
 from aipaging.core.envelope.envelope import Dependence
+from aipaging.core.identity.tenant import PERIOD_S_MAX
 from aipaging.core.paging.settings import Settings
 
 NORTHBOUND_LISTEN: Final = HostPort("127.0.0.1", 8080)
@@ -54,8 +56,11 @@ def sections(base: Path) -> tuple[Section, ...]:
         _LIMITS,
         _journal(path),
         _client(path),
+        issuer_section(path),
         _notification(path),
         _sink(path),
+        _TENANT,
+        _policies(path),
         _SERVICE,
         _domain(path),
         _PATH,
@@ -91,6 +96,20 @@ def _northbound(path: Kind) -> Section:
             "certificate": Field(kind=path, about="PEM chain; with `key`, the API is HTTPS."),
             "key": Field(kind=path, about="PEM key of the certificate."),
             "public_url": Field(kind=url(), about="How clients reach the API; derived from `listen` by default."),
+            "rate_rps": Field(
+                kind=number(0, _CAPACITY_RPS_MAX),
+                default=200.0,
+                about="Requests per second that one client may sustain; 0 is no limit. Operators are not limited.",
+            ),
+            "rate_burst": Field(kind=integer(1, 1_000_000), default=400, about="Requests of one client at once."),
+            "static_secrets": Field(
+                kind=boolean(),
+                default=True,
+                about="Whether a client's secret is a bearer credential by itself; `false`: only access tokens are.",
+            ),
+            "token_s": Field(
+                kind=integer(30, 3600), default=300, about="How long an access token of this controller lasts."
+            ),
             "free_text": Field(
                 kind=choice("auto", "minilm", "keywords"),
                 default="auto",
@@ -246,8 +265,53 @@ def _client(path: Kind) -> Section:
                 kind=text(allowed="the name of a variable", pattern="[A-Z_][A-Z0-9_]*"),
                 about="The environment variable that holds the secret.",
             ),
+            **client_fields(path),
         },
     )
+
+
+def _policies(path: Kind) -> Section:
+    return Section(
+        name="policies",
+        about="Who may page, relocate and extend where, in Cedar (extra `policy`).",
+        fields={
+            "file": Field(
+                kind=path,
+                about="The policies; read again when the file changes. Without one, everything is allowed.",
+            )
+        },
+    )
+
+
+_TENANT: Final = Section(
+    name="tenant",
+    about="The most that a tenant may hold; one that is not described is limited by capacity alone. 0 is no limit.",
+    many=True,
+    fields={
+        "name": Field(kind=name(), required=True, about="Its name, as clients have it."),
+        "sessions_max": Field(kind=integer(0, 10**9), default=0, about="Sessions at one time."),
+        "requests_rps_max": Field(
+            kind=number(0, _CAPACITY_RPS_MAX), default=0.0, about="Requests per second of all its sessions."
+        ),
+        "reserved_rps_max": Field(
+            kind=number(0, _CAPACITY_RPS_MAX),
+            default=0.0,
+            about="Likewise, with what ended sessions hold until it is released.",
+        ),
+        "spend_max": Field(
+            kind=integer(0, 10**15), default=0, about="Spend in a period, in millionths of the catalogue's currency."
+        ),
+        "period_s": Field(kind=integer(1, PERIOD_S_MAX), default=86_400, about="How long a period is."),
+        "priority": Field(
+            kind=choice("background", "standard", "urgent", "emergency"),
+            default="standard",
+            about="The class of its sessions.",
+        ),
+        "preempts": Field(
+            kind=boolean(), default=False, about="Whether its pages may displace sessions of a lower class."
+        ),
+    },
+)
 
 
 def _notification(path: Kind) -> Section:

@@ -11,8 +11,9 @@ from aipaging.core.anchor.intent import DataClass
 from aipaging.core.calculus.risk_budget import DelayContract
 from aipaging.core.envelope.envelope import Dependence, Envelope
 from aipaging.core.foundation.canonical import canonical_json
-from aipaging.core.foundation.names import AnchorId, DomainName, ServiceUri
+from aipaging.core.foundation.names import AnchorId, DomainName, ServiceUri, TenantId
 from aipaging.core.foundation.time import WallUs
+from aipaging.core.identity.tenant import PriorityClass, Quotas, Tenant
 from aipaging.core.lease.machine import LeaseTerms
 from aipaging.core.paging.settings import Settings
 
@@ -22,6 +23,25 @@ def settings_of(tables: Tables) -> Settings:
     lease, limits = tables.one["lease"].values, tables.one["limits"].values
     terms = {key: value for key, value in lease.items() if key != "lease_ms_max"}
     return Settings(lease=LeaseTerms(**terms), lease_ms_max=lease["lease_ms_max"], **limits)
+
+
+def tenants_of(tables: Tables) -> tuple[Tenant, ...]:
+    """Return the tenants."""
+    return tuple(
+        Tenant(
+            tenant=TenantId(table.get("name")),
+            quotas=Quotas(
+                sessions_max=table.get("sessions_max"),
+                requests_mrps_max=round(table.get("requests_rps_max") * 1000),
+                reserved_mrps_max=round(table.get("reserved_rps_max") * 1000),
+                spend_max=table.get("spend_max"),
+                period_s=table.get("period_s"),
+            ),
+            priority=PriorityClass[table.get("priority").upper()],
+            preempts=table.get("preempts"),
+        )
+        for table in tables.many["tenant"]
+    )
 
 
 def notification_of(tables: Tables) -> NotificationPlan:

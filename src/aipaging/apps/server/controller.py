@@ -47,6 +47,7 @@ from aipaging.runtime.effects import SteeringEffects
 from aipaging.runtime.engine import Engine
 from aipaging.runtime.envelopes import EnvelopeIntake, document_of
 from aipaging.runtime.events.hub import EventHub, owner_in
+from aipaging.runtime.http.rates import CallerRates
 from aipaging.runtime.peer_identity import peer_identity_protocol
 from aipaging.runtime.tokens import SessionTokens
 
@@ -267,6 +268,7 @@ class Controller:
                 gateway_connected=lambda: self._user_plane.connected,
                 task_reader=lambda: task_reader(plan.free_text),
                 software=f"aipaging {__version__}",
+                rates=CallerRates(plan.rate),
             )
         )
         context = _own_context(plan.tls) if plan.tls else None
@@ -282,6 +284,7 @@ def _registrations(config: ServerConfig) -> list[c.Command]:
         *(c.RegisterService(service=service) for service in catalogue.services.values()),
         *(c.RegisterDomain(domain=domain) for domain in catalogue.domains.values()),
         *(c.RegisterPath(path=path) for path in catalogue.paths.values()),
+        *(c.RegisterTenant(tenant=tenant) for tenant in config.tenants),
     ]
 
 

@@ -39,6 +39,7 @@ STATUS_BY_CODE: Final[Mapping[str, int]] = MappingProxyType(
         "ABORTED": 409,
         "UNSUPPORTED_MEDIA_TYPE": 415,
         "TOO_MANY_REQUESTS": 429,
+        "QUOTA_EXCEEDED": 429,
         "INTERNAL": 500,
         "BAD_GATEWAY": 502,
         "UNAVAILABLE": 503,
@@ -52,6 +53,9 @@ STATUS_BY_OWN_CODE: Final[Mapping[str, int]] = MappingProxyType(
         "IDEMPOTENCY_KEY_REUSED": 422,
         "INVALID_SINK": 400,
         "INVALID_CREDENTIAL": 400,
+        "KILLED": 403,
+        "POLICY": 403,
+        "PREEMPTING": 503,
         "PAYLOAD_TOO_LARGE": 413,
         "REQUEST_TIMEOUT": 408,
         "ENVELOPE_TOO_LARGE": 413,
@@ -130,7 +134,10 @@ def fault_answer(error: AipagingError, correlator: str) -> Answer:
         LOG.error("bug", exc_info=error, extra={"correlator": correlator, "code": error.code})
         return bug_answer(correlator)
     fault = fault_of(error)
-    return json_answer(fault, status=fault.status, headers=_headers_of(fault))
+    headers = _headers_of(fault)
+    if error.retry_after_s is not None:
+        headers = ((b"retry-after", b"%d" % error.retry_after_s),)
+    return json_answer(fault, status=fault.status, headers=headers)
 
 
 def _headers_of(fault: Fault) -> Headers:
