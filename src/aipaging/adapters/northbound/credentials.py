@@ -51,6 +51,7 @@ OPERATOR_SCOPES: Final = CLIENT_SCOPES | {
     "ai-paging:usage:read",
     "ai-paging:evidence:read",
     "ai-paging:metrics:read",
+    "ai-paging:dead-letters:read",
     "ai-paging:clients:read",
     "ai-paging:clients:update",
     "ai-paging:keys:read",

@@ -9,7 +9,7 @@ import ipaddress
 import os
 import ssl
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
@@ -88,6 +88,30 @@ class Api:
             with httpx.Client(verify=self._trust(), timeout=TIMEOUT_S, trust_env=not self._local) as client:
                 answer = client.request(method, f"{self._url}{BASE}{path}", json=document, headers=headers)
                 return _document(answer.status_code, answer.content, answer.headers.get("x-correlator", ""))
+        except httpx.TransportError as error:
+            raise UnavailableError(
+                f"no answer from {self._url} ({error}): is a controller running there? Name another with --url",
+                code="CONTROLLER_UNREACHABLE",
+            ) from error
+
+    def lines(self, path: str, query: Mapping[str, str]) -> Iterator[str]:
+        """Yield the lines of a stream of events; it ends when the controller ends it.
+
+        Raises:
+            AipagingError: The controller refuses, or is not there.
+        """
+        import httpx  # noqa: PLC0415
+
+        headers = {"authorization": f"Bearer {self._credential}"} if self._credential else {}
+        given = {key: value for key, value in query.items() if value}
+        try:
+            with (
+                httpx.Client(verify=self._trust(), timeout=TIMEOUT_S, trust_env=not self._local) as client,
+                client.stream("GET", f"{self._url}{BASE}{path}", params=given, headers=headers) as answer,
+            ):
+                if answer.status_code >= 400:
+                    _document(answer.status_code, answer.read(), answer.headers.get("x-correlator", ""))
+                yield from answer.iter_lines()
         except httpx.TransportError as error:
             raise UnavailableError(
                 f"no answer from {self._url} ({error}): is a controller running there? Name another with --url",

@@ -47,6 +47,7 @@ GROUPS: Final[dict[str, dict[str, Entry]]] = {
         "ask": Entry(target="aipaging.apps.cli.ask:ask", summary="Read free text into a structured intent."),
         "resolve": Entry(target="aipaging.apps.cli.page:resolve", summary="Show what an intent would get, and why."),
         "sessions": Entry(target="aipaging.apps.cli.sessions:sessions", summary="List and show sessions."),
+        "events": Entry(target="aipaging.apps.cli.events:events", summary="Hear what happens, live or from a place."),
         "extend": Entry(target="aipaging.apps.cli.sessions:extend", summary="Let a session last longer."),
         "relocate": Entry(target="aipaging.apps.cli.sessions:relocate", summary="Move a session to another anchor."),
         "release": Entry(target="aipaging.apps.cli.sessions:release", summary="End a session."),

@@ -8,6 +8,7 @@ import click
 from aipaging.adapters.terminal.guard import examples, failed, json_option
 from aipaging.adapters.terminal.output import note, say, table, write_json
 from aipaging.apps.cli.api import Api, api_options, segment
+from aipaging.apps.cli.events import watch
 from aipaging.apps.cli.quantities import Duration, whole_seconds
 from aipaging.apps.cli.shown import show_session
 from aipaging.core.foundation.errors import RefusedError, UnavailableError
@@ -76,6 +77,9 @@ def list_sessions(*, api: Api, as_json: bool, page: int, per_page: int, **chosen
 def show(*, api: Api, as_json: bool, session: str) -> None:
     """Show SESSION with its COMMIT and the bound that admitted it."""
     _result(api.get(f"/sessions/{segment(session)}"), as_json=as_json)
+
+
+sessions.add_command(watch)
 
 
 @sessions.command("move", epilog=examples("aipaging sessions move SESSION --place access-us"))
