@@ -183,7 +183,7 @@ def _secrets(tables: Tables) -> Iterator[Mistake]:
     digests: dict[str, Table] = {}
     for table in tables.many["client"]:
         given = [way for way in ways if way in table.given]
-        if len(given) != 1:
+        if len(given) != 1 and not (not given and "keys_file" in table.given):
             found = f"has {' and '.join(given)}" if given else "says nothing about its secret"
             yield Mistake(table.path, f"{shown(table.path)} {found}: give exactly one of {', '.join(ways)}")
         digest = table.get("secret_sha256")

@@ -23,12 +23,12 @@ from aipaging.adapters.anchors.http import HttpAnchorClient
 from aipaging.adapters.journal.sqlite.reader import SqliteEvidenceReader
 from aipaging.adapters.journal.sqlite.writer import SqliteJournal
 from aipaging.adapters.northbound.app import northbound_app
-from aipaging.adapters.northbound.credentials import ClientCredential, StaticCredentials
 from aipaging.adapters.northbound.events import source_of
 from aipaging.adapters.northbound.evidence_desk import EvidenceDesk
 from aipaging.adapters.northbound.service import Northbound
 from aipaging.adapters.signing.domain_keys import DomainKeyRing
 from aipaging.adapters.southbound.app import Southbound, southbound_app
+from aipaging.apps.server.access import AccessDesk
 from aipaging.apps.server.config import ServerConfig, TlsFiles
 from aipaging.apps.server.domain_keys import KeySources
 from aipaging.apps.server.free_text import task_reader
@@ -91,9 +91,11 @@ class Controller:
         self.notifications = ControllerNotifications(
             config.operator.data_dir, config.notification, state=lambda: self.engine.state, wall_us=self._wall_clock
         )
+        self._access = AccessDesk(config, self._identities, self.engine, self._wall_clock)
         self._northbound_port = config.northbound.listen.port
         self._stops = contextlib.AsyncExitStack()
         self._stops.callback(self._desk.close)
+        self._stops.push_async_callback(self._access.close)
 
     async def start(self) -> None:
         """Start everything, in order.
@@ -133,7 +135,7 @@ class Controller:
             await self._state(envelope)
         for anchor in self.config.catalogue.anchors.values():
             await self.engine.submit(c.RegisterAnchor(anchor=anchor))
-        await self.engine.submit(c.EntitleClients(clients=tuple(client.client for client in self.config.clients)))
+        await self._access.begin()
         await northbound.start()
         stops.push_async_callback(northbound.stop)
         await self.notifications.start(self.hub, source_of(self._identities.issuer))
@@ -243,19 +245,11 @@ class Controller:
 
     def _north_listener(self) -> Listener:
         plan = self.config.northbound
-        credentials = [
-            ClientCredential(
-                client_id=client.client,
-                tenant=client.tenant,
-                role="operator" if client.role == "operator" else "client",
-                secret_sha256=client.secret_sha256,
-            )
-            for client in self.config.clients
-        ]
+        doorkeeper, access = self._access.opened(plan.public_url or "")
         app = northbound_app(
             Northbound(
                 control=self.engine,
-                authenticator=StaticCredentials(credentials),
+                authenticator=doorkeeper,
                 tokens=self._tokens,
                 evidence=self._desk,
                 hub=self.hub,
@@ -268,6 +262,7 @@ class Controller:
                 gateway_connected=lambda: self._user_plane.connected,
                 task_reader=lambda: task_reader(plan.free_text),
                 software=f"aipaging {__version__}",
+                access=access,
                 rates=CallerRates(plan.rate),
             )
         )

@@ -88,14 +88,22 @@ class IssuerPlan:
 class JwksIssuer:
     """A `ForeignIssuer` by its published keys."""
 
-    def __init__(self, plan: IssuerPlan, fetch: Callable[[], Awaitable[bytes]], clock: Callable[[], WallUs]) -> None:
+    def __init__(
+        self,
+        plan: IssuerPlan,
+        fetch: Callable[[], Awaitable[bytes]],
+        clock: Callable[[], WallUs],
+        came: Callable[[ClientId], Awaitable[None]],
+    ) -> None:
         """Take what is known of it; nothing is fetched yet.
 
         Args:
             plan: As the operator says.
             fetch: Returns the bytes of the key set, within seconds, or raises an AipagingError.
             clock: The wall clock.
+            came: Told of every client that proves itself anew.
         """
+        self._came = came
         self._plan = plan
         self._fetch = fetch
         self._clock = clock
@@ -125,7 +133,9 @@ class JwksIssuer:
             raise refused("TOKEN_TYPE", f"the token is not of a type that {plan.name} issues for this interface")
         payload = payload_of(token, header, await self._key(header))
         expires_us = self._require(payload)
-        return Known(caller=_caller(plan, payload), expires_us=expires_us)
+        caller = _caller(plan, payload)
+        await self._came(caller.client)
+        return Known(caller=caller, expires_us=expires_us)
 
     async def _key(self, header: Mapping[str, Any]) -> PublicKey:
         age_s = self._age_s()
