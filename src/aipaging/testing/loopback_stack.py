@@ -204,6 +204,15 @@ class BenchStack:
         return self._ports[3]
 
     @property
+    def northbound_port(self) -> int:
+        """Where the API answers."""
+        return self._ports[0]
+
+    def bearer(self, tenant: str = "bench") -> str:
+        """Return what an operator of the tenant says in `authorization`."""
+        return f"Bearer {self._secrets[tenant]}"
+
+    @property
     def journal(self) -> Path:
         """The evidence log."""
         return self.processes.data_dir / "journal.db"
