@@ -25,6 +25,7 @@ from aipaging.adapters.journal.sqlite.writer import SqliteJournal
 from aipaging.adapters.northbound.app import northbound_app
 from aipaging.adapters.northbound.events import source_of
 from aipaging.adapters.northbound.evidence_desk import EvidenceDesk
+from aipaging.adapters.northbound.metrics import Metrics
 from aipaging.adapters.northbound.service import Northbound
 from aipaging.adapters.signing.domain_keys import DomainKeyRing
 from aipaging.adapters.southbound.app import Southbound, southbound_app
@@ -48,6 +49,7 @@ from aipaging.runtime.engine import Engine
 from aipaging.runtime.envelopes import EnvelopeIntake, document_of
 from aipaging.runtime.events.hub import EventHub, owner_in
 from aipaging.runtime.http.rates import CallerRates
+from aipaging.runtime.http.counted import counted
 from aipaging.runtime.peer_identity import peer_identity_protocol
 from aipaging.runtime.tokens import SessionTokens
 
@@ -87,7 +89,10 @@ class Controller:
             owner_of=lambda session: owner_in(self.engine.state, session),
             wall_us=self._wall_clock,
         )
+        self.metrics = Metrics()
         self.engine.watch(self.hub)
+        self.engine.watch(self.metrics)
+        self.metrics.at_scrape(self._measured)
         self.notifications = ControllerNotifications(
             config.operator.data_dir, config.notification, state=lambda: self.engine.state, wall_us=self._wall_clock
         )
@@ -191,6 +196,17 @@ class Controller:
         scheme = "http" if plan.plain_text else "https"
         return plan.public_url or f"{scheme}://{_host(plan.listen.host)}:{plan.listen.port}"
 
+    def _measured(self) -> None:
+        self.metrics.holds(gateway=self._user_plane.connected, waiting=self.engine.waiting)
+        courier = self.notifications.courier
+        if courier is not None:
+            self.metrics.notifications(
+                delivered=courier.delivered,
+                failures=courier.failures,
+                given_up=courier.given_up,
+                waiting=courier.waiting,
+            )
+
     def _wall_clock(self) -> WallUs:
         return self._clock.now().wall_us
 
@@ -223,7 +239,7 @@ class Controller:
                 feed=self._user_plane,
                 renew=self._renewed,
                 jwks=self._identities.keys.jwks,
-                look_up=self._user_plane.look_up,
+                look_up=counted(self._user_plane.look_up, self.metrics.looked_up),
                 heartbeat_ms=max(self.config.settings.anchor_lost_ms // HEARTBEATS_MISSED, HEARTBEAT_MS_MIN),
             )
         )
@@ -253,6 +269,7 @@ class Controller:
                 tokens=self._tokens,
                 evidence=self._desk,
                 hub=self.hub,
+                metrics=self.metrics,
                 notifications=self.notifications,
                 gateway_url=self.gateway_url,
                 public_url=plan.public_url or "",
