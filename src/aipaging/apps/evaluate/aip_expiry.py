@@ -1,0 +1,230 @@
+"""AIP 3: whether anything is served after a lease has ended, whatever has become of the controller.
+
+Sessions are used all the time. Then the controller goes on (and ends the sessions at their duration), is killed
+(SIGKILL), is paused (SIGSTOP: it neither answers nor closes a connection), or is cut off (it lives, but no look-up and
+no renewal ever gets an answer). The end of a lease is the controller's own instant of the grant or renewal plus the
+lease, by its evidence; what reached the upstream is by the upstream's clock, on the same machine.
+
+Cut off is tried at the gateway alone, with the controller's side in this process; the other three on the whole stack.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Final
+
+from aipaging.apps.evaluate.curves import bars, quantile
+from aipaging.apps.evaluate.experiment import Experiment, Finding, Measured, Setting
+from aipaging.apps.evaluate.stack import require_envoy
+from aipaging.core.foundation.epoch import Epoch
+from aipaging.core.foundation.time import MS, SECOND
+from aipaging.testing.envoy_rig import envoy_rig
+from aipaging.testing.lease_times import lease_times
+from aipaging.testing.loopback_stack import HOST, BenchAnchor, BenchStack, Times, bench_stack
+from aipaging.testing.recording_upstream import read_seen, recording_upstream
+from aipaging.testing.stack import CONTROLLER
+from aipaging.testing.traffic import Traffic, TrafficPlan, traffic
+
+LEASE_MS: Final = 1_000
+SESSIONS, SESSIONS_FULL = 40, 400
+STREAMS_OF: Final = 4
+PERIOD_MS: Final = 40.0
+TOKENS, GAP_MS = 2_000, 20.0
+"""A stream of 40 s: none ends by itself."""
+
+DURATION_S: Final = 2
+BEFORE_S: Final = 1.5
+AFTER_S: Final = 1.2
+CUT_MS_MAX: Final = 50.0
+"""Between the end of a lease and the last token of a stream, on a machine that runs everything at once."""
+
+MODES: Final = ("alive", "killed", "paused", "cut off")
+RIG_SESSIONS, RIG_SESSIONS_FULL = 8, 40
+
+
+async def _page_all(stack: BenchStack, clients: Traffic, sessions: int, duration_s: int) -> list[str]:
+    names: list[str] = []
+    for key in range(sessions):
+        document = await stack.page(duration_s=duration_s)
+        names.append(document["sessionId"])
+        await clients.client(key, document["aist"], kind="stream" if key % STREAMS_OF == 0 else "json")
+    return names
+
+
+async def _on_stack(setting: Setting, mode: str, sessions: int, port: int) -> dict[str, Any]:
+    """Run one mode on the whole stack; return the lease times and what the clients saw."""
+    folder = setting.work / mode
+    async with bench_stack(folder, [BenchAnchor(name="east")], Times(lease_ms=LEASE_MS), upstream_port=port) as stack:
+        pace = TrafficPlan(
+            host=HOST, port=stack.gateway_port, period_ms=PERIOD_MS, tokens=TOKENS, gap_ms=GAP_MS, seed=setting.seed
+        )
+        async with traffic(pace, setting.work / f"{mode}-outcomes.json") as clients:
+            duration_s = DURATION_S if mode == "alive" else 3_600
+            names = await _page_all(stack, clients, sessions, duration_s)
+            await asyncio.sleep(BEFORE_S)
+            process = stack.processes.children[CONTROLLER].process
+            if mode == "killed":
+                stack.processes.children[CONTROLLER].kill()
+            elif mode == "paused":
+                os.kill(process.pid, signal.SIGSTOP)
+            try:
+                await asyncio.sleep((LEASE_MS / 1e3 if mode != "alive" else DURATION_S) + AFTER_S)
+                outcomes = await clients.stop()
+                times = lease_times(stack.journal)
+            finally:
+                if mode == "paused":
+                    os.kill(process.pid, signal.SIGCONT)
+    return {"leases": [times[name] for name in names], "outcomes": outcomes}
+
+
+def judged(found: Mapping[str, Any], seen: list[Any]) -> dict[str, Any]:
+    """Return what one mode came to, from lease times, the clients' and the upstream's notes."""
+    leases = found["leases"]
+    late_us = [leases[one.key].late_us(one.started_us) for one in seen]
+    tokens_us = [one.last_us - leases[one.key].last_us for one in seen if one.stream and one.last_us]
+    uncut = sum(one.stream and not one.ended_us for one in seen)
+    after = [o for o in found["outcomes"] if o.kind == "json" and o.sent_us > leases[o.key].last_us]
+    ends = {o.key: leases[o.key].last_us - o.sent_us for o in found["outcomes"] if o.kind == "json" and o.ok}
+    return {
+        "requests": len(seen),
+        "begun_late": sum(late > 0 for late in late_us),
+        "sent_after": len(after),
+        "served_after": sum(o.status == 200 for o in after),
+        "streams": len(tokens_us),
+        "streams_uncut": uncut,
+        "token_late_ms": [late / MS for late in tokens_us],
+        "lost_early_ms": [early / MS for early in ends.values()],
+    }
+
+
+async def _cut_off(setting: Setting, sessions: int) -> dict[str, Any]:
+    """Use sessions at a gateway whose look-ups stop being answered; count what anchors get after each lease's end."""
+    ends: dict[Any, int] = {}
+    counts = {"requests": 0, "begun_late": 0, "sent_after": 0, "served_after": 0}
+    early: list[float] = []
+    async with envoy_rig(setting.work / "rig") as rig:
+        anchor = rig.anchors[0]
+        for number in range(sessions):
+            session = rig.session()
+            grant = rig.grant(session, anchor, Epoch(1, number + 1), LEASE_MS)
+            await rig.driver.install([grant])
+            ends[session] = grant.deadline_us
+            await rig.send(session)
+        rig.controller.fault = "silence"
+        server = rig.anchor_servers[anchor]
+        stop_us = max(ends.values()) + int(AFTER_S * SECOND)
+        last_ok: dict[Any, int] = {}
+
+        async def use(session: Any) -> None:
+            while (sent_us := int(rig.now().boot_us)) < stop_us:
+                try:
+                    async with asyncio.timeout(2.0):
+                        answer = await rig.send(session)
+                    ok = answer.status_code == 200
+                except TimeoutError:
+                    ok = False
+                counts["requests"] += ok
+                counts["sent_after"] += sent_us > ends[session]
+                counts["served_after"] += ok and sent_us > ends[session]
+                if ok:
+                    last_ok[session] = sent_us
+                await asyncio.sleep(PERIOD_MS / 1e3)
+
+        await asyncio.gather(*(use(session) for session in ends))
+        latest_us = max(ends.values())
+        counts["begun_late"] = sum(int(one.at_us) > latest_us for one in server.received)
+        early = [(ends[session] - at) / MS for session, at in last_ok.items()]
+    return {**counts, "streams": 0, "streams_uncut": 0, "token_late_ms": [], "lost_early_ms": early}
+
+
+def measure(setting: Setting) -> Measured:
+    """Try every mode."""
+    require_envoy()
+    sessions = setting.count(SESSIONS, SESSIONS_FULL, 4)
+
+    def on_stack(mode: str) -> dict[str, Any]:
+        file = setting.work / f"{mode}-upstream.json"
+        with recording_upstream(file) as port:
+            found = asyncio.run(_on_stack(setting, mode, sessions, port))
+        return judged(found, read_seen(file))
+
+    modes = {mode: setting.part(mode, partial(on_stack, mode)) for mode in MODES[:3]}
+    few = setting.count(RIG_SESSIONS, RIG_SESSIONS_FULL, 2)
+    modes["cut off"] = setting.part("cut-off", lambda: asyncio.run(_cut_off(setting, few)))
+    return {"modes": modes, "lease_ms": LEASE_MS}
+
+
+def conclude(measured: Measured) -> Finding:
+    """Say what was served too late."""
+    modes = measured["modes"]
+    late = sum(one["begun_late"] for one in modes.values())
+    served = sum(one["served_after"] for one in modes.values())
+    sent = sum(one["sent_after"] for one in modes.values())
+    requests = sum(one["requests"] for one in modes.values())
+    tokens = [value for one in modes.values() for value in one["token_late_ms"]]
+    uncut = sum(one["streams_uncut"] for one in modes.values())
+    worst = max(tokens, default=0.0)
+    early = [value for one in modes.values() for value in one["lost_early_ms"]]
+    sentence = (
+        f"With the controller {', '.join(MODES[:-1])} or {MODES[-1]}, {late} of {requests:,} requests began at an "
+        f"anchor after the end of their lease and {served} of {sent:,} sent after it were served; of {len(tokens)} "
+        f"streams {uncut} were not cut, and the latest token left {abs(worst):.1f} ms "
+        f"{'after' if worst > 0 else 'before'} the end (allowed: {CUT_MS_MAX:g}); the price is that a session is last "
+        f"served {quantile(early, 0.5):.0f} ms (median) before its end."
+    )
+    return Finding(
+        sentence=sentence,
+        confirmed=late == 0
+        and served == 0
+        and uncut == 0
+        and worst <= CUT_MS_MAX
+        and all(one["sent_after"] > 0 for one in modes.values()),
+        numbers={"begun_late": late, "served_after": served, "sent_after": sent, "token_late_ms_max": worst},
+    )
+
+
+def draw(figure: Any, measured: Measured) -> None:
+    """Draw what was sent, what was served, and when streams ended."""
+    left, right = figure.subplots(1, 2)
+    modes = measured["modes"]
+    names = list(modes)
+    bars(
+        left, names,
+        {
+            "sent after the lease's end": [float(modes[name]["sent_after"]) for name in names],
+            "served": [float(modes[name]["served_after"]) for name in names],
+        },
+        text="{:.0f}",
+    )  # fmt: skip
+    left.set_ylabel("requests")
+    left.margins(y=0.2)
+    left.legend(loc="upper left")
+    left.set_xlabel("controller")
+    held = [name for name in names if modes[name]["token_late_ms"]]
+    right.boxplot([modes[name]["token_late_ms"] for name in held], whis=(0, 100), widths=0.45)
+    right.set_xticks(range(1, len(held) + 1), held)
+    right.axhline(0.0, color="#0f172a", linestyle="--", linewidth=1.2)
+    right.annotate(
+        "end of the lease", xy=(1.0, 0.0), xycoords=("axes fraction", "data"), xytext=(-2, 3),
+        textcoords="offset points", ha="right", fontsize=8.5,
+    )  # fmt: skip
+    right.set_ylabel("last token of each stream, ms after the lease's end")
+    right.set_xlabel("controller")
+    right.set_title("box: quartiles; whiskers: all streams", fontsize=9.5)
+
+
+AIP3: Final = Experiment(
+    name="AIP3",
+    title="Enforcement correctness under lease expiry",
+    claim="enforcement correctness under lease expiry",
+    method=(
+        f"Leases of {LEASE_MS} ms; one session in {STREAMS_OF} streams. Gateway and sidecar are left to themselves; "
+        "clients go on sending. A request counts as late from the controller's own instant of the last grant or "
+        "renewal plus the lease. Cut off: look-ups at a real Envoy hang for ever."
+    ),
+    measure=measure,
+    conclude=conclude,
+    draw=draw,
+)
