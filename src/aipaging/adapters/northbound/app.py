@@ -11,12 +11,13 @@ from aipaging.adapters.northbound.oauth.administration import AdministrationRout
 from aipaging.adapters.northbound.oauth.endpoints import OAuthRoutes
 from aipaging.adapters.northbound.openapi import openapi_document
 from aipaging.adapters.northbound.operation import Operation, route_of
+from aipaging.adapters.northbound.policies import PolicyRoutes
 from aipaging.adapters.northbound.rate_limits import LimitedAuthenticator
 from aipaging.adapters.northbound.service import Northbound
 from aipaging.adapters.northbound.sessions import SessionRoutes
+from aipaging.adapters.northbound.sinks import SinkRoutes
 from aipaging.adapters.northbound.switches import SwitchRoutes
 from aipaging.adapters.northbound.tenants import TenantRoutes
-from aipaging.adapters.northbound.sinks import SinkRoutes
 from aipaging.adapters.northbound.wording import WordingRoutes
 from aipaging.runtime.http.routing import HttpApp
 
@@ -45,6 +46,7 @@ def operations_of(service: Northbound) -> list[Operation]:
         EnvelopeRoutes(service),
         TenantRoutes(service),
         SwitchRoutes(service),
+        PolicyRoutes(service),
         EventRoutes(service),
         SinkRoutes(service),
         EvidenceRoutes(service),

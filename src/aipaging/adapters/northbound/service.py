@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from aipaging.adapters.northbound.credentials import Authenticator
+from aipaging.adapters.northbound.documents.policies import PolicyStatus
 from aipaging.adapters.northbound.evidence_desk import EvidenceDesk
 from aipaging.adapters.northbound.metrics import Metrics
 from aipaging.adapters.northbound.oauth.access import Access
@@ -47,6 +48,10 @@ class NoNotifications:
         return 0, ()
 
 
+def _no_policies() -> PolicyStatus:
+    return PolicyStatus(digest="", file="", policies=[])
+
+
 def _connected() -> bool:
     return True
 
@@ -71,6 +76,7 @@ class Northbound:
         envelopes: Where envelopes and key sets come in.
         task_reader: Makes what tells tasks in free text; called when the first text comes, in a thread.
         software: Name and version.
+        policies: Which policies are in force.
         rates: How often each client may ask.
         access: Access tokens, clients and token keys; None where only static secrets are known.
     """
@@ -91,4 +97,5 @@ class Northbound:
     access: Access | None = None
     metrics: Metrics = field(default_factory=Metrics)
     notifications: Notifications = field(default_factory=NoNotifications)
+    policies: Callable[[], PolicyStatus] = _no_policies
     rates: CallerRates = field(default_factory=lambda: CallerRates(RATE_LIMIT))

@@ -58,6 +58,7 @@ GROUPS: Final[dict[str, dict[str, Entry]]] = {
             target="aipaging.apps.cli.catalogue:anchors", summary="List, add, drain, enrol, remove anchors."
         ),
         "tenants": Entry(target="aipaging.apps.cli.tenants:tenants", summary="Show tenants, set quotas and classes."),
+        "policies": Entry(target="aipaging.apps.cli.policies:policies", summary="Check and show policies in Cedar."),
         "switch": Entry(target="aipaging.apps.cli.switches:switch", summary="Kill a tenant, service, anchor, or all."),
         "config": Entry(
             target="aipaging.apps.server.config_command:config", summary="Check, show, begin a configuration."

@@ -36,6 +36,7 @@ from aipaging.apps.server.free_text import task_reader
 from aipaging.apps.server.identities import Identities, alternatives
 from aipaging.apps.server.listeners import Listener
 from aipaging.apps.server.notifications import ControllerNotifications
+from aipaging.apps.server.policies import PolicyFile
 from aipaging.apps.server.user_plane import EnvoyUserPlane, MemoryUserPlane, UserPlane
 from aipaging.core.envelope.envelope import Envelope
 from aipaging.core.envelope.plain import same_promise, stated
@@ -83,6 +84,7 @@ class Controller:
             configured=lambda: frozenset(config.key_sources),
         )
         self._key_sources = KeySources(self._intake, config.key_sources)
+        self._policies = PolicyFile(config.policies, self.engine.submit)
         self._desk = EvidenceDesk(lambda: SqliteEvidenceReader(config.journal.path))
         self.hub = EventHub(
             lambda: SqliteEvidenceReader(config.journal.path),
@@ -135,6 +137,7 @@ class Controller:
         await self._user_plane.start()
         for command in _registrations(self.config):
             await self.engine.submit(command)
+        await self._policies.load()
         await self._key_sources.load()
         for envelope in self.config.catalogue.envelopes.values():
             await self._state(envelope)
@@ -146,6 +149,8 @@ class Controller:
         await self.notifications.start(self.hub, source_of(self._identities.issuer))
         stops.push_async_callback(self.notifications.stop)
         stops.callback(self.hub.close)  # open streams end at once, and are resumed at the next controller
+        policies = asyncio.create_task(self._policies.keep_current())
+        stops.callback(policies.cancel)
         keys = asyncio.create_task(self._key_sources.keep_current())
         stops.callback(keys.cancel)
         keep = asyncio.create_task(self._identities.keep_renewed(self.config, contexts, self._wall_clock))
@@ -281,6 +286,7 @@ class Controller:
                 software=f"aipaging {__version__}",
                 access=access,
                 rates=CallerRates(plan.rate),
+                policies=lambda: self._policies.status,
             )
         )
         context = _own_context(plan.tls) if plan.tls else None

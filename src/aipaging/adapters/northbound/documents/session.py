@@ -151,6 +151,10 @@ class SessionDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel",
         list[Digest], Meta(max_length=64, description="Digests of the envelopes that the bound rests on.")
     ] = []
     contract: ContractDocument | None = None
+    policies: Annotated[
+        list[Annotated[str, Meta(max_length=128)]],
+        Meta(max_length=2_000, description="Ids of the policies that permitted where it is."),
+    ] = []
     relocation: RelocationDocument | None = None
 
 
@@ -232,6 +236,7 @@ def session_document(
         bound=bound_document(lease.bound, session.intent.epsilon) if lease else None,
         envelopes=list(lease.envelopes) if lease else [],
         contract=_contract_document(session.contract) if session.contract and session.available else None,
+        policies=list(session.policies),
         relocation=_relocation_document(session.relocation) if session.relocation else None,
         intent=intent_document(session.intent),
         duration_s=session.duration_ms // 1000,

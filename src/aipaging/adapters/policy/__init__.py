@@ -1,0 +1,1 @@
+"""Policies in Cedar: who may page, relocate and extend where."""
