@@ -24,9 +24,9 @@ from aipaging.core.calculus.work import CappedWork, Work
 
 Floats: TypeAlias = NDArray[np.float64]
 
-CELLS_PER_CAP: Final = 4096
+CELLS_PER_CAP: Final = 8192
 ROOT_CELLS: Final = 32768
-LEVELS: Final = 10
+LEVELS: Final = 8
 """Caps computed on the lattice; beyond, the tail is continued by its exponential rate."""
 
 SERVICE_CELLS: Final = 1024
