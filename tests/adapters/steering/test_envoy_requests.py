@@ -42,7 +42,7 @@ async def test_the_anchor_sees_the_receipt_and_no_steering_header_of_the_client(
         assert seen["x-aipaging-commit"] == grant.receipt
         assert seen["authorization"] == f"Bearer {rig.tokens[session]}"
         assert seen["x-kept"] == "yes"
-        ours = {"x-aipaging-commit", "x-envoy-external-address"}  # the second is Envoy's own: the client's address
+        ours = {"x-aipaging-commit", "x-aipaging-session", "x-envoy-external-address"}  # the last: the client, by Envoy
         assert {name for name in seen if name.startswith(("x-aipaging-", "x-envoy-"))} == ours
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from aipaging.adapters.telemetry.server_timing import server_timing_us
+from aipaging.adapters.telemetry.server_timing import server_timing_us, sidecar_timing_us
 
 MARKS: Final = ('"commonProperties"', '"common_properties"')
 """Either is in every entry, depending on how the protobuf was written."""
@@ -44,7 +44,8 @@ def row_of_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
     sent, received = (
         _duration_us(common.get(name)) for name in ("timeToFirstUpstreamTxByte", "timeToLastUpstreamRxByte")
     )
-    timing = server_timing_us(_header(response, "responseHeaders", "server-timing"))
+    said = _header(response, "responseHeaders", "server-timing")
+    timing = sidecar_timing_us(said) or server_timing_us(said)
     row |= {f"domain_{name}_us": value for name, value in timing.items()}
     if sent is not None and received is not None:
         upstream_us = received - sent

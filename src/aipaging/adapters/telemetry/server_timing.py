@@ -18,6 +18,24 @@ _METRIC: Final = re.compile(
 _PARAMETER: Final = re.compile(r";\s*([^=;\s\"]+)\s*=\s*(\"(?:\\.|[^\"\\])*\"|[^;\"]*)")
 
 
+_SIDECAR: Final = re.compile(r"(?:^|[,\s])queue;dur=(\d{1,9}\.\d{3}), inference;dur=(\d{1,9}\.\d{3})\s*$")
+
+
+def sidecar_timing_us(header: str) -> dict[str, int]:
+    """Return what the anchor's sidecar says, in microseconds; empty where it says nothing.
+
+    A sidecar adds its pair after whatever the model server said of itself, so the last one is its own: a server cannot
+    come after it, and what servers claim of themselves is not evidence.
+
+    Args:
+        header: The value of the header, several fields joined in their order.
+    """
+    found = _SIDECAR.search(header[-HEADER_CHARS_MAX:])
+    if found is None:
+        return {}
+    return {name: math.ceil(round(float(found[group]) * 1e3, 6)) for group, name in ((1, "queue"), (2, "inference"))}
+
+
 def server_timing_us(header: str) -> dict[str, int]:
     """Return the durations of a header in microseconds, rounded up; what has none, or none that can be, is left out.
 

@@ -72,6 +72,12 @@ drain_ms_max = {lease_ms}
 anchor_lost_ms = 1500
 retry_ms = 300
 
+[audit]
+alpha = 1e-4
+window_requests = 20
+allowed = 10
+period_s = 60
+
 [[client]]
 client_id = "demo-client"
 tenant = "acme"

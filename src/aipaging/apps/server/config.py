@@ -24,6 +24,7 @@ from aipaging.apps.server.config_values import catalogue_of, notification_of, se
 from aipaging.apps.server.domain_keys import KeySource
 from aipaging.apps.server.notifications import NotificationPlan
 from aipaging.core.anchor.catalogue import Catalogue
+from aipaging.core.audit.live import LivePlan
 from aipaging.core.foundation.names import ClientId, DomainName, GatewayId, TenantId
 from aipaging.core.foundation.time import WallUs
 from aipaging.core.identity.tenant import Tenant
@@ -138,6 +139,7 @@ class ServerConfig:
         issuers: Authorization servers that are elsewhere.
         warnings: What works, but probably not as meant.
         notification: Where events are pushed.
+        audit: How what is promised is audited while it is in force, None where it is not.
     """
 
     file: Path
@@ -155,6 +157,7 @@ class ServerConfig:
     warnings: tuple[Problem, ...]
     issuers: tuple[TrustedIssuer, ...] = ()
     notification: NotificationPlan = field(default_factory=NotificationPlan)
+    audit: LivePlan | None = None
 
 
 def load_config(path: Path, *, wall_us: WallUs, environment: Mapping[str, str] = os.environ) -> ServerConfig:
@@ -328,6 +331,18 @@ def _config(path: Path, tables: Tables, clients: tuple[Client, ...], warnings: t
         },
         warnings=warnings,
         notification=notification_of(tables),
+        audit=_audit(tables.one["audit"]),
+    )
+
+
+def _audit(table: Table) -> LivePlan | None:
+    if not table.get("enabled"):
+        return None
+    return LivePlan(
+        alpha=table.get("alpha"),
+        window_requests=table.get("window_requests"),
+        allowed=table.get("allowed"),
+        period_us=table.get("period_s") * 1_000_000,
     )
 
 

@@ -120,6 +120,7 @@ def effective(checked: ServerConfig) -> dict[str, Any]:
         "gateway": checked.gateway,
         "settings": checked.settings,
         "journal": checked.journal,
+        "audit": checked.audit,
         "clients": [{"client": each.client, "tenant": each.tenant, "role": each.role} for each in checked.clients],
         "services": list(catalogue.services.values()),
         "domains": list(catalogue.domains.values()),

@@ -27,6 +27,7 @@ from aipaging.apps.server.config_fields import (
 )
 from aipaging.core.anchor.catalogue import DomainKind
 from aipaging.core.anchor.intent import DURATION_S_MAX, RATE_RPS_MAX, TRUST_MAX, DataClass
+from aipaging.core.audit.live import LivePlan
 from aipaging.core.envelope.envelope import Dependence
 from aipaging.core.identity.tenant import PERIOD_S_MAX
 from aipaging.core.paging.settings import Settings
@@ -35,6 +36,7 @@ NORTHBOUND_LISTEN: Final = HostPort("127.0.0.1", 8080)
 """Where clients find a controller of this machine, unless told otherwise."""
 
 _DEFAULTS: Final = Settings()
+_AUDIT_DEFAULTS: Final = LivePlan()
 _HOUR_MS: Final = 3_600_000
 _CAPACITY_RPS_MAX: Final = 1e9
 _PORT_ABOUT: Final = "port 0 takes a free one"
@@ -55,6 +57,7 @@ def sections(base: Path) -> tuple[Section, ...]:
         _LEASE,
         _LIMITS,
         _journal(path),
+        _AUDIT,
         _client(path),
         issuer_section(path),
         _notification(path),
@@ -244,6 +247,36 @@ def _journal(path: Kind) -> Section:
             ),
         },
     )
+
+
+_AUDIT: Final = Section(
+    name="audit",
+    about="The audit of envelopes and sessions while they are in force, from the gateway's access log.",
+    fields={
+        "enabled": Field(kind=boolean(), default=True, about="Whether there is one."),
+        "alpha": Field(
+            kind=number(0, 0.5, above=True),
+            default=_AUDIT_DEFAULTS.alpha,
+            about="Probability that any alarm of a run is false, over all contracts and all time.",
+        ),
+        "window_requests": Field(
+            kind=integer(1, 1_000_000),
+            default=_AUDIT_DEFAULTS.window_requests,
+            about="Requests between two wagers of the alarm; longer than requests depend on one another.",
+        ),
+        "allowed": Field(
+            kind=integer(1, 1_000_000),
+            default=_AUDIT_DEFAULTS.allowed,
+            about="Exceedances that are no violation yet, however short a period; a period ends after "
+            "`allowed / epsilon` requests.",
+        ),
+        "period_s": Field(
+            kind=integer(1, 31 * 86_400),
+            default=_AUDIT_DEFAULTS.period_us // 1_000_000,
+            about="The longest period of a contract.",
+        ),
+    },
+)
 
 
 def _client(path: Kind) -> Section:

@@ -30,6 +30,7 @@ from aipaging.adapters.northbound.service import Northbound
 from aipaging.adapters.signing.domain_keys import DomainKeyRing
 from aipaging.adapters.southbound.app import Southbound, southbound_app
 from aipaging.apps.server.access import AccessDesk
+from aipaging.apps.server.audit import live_audit
 from aipaging.apps.server.config import ServerConfig, TlsFiles
 from aipaging.apps.server.domain_keys import KeySources
 from aipaging.apps.server.free_text import task_reader
@@ -77,6 +78,7 @@ class Controller:
         self._identities = Identities.open(config, self._wall_clock)
         self.engine = self._engine()
         self._tokens = SessionTokens(self._identities.signer)
+        self._audit = live_audit(config, self.engine, dropped=self._dropped)
         self._user_plane = self._plane()
         self._intake = EnvelopeIntake(
             self.engine,
@@ -144,6 +146,9 @@ class Controller:
         for anchor in self.config.catalogue.anchors.values():
             await self.engine.submit(c.RegisterAnchor(anchor=anchor))
         await self._access.begin()
+        if self._audit is not None:
+            audit = asyncio.create_task(self._audit.run())
+            stops.callback(audit.cancel)
         await northbound.start()
         stops.push_async_callback(northbound.stop)
         await self.notifications.start(self.hub, source_of(self._identities.issuer))
@@ -215,6 +220,9 @@ class Controller:
     def _wall_clock(self) -> WallUs:
         return self._clock.now().wall_us
 
+    async def _dropped(self) -> int:
+        return await self._user_plane.dropped()
+
     def _engine(self) -> Engine:
         plan = self.config.journal
         journal = SqliteJournal(
@@ -235,7 +243,8 @@ class Controller:
     def _plane(self) -> UserPlane:
         if self.config.gateway.driver == "memory":
             return MemoryUserPlane(self.engine)
-        return EnvoyUserPlane(self.config, self._identities, self.engine)
+        access_log = None if self._audit is None else self._audit.offer
+        return EnvoyUserPlane(self.config, self._identities, self.engine, access_log=access_log)
 
     def _south_listener(self, context: ssl.SSLContext) -> Listener:
         app = southbound_app(

@@ -1,13 +1,15 @@
 """The user plane that a controller runs: the driver, what gateways and sidecars ask it, and the Envoy it supervises."""
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from aipaging.adapters.steering.envoy.access_log import DROPPED_COUNTER
 from aipaging.adapters.steering.envoy.ads import AdsServer, XdsListener
 from aipaging.adapters.steering.envoy.bootstrap import Gateway, Listener
 from aipaging.adapters.steering.envoy.driver import EnvoySteering
@@ -21,6 +23,9 @@ from aipaging.core.paging import commands as c
 from aipaging.ports.revocation import Revocations, RevokedEpoch
 from aipaging.ports.steering import SteeringDriver
 from aipaging.runtime.engine import Engine
+
+DROPPED_ASKED_S: Final = 2.0
+"""How often the gateway is asked what it could not report: only verdicts that say `compliant` wait for it."""
 
 _ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what is listened on, not listening
 """Where a gateway of this machine reaches a controller that listens everywhere."""
@@ -46,6 +51,10 @@ class UserPlane(Protocol):
 
     async def since(self, term: int, sequence: int, *, wait_s: float) -> Revocations:
         """Return what was revoked after a place, waiting for the first entry."""
+        ...
+
+    async def dropped(self) -> int:
+        """Return how many requests the gateway could not report."""
         ...
 
     async def open(self) -> None:
@@ -89,6 +98,10 @@ class MemoryUserPlane:
             await asyncio.sleep(wait_s)
         return _NothingRevoked(term=present, sequence=sequence, reset=term != present)
 
+    async def dropped(self) -> int:
+        """Return that nothing was lost: there is nothing."""
+        return 0
+
     async def open(self) -> None:
         """Do nothing."""
 
@@ -102,7 +115,14 @@ class MemoryUserPlane:
 class EnvoyUserPlane:
     """Envoy, supervised."""
 
-    def __init__(self, config: ServerConfig, identities: Identities, engine: Engine) -> None:
+    def __init__(
+        self,
+        config: ServerConfig,
+        identities: Identities,
+        engine: Engine,
+        *,
+        access_log: Callable[[bytes], None] | None = None,
+    ) -> None:
         self._config = config
         self._engine = engine
         self._identities = identities
@@ -113,6 +133,7 @@ class EnvoyUserPlane:
                 port=listen.port,
                 identity=identities.controller,
                 trust_domain=config.operator.trust_domain,
+                access_log=access_log,
             )
         )
         self._steering = EnvoySteering(self._xds, clock=engine.now)
@@ -122,6 +143,8 @@ class EnvoyUserPlane:
         )
         self._supervisor = EnvoySupervisor(self._gateway())
         self._closing = asyncio.Event()
+        self._dropped = 0
+        self._dropped_asked_s = 0.0
 
     @property
     def connected(self) -> bool:
@@ -138,6 +161,14 @@ class EnvoyUserPlane:
             asked.cancel()
             return await self._steering.revocations_since(term, sequence, wait_ms=0)
         return asked.result()
+
+    async def dropped(self) -> int:
+        """Return how many requests the gateway could not report; asked every few seconds, and as it was before."""
+        if time.monotonic() - self._dropped_asked_s >= DROPPED_ASKED_S:
+            self._dropped_asked_s = time.monotonic()
+            counters = await self._supervisor.counters(DROPPED_COUNTER)
+            self._dropped = max(self._dropped, sum(counters.values()))
+        return self._dropped
 
     async def open(self) -> None:
         """Let gateways in; an Envoy that outlived the last controller comes back by itself."""

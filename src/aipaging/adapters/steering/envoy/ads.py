@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
+from aipaging.adapters.steering.envoy.access_log import LOG_STREAMS_MAX, log_handler
 from aipaging.adapters.steering.envoy.resources import (
     ROUTE_NAME,
     TYPES,
@@ -86,6 +87,7 @@ class XdsListener:
         identity: Directory with the controller's `cert.pem`, `key.pem` and `ca.pem`.
         trust_domain: Of the identities that are let in.
         health_check: Whether gateways probe the anchors actively.
+        access_log: Takes the messages of the gateways' access logs without waiting; None: nobody listens.
     """
 
     host: str
@@ -93,6 +95,7 @@ class XdsListener:
     identity: Path
     trust_domain: str
     health_check: bool = False
+    access_log: Callable[[bytes], None] | None = None
 
 
 class _Stream:
@@ -138,8 +141,12 @@ class AdsServer:
             ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
             ("grpc.so_reuseport", 0),
         ]
-        self._server = grpc.aio.server(options=options, maximum_concurrent_rpcs=GATEWAYS_MAX)
+        self._server = grpc.aio.server(options=options, maximum_concurrent_rpcs=GATEWAYS_MAX + LOG_STREAMS_MAX)
         ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(_Service(self), self._server)
+        if self.listener.access_log is not None:
+            sink, trust_domain = self.listener.access_log, self.listener.trust_domain
+            handler = log_handler(grpc, trust_domain=trust_domain, sink=sink)
+            self._server.add_generic_rpc_handlers((handler,))
         try:
             self.port = self._server.add_secure_port(
                 f"{self.listener.host}:{self.listener.port}", _credentials(self.listener.identity)
@@ -224,7 +231,13 @@ class AdsServer:
         )
 
     async def serve(self, read: Callable[[], Any], write: Callable[[Any], Any], gateway: GatewayId) -> None:
-        """Carry one gateway's stream until it ends."""
+        """Carry one gateway's stream until it ends.
+
+        Raises:
+            UnverifiedError: There are as many streams as one controller serves, or the gateway says another name.
+        """
+        if len(self._streams) >= GATEWAYS_MAX:
+            raise UnverifiedError(f"{GATEWAYS_MAX} gateways are connected already", code="GATEWAYS_TOO_MANY")
         stream = _Stream(gateway)
         self._streams.add(stream)
         _LOG.info("gateway %s connected", gateway)

@@ -13,6 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
+from aipaging.adapters.steering.envoy.access_log import access_logger
 from aipaging.adapters.steering.envoy.resources import (
     ANCHOR_HEADER,
     BUFFER_BYTES_MAX,
@@ -238,6 +239,7 @@ def _connection_manager(listener: Listener) -> Document:
         },
         "use_remote_address": True,
         "generate_request_id": False,
+        "access_log": [access_logger()],
         "normalize_path": True,
         "merge_slashes": True,
         "path_with_escaped_slashes_action": "REJECT_REQUEST",

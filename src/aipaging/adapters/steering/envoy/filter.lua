@@ -436,6 +436,7 @@ local function steer(handle)
   end
   headers:add("x-aipaging-anchor", entry.anchor)
   headers:add("x-aipaging-commit", entry.receipt)
+  headers:replace("x-aipaging-session", entry.session) -- for the access log; the sidecar takes it off
   handle:clearRouteCache() -- once; Envoy's own clearing after every change of a header is switched off
 end
 
