@@ -28,7 +28,6 @@ from aipaging.core.foundation.names import AnchorId, ClientId, DomainName, Sessi
 from aipaging.core.foundation.time import WallUs
 from aipaging.core.paging import commands as c
 from aipaging.core.paging.settings import Settings
-from aipaging.core.paging.state import Session
 from aipaging.core.steering.grant import AnchorEndpoint
 from aipaging.runtime.clock import Clock, SystemClock
 from aipaging.runtime.effects import SteeringEffects
@@ -140,7 +139,12 @@ class EngineStage:
         await self.engine.stop()
 
     async def page(self, duration_s: int, delay_ms: float = DELAY_MS) -> str:
-        """Page one session, and return its AIST once its COMMIT is durable and its steering is in force.
+        """Page one session, and return its AIST once its COMMIT is durable and its steering is in force."""
+        session = await self.paged(duration_s, delay_ms)
+        return self.tokens.aist(self.engine.state.sessions[session])
+
+    async def paged(self, duration_s: int, delay_ms: float = DELAY_MS) -> SessionId:
+        """The same without an AIST; return the session.
 
         Raises:
             AipagingError: It was refused: the stage is broken.
@@ -158,8 +162,7 @@ class EngineStage:
         )
         if not isinstance(reply, c.Admitted):
             raise AipagingError(f"a page was refused: {reply}", code="BENCH_BROKEN", who=Who.BUG)
-        found: Session = self.engine.state.sessions[session]
-        return self.tokens.aist(found)
+        return session
 
     async def pages(self, count: int, *, at_once: int, duration_s: int = 3_600, different: bool = False) -> None:
         """Page so many sessions, so many of them at once.
