@@ -87,6 +87,12 @@ class Metrics:
             "segment",
         )
         self._suspect = self._gauge("aipaging_envelopes_suspect", "Envelopes that are not believed now.")
+        self._killed = self._gauge("aipaging_kill_switches", "Kill switches in force.")
+        self._policies = self._gauge("aipaging_policies_in_force", "1 if pages are decided by policies.")
+        self._tenant_sessions = self._gauge("aipaging_tenant_sessions", "Live sessions of a tenant.", "tenant")
+        self._tenant_rate = self._gauge(
+            "aipaging_tenant_requests_per_second", "Sum of the rates of a tenant's live sessions.", "tenant"
+        )
         self._waiting = self._gauge("aipaging_journal_waiting_commands", "Commands that wait for the journal.")
         self._notifying = self._gauge("aipaging_notifications_waiting", "Notifications that are not settled.")
 
@@ -226,6 +232,18 @@ class Metrics:
             self._anchors.labels(anchor_state.value).set(count)
         for domain in state.catalogue.domains:
             self._reserved.labels(domain).set(state.ledger.domain_mrps(domain) / 1000)
+        self._read_tenants(state)
         self._suspect.set(len(state.catalogue.suspect))
+        self._valid_until.clear()
         for envelope in state.catalogue.envelopes.values():
             self._valid_until.labels(envelope.domain, envelope.segment).set(envelope.valid_until_us / SECOND)
+
+    def _read_tenants(self, state: State) -> None:
+        tenancy = state.tenancy
+        self._killed.set(len(tenancy.switches))
+        self._policies.set(tenancy.policies is not None)
+        self._tenant_sessions.clear()
+        self._tenant_rate.clear()
+        for tenant, account in tenancy.accounts.items():
+            self._tenant_sessions.labels(tenant).set(len(account.sessions))
+            self._tenant_rate.labels(tenant).set(account.requests_mrps / 1000)
