@@ -120,13 +120,13 @@ def draw(figure: Any, measured: Measured) -> None:
     left.legend(loc="lower right")
     shares = {
         way: [
-            1e3 * measured[way]["requests_failed"] / max(1, measured[way]["requests"]),
-            1e3 * measured[way]["streams_broken"] / max(1, measured[way]["streams"]),
+            1e2 * measured[way]["requests_failed"] / max(1, measured[way]["requests"]),
+            1e2 * measured[way]["streams_broken"] / max(1, measured[way]["streams"]),
         ]
         for way in WAYS
     }
-    bars(right, ["requests failed", "streams broken"], shares, text="{:.3g}")
-    right.set_ylabel("per 1,000")
+    bars(right, ["requests failed", "streams broken"], shares, text="{:.3g} %")
+    right.set_ylabel("share, %")
     right.margins(y=0.15)
     right.legend(loc="upper left", labelcolor=COLOURS[5])
 

@@ -179,7 +179,7 @@ def conclude(measured: Measured) -> Finding:
 
 def draw(figure: Any, measured: Measured) -> None:
     """Draw the distribution of each phase, by clients."""
-    axes = figure.subplots(1, len(CLIENTS), sharey=True)
+    axes = figure.subplots(1, len(CLIENTS), sharex=True, sharey=True)
     for one, (clients, phases) in zip(axes, measured["clients"].items(), strict=True):
         for place, (phase, name) in enumerate(PHASES.items()):
             if phases[phase]:
@@ -190,7 +190,7 @@ def draw(figure: Any, measured: Measured) -> None:
         )
         one.axhline(0.5, color="#94a3b8", linewidth=0.8, linestyle=":")
     axes[0].set_ylabel("share of transactions that took less")
-    axes[0].legend(loc="upper left", fontsize=7)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(PHASES))
 
 
 AIP1: Final = Experiment(
