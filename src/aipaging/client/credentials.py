@@ -7,7 +7,7 @@
 import secrets
 import time
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 from urllib.parse import quote
@@ -117,6 +117,23 @@ class _TokenCall(Call):
         return Call.headers(self, bearer) | ({"authorization": f"Basic {self.basic}"} if self.basic else {})
 
 
+class _SignedForm(Mapping[str, str]):
+    """A form with an assertion that is signed whenever it is sent: each is good once, and a lost answer uses it up."""
+
+    def __init__(self, fixed: Mapping[str, str], sign: Callable[[], str]) -> None:
+        self._fixed = fixed
+        self._sign = sign
+
+    def __getitem__(self, name: str) -> str:
+        return self._sign() if name == "client_assertion" else self._fixed[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*self._fixed, "client_assertion"))
+
+    def __len__(self) -> int:
+        return len(self._fixed) + 1
+
+
 @dataclass(slots=True)
 class PrivateKey:
     """Client credentials with a key pair (`private_key_jwt`): nothing secret travels.
@@ -148,11 +165,8 @@ class PrivateKey:
         Raises:
             RefusedError: The authorization server does not know the client or the key.
         """
-        form = {
-            "grant_type": "client_credentials",
-            "client_assertion_type": _ASSERTION_TYPE,
-            "client_assertion": self._assertion(),
-        } | ({"scope": self.scope} if self.scope else {})
+        fixed = {"grant_type": "client_credentials", "client_assertion_type": _ASSERTION_TYPE}
+        form = _SignedForm(fixed | ({"scope": self.scope} if self.scope else {}), self._assertion)
         self._tokens.take((yield Call(method="POST", path=TOKEN_PATH, form=form, authenticated=False)), now_s)
 
     def _assertion(self) -> str:
