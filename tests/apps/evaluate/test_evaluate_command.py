@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from aipaging.adapters.terminal.guard import run
 from aipaging.apps.cli.registry import aipaging
 from aipaging.apps.evaluate import catalogue, command, experiment, running, tre_budget
-from aipaging.apps.evaluate.experiment import Experiment, Finding, NotRunError, Setting, write_whole
+from aipaging.apps.evaluate.experiment import Experiment, Finding, Measured, NotRunError, Setting, write_whole
 
 pytest.importorskip("numba")
 pytest.importorskip("matplotlib")
@@ -41,8 +42,11 @@ class Fetches(HTMLParser):
 
 def small(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
     """Let TRE4 be the only experiment, with other parts."""
-    changed = replace(tre_budget.TRE4, **changes)
-    monkeypatch.setattr(command, "experiment", lambda _: changed)
+
+    def changed(_: str) -> Experiment:
+        return replace(tre_budget.TRE4, **changes)
+
+    monkeypatch.setattr(command, "experiment", changed)
 
 
 def test_the_report_needs_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -67,7 +71,10 @@ def test_the_report_needs_nothing_else(tmp_path: Path, capsys: pytest.CaptureFix
 def test_a_claim_that_is_not_confirmed_is_status_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small(monkeypatch, conclude=lambda _: Finding(sentence="It does not hold.", confirmed=False))
+    def refuted(_: Measured) -> Finding:
+        return Finding(sentence="It does not hold.", confirmed=False)
+
+    small(monkeypatch, conclude=refuted)
     assert run(aipaging, ["evaluate", "--out", str(tmp_path), "--only", "TRE4"]) == 1
     assert "not confirmed" in capsys.readouterr().out
     assert "It does not hold." in (tmp_path / "report.html").read_text()
@@ -107,7 +114,7 @@ def test_a_killed_experiment_goes_on_where_it_was(tmp_path: Path) -> None:
                 computed.append(key)
                 return key
 
-            return {key: setting.part(key, lambda k=key: compute(k)) for key in ("a", "b", "c")}  # type: ignore[misc]
+            return {key: setting.part(key, partial(compute, key)) for key in ("a", "b", "c")}
 
         return replace(tre_budget.TRE4, measure=measure)
 
@@ -121,7 +128,11 @@ def test_a_killed_experiment_goes_on_where_it_was(tmp_path: Path) -> None:
 def test_parts_of_another_seed_are_not_used(tmp_path: Path) -> None:
     write_whole(tmp_path / "parts" / "TRE4" / "key.json", {"scale": 1.0, "seed": 5, "version": ""})
     write_whole(tmp_path / "parts" / "TRE4" / "a.json", "of another seed")
-    one = replace(tre_budget.TRE4, measure=lambda setting: {"a": setting.part("a", lambda: "new")})
+
+    def measure(setting: Setting) -> Measured:
+        return {"a": setting.part("a", lambda: "new")}
+
+    one = replace(tre_budget.TRE4, measure=measure)
     made = {"command": "c", "seed": 0, "versions": {}}
     assert running.run(one, tmp_path, scale=1.0, made=made)["measured"] == {"a": "new"}
 

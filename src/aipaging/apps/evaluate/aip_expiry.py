@@ -212,7 +212,7 @@ def draw(figure: Any, measured: Measured) -> None:
         "end of the lease", xy=(1.0, 0.0), xycoords=("axes fraction", "data"), xytext=(-2, 3),
         textcoords="offset points", ha="right", fontsize=8.5,
     )  # fmt: skip
-    right.set_ylabel("last token of each stream, ms after the lease's end")
+    right.set_ylabel("last token of a stream, ms from the lease's end")
     right.set_xlabel("controller")
     right.set_title("box: quartiles; whiskers: all streams", fontsize=9.5)
 

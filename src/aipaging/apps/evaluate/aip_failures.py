@@ -163,7 +163,7 @@ def draw(figure: Any, measured: Measured) -> None:
         steps(left, values, place, f"{failure}, p95 {quantile(values, 0.95):,.0f} ms")
     left.set(xlabel="ms from the failure to the next answer", ylabel="share of sessions served again", ylim=(0, 1.01))
     left.set_xlim(left=0)
-    left.legend(loc="lower right")
+    left.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=7.5, columnspacing=1.0)
     per = [
         sum(run["failed"] for run in runs) / max(1, len(runs) * measured["sessions"])
         for runs in measured["failures"].values()
