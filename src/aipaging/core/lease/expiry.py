@@ -24,6 +24,7 @@ class Due(enum.IntEnum):
     ENVELOPE = 5
     RENEW = 6
     FORGET = 7
+    TURN = 8
 
 
 NO_EPOCH: Final = Epoch(0, 0)
@@ -32,9 +33,31 @@ NO_EPOCH: Final = Epoch(0, 0)
 
 @dataclass(slots=True)
 class ExpiryQueue:
-    """A queue of (when, why, what), least `when` first."""
+    """A queue of (when, why, what), least `when` first; and a line of those that wait for their turn.
+
+    Attributes:
+        entries: What is due when.
+        line: Who waits for a turn, by rank and then by age.
+        in_line: The same, to be asked quickly.
+    """
 
     entries: list[tuple[int, int, str, int, int]] = field(default_factory=list)
+    line: list[tuple[int, int, str]] = field(default_factory=list[tuple[int, int, str]])
+    in_line: set[str] = field(default_factory=set[str])
+
+    def join_line(self, subject: str, *, rank: int, age_us: int) -> None:
+        """Let a subject wait for its turn: least rank first, then the oldest; who waits already keeps its place."""
+        if subject not in self.in_line:
+            self.in_line.add(subject)
+            heapq.heappush(self.line, (rank, age_us, subject))
+
+    def next_in_line(self) -> str | None:
+        """Remove and return whose turn it is, or None."""
+        if not self.line:
+            return None
+        subject = heapq.heappop(self.line)[2]
+        self.in_line.discard(subject)
+        return subject
 
     def add(self, when_us: BootUs, due: Due, subject: str, *, epoch: Epoch = NO_EPOCH) -> None:
         """Look at `subject` (a session or an anchor; with an epoch where it matters) at `when_us`."""

@@ -13,7 +13,8 @@ from aipaging.core.anchor.catalogue import AnchorState
 from aipaging.core.envelope.envelope import Envelope
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.names import AnchorId, DomainName, SessionId
-from aipaging.core.foundation.time import MS, BootUs, Now
+from aipaging.core.foundation.time import MS, SECOND, BootUs, Now
+from aipaging.core.identity.tenant import PriorityClass
 from aipaging.core.lease.expiry import NO_EPOCH, Due
 from aipaging.core.lease.machine import Lease, LeasePhase
 from aipaging.core.paging.contract import Finding, again_us, found, told
@@ -31,7 +32,7 @@ from aipaging.core.paging.events import (
 from aipaging.core.paging.evolve_catalogue import EVERYWHERE, until_over
 from aipaging.core.paging.promise_events import CommitRebound, SessionRestored
 from aipaging.core.paging.relocation import begun, drain_cut, failed, must_leave
-from aipaging.core.paging.relocation_machine import RelocationCause
+from aipaging.core.paging.relocation_machine import RelocationCause, RelocationPhase
 from aipaging.core.paging.session_machine import StatusInfo
 from aipaging.core.paging.state import Session, State
 from aipaging.core.paging.switching import stopped_by_any
@@ -49,6 +50,12 @@ RESTRICTED_RETRY_US: Final = 1_000_000
 CLOCKS_APART_US: Final = 3_600_000_000
 """An envelope whose end was due and is less than this away by the wall clock is looked at once more."""
 
+TURNS_MAX: Final = 16
+"""Sessions looked at in one turn: those that find no target cost as much as those that do."""
+
+BEHIND_US_MAX: Final = 100_000
+"""How far turns may lie behind their pace and still be caught up."""
+
 RETRY_DOUBLINGS_MAX: Final = 5
 """A relocation that finds no target is tried at most 32 times slower than the first time."""
 
@@ -65,7 +72,9 @@ class _Wake:
     renewals: list[Renewal] = field(default_factory=list)
     steering: list[SteeringRenewal] = field(default_factory=list)
     granted: bool = False
+    when_us: int = 0
     restrictive: bool = False
+    turn: str = ""
 
     def add(self, subject: str, decision: Decision) -> None:
         """Take a decision about a subject over; while only restrictive ones are taken, look again later."""
@@ -89,10 +98,11 @@ def wake(state: State, now: Now, *, restrictive: bool = False) -> Decision:
         entry = state.queue.pop_due(now.boot_us)
         if entry is None:
             break
-        _, due, subject, epoch = entry
+        when_us, due, subject, epoch = entry
         if subject in work.touched and due is not Due.RELEASE:
             work.later(now.boot_us + MS, due, subject, epoch)
             continue
+        work.when_us = when_us
         _look(work, due, subject, epoch)
         if len(work.renewals) >= RENEWALS_MAX:
             break
@@ -100,7 +110,9 @@ def wake(state: State, now: Now, *, restrictive: bool = False) -> Decision:
 
 
 def _look(work: _Wake, due: Due, subject: str, epoch: Epoch) -> None:
-    if due is Due.ANCHOR:
+    if due is Due.TURN:
+        _turn(work)
+    elif due is Due.ANCHOR:
         _anchor(work, AnchorId(subject))
     elif due is Due.ENVELOPE:
         _envelope(work, DomainName(subject))
@@ -219,9 +231,8 @@ def _relocation(work: _Wake, session: Session, epoch: Epoch) -> None:
     """Look at a session: whether its contract holds, whether it must leave, how its relocation goes."""
     if not session.available or session.session in work.looked:
         return
-    if work.granted and session.degraded and not _moving(session):
-        # It was told already, and its turn to move comes with a later wake.
-        work.later(work.now.boot_us + 1, Due.RELOCATION, session.session, NO_EPOCH)
+    if not _moving(session) and _leaves_anyway(work, session):
+        _wait(work, session)
         return
     if work.state.tenancy.switches:
         stop = stopped_by_any(work.state, session, work.now)
@@ -238,6 +249,51 @@ def _relocation(work: _Wake, session: Session, epoch: Epoch) -> None:
     decision.events += then.events
     decision.effects += then.effects
     work.add(session.session, decision)
+
+
+def _leaves_anyway(work: _Wake, session: Session) -> bool:
+    """Tell without much looking whether a session must leave, and it is not its turn."""
+    if work.turn == session.session:
+        return False
+    if session.degraded:
+        return work.granted  # it was told already
+    anchor = work.state.catalogue.anchors.get(session.lease.anchor) if session.lease is not None else None
+    settled = session.relocation is None or session.relocation.phase is not RelocationPhase.FAILED
+    return settled and anchor is not None and anchor.state in {AnchorState.LOST, AnchorState.DRAINING}
+
+
+def _wait(work: _Wake, session: Session) -> None:
+    """Let a session that must leave wait for its turn: by the class of its tenant, then by age."""
+    queue = work.state.queue
+    if not queue.line:
+        queue.add(BootUs(work.now.boot_us + 1), Due.TURN, EVERYWHERE)
+    rank = PriorityClass.EMERGENCY - work.state.tenancy.tenant(session.tenant).priority
+    queue.join_line(session.session, rank=rank, age_us=session.requested_wall_us)
+
+
+def _turn(work: _Wake) -> None:
+    """Look at those whose turn it is until one relocation is granted; the next turn comes at its pace.
+
+    The pace counts from when this turn was due: who wakes late catches up, within limits.
+    """
+    queue, now = work.state.queue, work.now
+    for _ in range(TURNS_MAX):
+        subject = queue.next_in_line()
+        if subject is None:
+            return
+        session = work.state.sessions.get(SessionId(subject))
+        if session is None or subject in work.touched:
+            if session is not None:
+                work.later(now.boot_us + MS, Due.RELOCATION, subject, NO_EPOCH)
+            continue
+        work.turn = session.session
+        _relocation(work, session, NO_EPOCH)
+        if work.granted:
+            break
+    if queue.line:
+        pace_us = SECOND // work.state.settings.relocations_per_s
+        next_us = max(work.when_us + pace_us, now.boot_us - BEHIND_US_MAX)
+        queue.add(BootUs(next_us), Due.TURN, EVERYWHERE)
 
 
 def _moving(session: Session) -> bool:
@@ -269,7 +325,10 @@ def _leave(work: _Wake, session: Session, cause: RelocationCause) -> Decision:
     """Begin a relocation that must happen; the second grant of a wake waits for the first to be counted."""
     state, now = work.state, work.now
     expired = session.lease is not None and session.lease.deadline_us <= now.boot_us
-    if work.granted or (expired and cause is not RelocationCause.ANCHOR_LOST):
+    if work.granted:
+        _wait(work, session)
+        return Decision()
+    if expired and cause is not RelocationCause.ANCHOR_LOST:
         # What has expired is granted anew or ended first: nothing is made before it breaks that is broken already.
         work.later(now.boot_us + 1, Due.RELOCATION, session.session, NO_EPOCH)
         return Decision()

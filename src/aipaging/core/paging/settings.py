@@ -16,6 +16,7 @@ class Settings:
         anchor_lost_ms: An anchor that was not heard of for so long is LOST.
         prepare_ms_max: A relocation whose target has not answered for so long fails.
         retry_ms: A relocation that must happen (anchor lost, draining) is tried again after so long.
+        relocations_per_s: Relocations that must happen (anchor lost, draining) begin at most so fast, by class.
         kept_ms: An ended session is kept for pollers so long (CAMARA asks for 360 s).
         duration_s_max: The most that a session may last, extensions included.
         sessions_max: Live sessions; a page beyond it is refused.
@@ -29,5 +30,6 @@ class Settings:
     prepare_ms_max: int = 2_000
     retry_ms: int = 1_000
     kept_ms: int = 360_000
+    relocations_per_s: int = 5_000
     duration_s_max: int = 86_400
     sessions_max: int = 200_000
