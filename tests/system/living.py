@@ -129,6 +129,7 @@ class Living:
     secrets: dict[str, str]
     upstreams: dict[str, RecordingUpstream]
     processes: Processes
+    sidecar_options: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _contexts: dict[str, ssl.SSLContext] = field(default_factory=dict)
 
     @classmethod
@@ -197,6 +198,7 @@ class Living:
             *("--controller", self.southbound_url),
             *("--identity", str(self.folder / "identities" / f"own-anchor-{name}")),
             *("--listen", f"{HOST}:{self.ports.sidecar(ANCHORS.index(name))}"),
+            *self.sidecar_options.get(name, ()),
             "--json",
         )
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aipaging.adapters.sidecar.event_stream import EventStreamWatch
+from aipaging.adapters.sidecar.event_stream import EVENT_BYTES_MAX, EventStreamWatch, ends_with_done
 
 CHUNK = b'data: {"object":"chat.completion.chunk","choices":[]}\n\n'
 
@@ -40,3 +40,41 @@ def test_only_a_chat_stream_has_to_say_that_it_is_done(stream, truncated, step) 
 )
 def test_an_unfinished_event_is_closed_before_another(stream, separator) -> None:
     assert watched(stream, 3).separator == separator
+
+
+@given(step=st.integers(1, 80))
+@pytest.mark.parametrize(
+    ("stream", "malformed"),
+    [
+        (CHUNK * 3 + b"data: [DONE]\n\n", False),
+        (CHUNK + b"data: {\n\n" + CHUNK, True),
+        (CHUNK + b": comment\n\nevent: x\ndata:\n\n" + CHUNK, False),
+        (CHUNK + b'data: {"a":\r\ndata: 1}\r\n\r\n', False),
+        (CHUNK + b"data: \xff\xfe\n\n", True),
+        (CHUNK + b"data: [DONE]\n\ndata: behind the end\n\n", False),
+        (b"data: tick\n\n" * 3, False),
+    ],
+)
+def test_every_event_of_a_chat_stream_is_json(stream, malformed, step) -> None:
+    assert watched(stream, step).malformed is malformed
+
+
+def test_an_event_too_long_to_hold_passes_unchecked() -> None:
+    watch = watched(CHUNK + b"data: {" + b"x" * EVENT_BYTES_MAX, 65_536)
+    assert not watch.malformed
+    assert len(watch._line) <= EVENT_BYTES_MAX
+
+
+@pytest.mark.parametrize(
+    ("target", "ends"),
+    [
+        (b"/v1/chat/completions", True),
+        (b"/v1/chat/completions?x=y", True),
+        (b"/v1/completions", True),
+        (b"/v1/responses", False),
+        (b"/v1/responses?x=/completions", False),
+    ],
+)
+def test_what_was_asked_for_tells_how_a_stream_ends(target, ends) -> None:
+    assert ends_with_done(target) is ends
+    assert EventStreamWatch(is_chat=ends_with_done(target)).truncated is ends

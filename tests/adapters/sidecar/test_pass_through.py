@@ -179,7 +179,7 @@ async def test_events_arrive_one_by_one_and_untouched(bench) -> None:
 
     bench.upstream.script = script
     client = await bench.client()
-    client.send(request())
+    client.send(request(target="/v1/events"))
     status, fields = await client.head()
     assert (status, fields["content-type"]) == (200, "text/event-stream")
     for event in events:

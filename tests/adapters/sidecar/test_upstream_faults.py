@@ -12,6 +12,20 @@ CHUNKED = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encodi
 DONE = chunk(b"data: [DONE]\n\n")
 
 
+def sending_apart(head: bytes, rest: bytes):
+    """Return a script that sends the head, and in a piece of its own the rest."""
+
+    async def script(reader, writer) -> None:
+        await read_request(reader)
+        for piece in (head, rest):
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0.05)
+        writer.close()
+
+    return script
+
+
 async def stream(bench) -> tuple[bytes, bool]:
     client = await bench.client()
     client.send(request())
@@ -44,9 +58,47 @@ async def test_a_chat_stream_without_its_end_is_truncated_however_cleanly_it_end
 async def test_streams_that_are_whole_end_well(bench, events) -> None:
     bench.upstream.script = sending(SSE_HEAD + events + b"0\r\n\r\n", then="on")
     client = await bench.client()
-    client.send(request() * 2)
+    client.send(request(target="/v1/responses" if b"tick" in events else "/v1/chat/completions") * 2)
     for _ in range(2):
         assert (await client.response())[0] == 200
+
+
+MALFORMED = chunk(EVENT) * 2 + chunk(b"data: {no json\n\n") + chunk(EVENT) + DONE + b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["in one piece", "in pieces"])
+async def test_an_event_that_is_no_json_breaks_the_stream_before_its_end_is_passed_on(bench, at_once) -> None:
+    bench.upstream.script = sending(SSE_HEAD + MALFORMED) if at_once else sending_apart(SSE_HEAD, MALFORMED)
+    client = await bench.client()
+    client.send(request())
+    if at_once:
+        status, _, body = await client.response()
+        assert (status, json.loads(body)["error"]["code"]) == (502, "UPSTREAM_BROKEN")
+        return
+    await client.head()
+    body, ended = decoded(await client.until_closed())
+    assert b"[DONE]" not in body
+    assert not ended
+
+
+@pytest.mark.parametrize("apart", [True, False])
+async def test_a_chat_stream_of_a_known_length_without_its_end_is_never_whole(bench, apart) -> None:
+    events = EVENT * 3
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: %d\r\n\r\n" % len(events)
+    bench.upstream.script = sending_apart(head, events) if apart else sending(head + events)
+    client = await bench.client()
+    client.send(request())
+    with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+        await client.response()
+
+
+@pytest.mark.parametrize("framing", [b"content-length: 0\r\n\r\n", b"transfer-encoding: chunked\r\n\r\n0\r\n\r\n"])
+async def test_a_chat_stream_without_any_event_is_no_answer(bench, framing) -> None:
+    bench.upstream.script = sending(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n" + framing)
+    client = await bench.client()
+    client.send(request())
+    answer = await client.until_closed() if b"chunked" in framing else b"%d" % (await client.response())[0]
+    assert answer == b"502" or cut_event(decoded(answer.partition(b"\r\n\r\n")[2])[0], "UPSTREAM_BROKEN")
 
 
 @pytest.mark.parametrize(

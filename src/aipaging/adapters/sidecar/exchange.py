@@ -174,7 +174,7 @@ class Exchange:
         self._slotted = False
         self._reused = False
         self._retried = False
-        self._relay = ResponseRelay(head.method, self._added_fields)
+        self._relay = ResponseRelay(head.method, head.target, self._added_fields)
         self._arrived_us = 0
         self._dispatched_us = 0
         self.passed = False

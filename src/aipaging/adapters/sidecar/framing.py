@@ -60,16 +60,19 @@ class Framer(Protocol):
 class LengthFramer:
     """A body of a known length."""
 
-    __slots__ = ("_remaining", "done", "rest", "terminator")
+    __slots__ = ("_remaining", "_tap", "done", "rest", "terminator")
 
-    def __init__(self, length: int) -> None:
+    def __init__(self, length: int, tap: Tap | None = None) -> None:
         self._remaining = length
+        self._tap = tap
         self.done = length == 0
         self.rest = b""
         self.terminator = b""
 
     def feed(self, piece: bytes) -> bytes:
         """Count down."""
+        if self._tap is not None:
+            self._tap(piece[: self._remaining])
         left = self._remaining - len(piece)
         if left > 0:
             self._remaining = left

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from aipaging.adapters.sidecar.answers import Refusal, error_event
-from aipaging.adapters.sidecar.event_stream import EventStreamWatch
+from aipaging.adapters.sidecar.event_stream import EventStreamWatch, ends_with_done
 from aipaging.adapters.sidecar.framing import ChunkedFramer, Framer, LengthFramer, UntilCloseFramer
 from aipaging.adapters.sidecar.heads import (
     HEAD_BYTES_MAX,
@@ -42,6 +42,7 @@ class ResponseRelay:
         "_interim",
         "_method",
         "_partial",
+        "_target",
         "_watch",
         "begun",
         "done",
@@ -49,14 +50,16 @@ class ResponseRelay:
         "status",
     )
 
-    def __init__(self, method: bytes, fields: Callable[[], bytes]) -> None:
+    def __init__(self, method: bytes, target: bytes, fields: Callable[[], bytes]) -> None:
         """Expect a response.
 
         Args:
             method: Of the request: an answer to HEAD has no body.
+            target: Of the request: it tells how a stream of events has to end.
             fields: Called when the head arrives; returns the header lines to add to it.
         """
         self._method = method
+        self._target = target
         self._fields = fields
         self._framer: Framer = _NOTHING
         self._watch: EventStreamWatch | None = None
@@ -87,9 +90,15 @@ class ResponseRelay:
         if not self.begun:
             return self._feed_head(piece)
         out = self._framer.feed(piece)
+        self._refuse_malformed()
         if not self._framer.done:
             return out
         return self._ended(out, piece)
+
+    def _refuse_malformed(self) -> None:
+        """Let nothing more out: the end of the stream may be in the very piece in which an event is no JSON."""
+        if self._watch is not None and self._watch.malformed:
+            raise ResponseBrokenError("an event of the stream is not JSON")
 
     def _ended(self, out: bytes, piece: bytes) -> bytes:
         framer = self._framer
@@ -98,7 +107,8 @@ class ResponseRelay:
             self.reusable = False
         if self.truncated:
             self.reusable = False
-            return out
+            # Nothing can be put behind a body of a known length: what is missing tells that it is broken.
+            return b"" if isinstance(framer, LengthFramer) else out
         if not framer.rest and len(out) + len(framer.terminator) == len(piece):
             return piece  # nothing was held back before: it passes as it came, uncopied
         return out + framer.terminator
@@ -120,6 +130,9 @@ class ResponseRelay:
         body = piece[end + len(HEAD_END) :]
         self._choose_framer(head)
         out = self._framer.feed(body)
+        self._refuse_malformed()
+        if head.length == 0 and self.truncated:
+            raise ResponseBrokenError("the stream is empty")
         self.begun = True
         self.status = head.status
         coding = b"" if isinstance(self._framer, LengthFramer) else b"transfer-encoding: chunked\r\n"
@@ -128,15 +141,15 @@ class ResponseRelay:
         return b"%b%b%b\r\n%b" % (head.start, coding, self._fields(), out)
 
     def _choose_framer(self, head: ResponseHead) -> None:
-        if head.event_stream and not head.encoded:
-            self._watch = EventStreamWatch()
+        if head.event_stream and not head.encoded and self._method != b"HEAD":
+            is_success = head.status // 100 == 2
+            self._watch = EventStreamWatch(is_chat=is_success and ends_with_done(self._target))
         tap = None if self._watch is None else self._watch.see
         self.reusable = head.keep_alive
         if head.chunked:
             self._framer = ChunkedFramer(tap)
         elif head.length is not None:
-            self._watch = None
-            self._framer = LengthFramer(head.length)
+            self._framer = LengthFramer(head.length, tap)
         else:
             self.reusable = False
             self._framer = UntilCloseFramer(tap)
@@ -154,8 +167,8 @@ class ResponseRelay:
 
     def last_event(self, reason: Refusal) -> bytes | None:
         """Return what tells the reader of an event stream that it ends here, or None where nothing can."""
-        if self._watch is None:
-            return None
+        if self._watch is None or self._watch.malformed:
+            return None  # of a malformed stream bytes were held back, and the chunk on the wire is open for them
         return self._framer.injected(self._watch.separator + error_event(reason))
 
 

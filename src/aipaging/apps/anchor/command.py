@@ -8,7 +8,9 @@ from typing import Any, Final
 
 import click
 
-from aipaging.adapters.sidecar.settings import CONCURRENCY_DEFAULT, QUEUE_DEFAULT
+from aipaging.adapters.sidecar.settings import CONCURRENCY_DEFAULT, QUEUE_DEFAULT, Timeouts
+
+_TIMEOUTS: Final = Timeouts()
 
 EXAMPLES: Final = """\b
 Examples:
@@ -17,6 +19,7 @@ Examples:
   aipaging anchor --id ollama-1 --upstream http://127.0.0.1:11434 --upstream-health-path / ...
   aipaging anchor --id hosted-1 --upstream https://api.example --upstream-authorization-file key.txt ...
   aipaging anchor --id paris-1 --concurrency 32 --slots acme=8 --slots globex=4 ...
+  aipaging anchor --id paris-1 --first-byte-s 60 --gap-s 30 ...
   aipaging anchor --config anchor.toml            options from a file: id = "paris-1", upstream = "http://...", ...
 Exit status: 0 drained, 2 invalid input, 4 the address cannot be listened on.
 """
@@ -49,7 +52,7 @@ def _options_from_file(ctx: click.Context, param: click.Parameter, value: Path |
         if multiple and isinstance(setting, list) and all(isinstance(each, str) for each in setting):
             defaults[name] = tuple(setting)
             continue
-        if multiple or not isinstance(setting, str | int | bool):
+        if multiple or not isinstance(setting, str | int | float | bool):
             wanted = "a list of texts" if multiple else "a text, a number or a truth"
             raise click.BadParameter(f"{value}: {key} must be {wanted}", ctx=ctx, param=param)
         defaults[name] = setting
@@ -96,6 +99,20 @@ def _options_from_file(ctx: click.Context, param: click.Parameter, value: Path |
     "--without-reservations",
     is_flag=True,
     help="Enforce no guardrail and serve first come, first served: to measure what reservations are worth.",
+)
+@click.option(
+    "--first-byte-s",
+    type=click.FloatRange(min=0, min_open=True),
+    default=_TIMEOUTS.first_byte_s,
+    show_default=True,
+    help="How long the model server may take until its answer begins; then the client is answered 504.",
+)
+@click.option(
+    "--gap-s",
+    type=click.FloatRange(min=0, min_open=True),
+    default=_TIMEOUTS.gap_s,
+    show_default=True,
+    help="How long an answer that has begun may stand still; then it is broken off, visibly.",
 )
 @click.option(
     "--upstream-authorization-file",

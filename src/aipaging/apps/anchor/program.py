@@ -15,7 +15,7 @@ from aipaging.adapters.sidecar.clocks import HostClocks
 from aipaging.adapters.sidecar.controller import ControllerClient
 from aipaging.adapters.sidecar.instruments import Instruments
 from aipaging.adapters.sidecar.log import Log
-from aipaging.adapters.sidecar.settings import SidecarSettings, parse_listen, parse_upstream, queue_limits
+from aipaging.adapters.sidecar.settings import SidecarSettings, Timeouts, parse_listen, parse_upstream, queue_limits
 from aipaging.adapters.sidecar.sidecar import Sidecar
 from aipaging.adapters.signing.files import read_private
 from aipaging.adapters.signing.tokens import JwtVerifier
@@ -41,6 +41,8 @@ class Options:
     without_reservations: bool
     authorization_file: Path | None
     health_path: str
+    first_byte_s: float
+    gap_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +87,7 @@ def checked(options: Options) -> Program:
         listen_port=port,
         plaintext=options.plaintext,
         queue=queue_limits(concurrency=options.concurrency, waiting_max=options.waiting_max, slots=options.slots),
+        timeouts=Timeouts(first_byte_s=options.first_byte_s, gap_s=options.gap_s),
         reservations=not options.without_reservations,
     )
     identity = FolderIdentity(options.identity, anchor=anchor, clocks=HostClocks())

@@ -5,6 +5,8 @@ from typing import Any
 
 import click
 
+from aipaging.apps.token_server.fault import FAULT_KINDS
+
 EXAMPLES = """\b
 Distributions: 20, constant(20), exponential(mean=20), lognormal(median=200, sigma=0.6),
   gamma(shape=2, scale=10), empirical(FILE), empirical(FILE.csv:COLUMN)
@@ -53,7 +55,8 @@ Examples:
     help="Requests that may wait for a slot; past that the answer is 429.",
 )
 @click.option(
-    "--fault", help="reset, truncate, stall, garbage, 429 or 500, after a number of tokens: truncate:5. For tests."
+    "--fault",
+    help=f"{', '.join(FAULT_KINDS)}, after a number of tokens where that can be: truncate:5. For tests.",
 )
 @click.option(
     "--fault-every", default=1, show_default=True, type=click.IntRange(1), help="Break every n-th answer only."

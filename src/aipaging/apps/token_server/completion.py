@@ -132,12 +132,12 @@ class Completion:
         """Return the event of token `number` (0-based)."""
         return self._event({"content": word(number)}, None)
 
-    def last(self) -> bytes:
-        """Return the events that close a stream."""
+    def last(self, *, done: bool = True) -> bytes:
+        """Return the events that close a stream, `done` with the very last."""
         closing = self._event({}, self._finish_reason)
         if self._request.include_usage:
             closing += self._framed({"choices": [], "usage": self._usage()})
-        return closing + DONE
+        return closing + (DONE if done else b"")
 
     def whole(self) -> bytes:
         """Return the answer of a request that does not stream."""

@@ -34,7 +34,15 @@ from aipaging.apps.token_server.completion import (
     error_event,
     parsed_request,
 )
-from aipaging.apps.token_server.fault import FAULT_HEADER, Fault, parsed_fault
+from aipaging.apps.token_server.fault import (
+    FAULT_HEADER,
+    LATE_S,
+    RAW_KINDS,
+    STATUS_KINDS,
+    UNANSWERED_KINDS,
+    Fault,
+    parsed_fault,
+)
 from aipaging.apps.token_server.timing import Batched, Plan, Timing
 from aipaging.core.foundation.errors import InvalidInputError
 
@@ -48,6 +56,8 @@ RETRY_AFTER_S: Final = 1
 """Slots turn over in seconds."""
 
 _GARBAGE: Final = b"\x00\xff\xfe this is no event \x00\n\ndata: {not json\n\n"
+_MALFORMED: Final = b'data: {"id":"chatcmpl-load-generator","choices":[{"delta":{"content":"kil\n\n'
+_GO_ON: Final = frozenset({"late", "malformed", "no-done", "trailing"})
 _ROUTES: Final = {"/v1/chat/completions": "POST", "/v1/models": "GET", "/healthz": "GET"}
 _EXTENSION: Final = "aipaging.transport"
 _STREAM_HEADERS: Final = ((b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache"), LABEL_HEADER)
@@ -160,13 +170,17 @@ class TokenService:
 
     async def _answered(self, exchange: _Exchange) -> None:
         fault = exchange.fault
-        if fault and fault.kind in {"429", "500"} and (fault.after_tokens == 0 or not exchange.request.stream):
+        if fault and fault.kind in UNANSWERED_KINDS:
+            await _broken(exchange, fault)
+        if fault and fault.kind in STATUS_KINDS and (fault.after_tokens == 0 or not exchange.request.stream):
             raise _injected(fault)
         asked = time.monotonic()
         async with self._slot():
             waited = b"queue;dur=%.3f" % ((time.monotonic() - asked) * 1000)
             headers = [*_STREAM_HEADERS, (b"server-timing", waited)]
-            if exchange.request.stream:
+            if fault and fault.kind in RAW_KINDS:
+                await _wrong_length(exchange, fault)
+            elif exchange.request.stream:
                 await exchange.send({"type": "http.response.start", "status": 200, "headers": headers})
                 await self._streamed(exchange)
             else:
@@ -195,17 +209,22 @@ class TokenService:
 
     async def _streamed(self, exchange: _Exchange) -> None:
         completion, fault = exchange.completion, exchange.fault
+        if fault and fault.kind == "empty":
+            await _sent(exchange.send, b"", more=False)
+            return
         opening = completion.first()
         async for number in self._instants(exchange.plan, completion.tokens):
-            if fault and number == fault.after_tokens:
+            if fault and number == fault.after_tokens and not await _goes_on_after(exchange, fault):
                 await _broken(exchange, fault)
                 return
             await _sent(exchange.send, opening + completion.token(number))
             opening = b""
-        if fault:
+        if fault and fault.kind not in _GO_ON:
             await _broken(exchange, fault)
             return
-        await _sent(exchange.send, completion.last(), more=False)
+        await _sent(exchange.send, completion.last(done=fault is None or fault.kind != "no-done"), more=False)
+        if fault and fault.kind == "trailing" and exchange.transport is not None:
+            exchange.transport.write(_GARBAGE)
 
     async def _whole(self, exchange: _Exchange, timing: tuple[bytes, bytes]) -> None:
         fault = exchange.fault
@@ -214,7 +233,7 @@ class TokenService:
                 break
         body = exchange.completion.whole()
         headers = [*JSON_HEADERS, LABEL_HEADER, timing]
-        if fault is None:
+        if fault is None or fault.kind in _GO_ON | {"empty"}:
             await answer(exchange.send, 200, body, headers=headers)
             return
         if fault.kind == "garbage":
@@ -242,28 +261,58 @@ class TokenService:
         return batched.fixed_ms + batched.per_stream_ms * self._active
 
 
+async def _goes_on_after(exchange: _Exchange, fault: Fault) -> bool:
+    """Do what goes wrong within a stream that goes on, and return whether it does."""
+    if fault.kind == "late":
+        await asyncio.sleep(LATE_S)
+    elif fault.kind == "malformed":
+        await _sent(exchange.send, _MALFORMED)
+    return fault.kind in _GO_ON
+
+
+async def _wrong_length(exchange: _Exchange, fault: Fault) -> None:
+    """Answer with a content length that is not the body's, and close."""
+    body, media_type = exchange.completion.whole(), b"application/json"
+    if exchange.request.stream:
+        completion = exchange.completion
+        tokens = b"".join(completion.token(number) for number in range(completion.tokens))
+        body, media_type = completion.first() + tokens + completion.last(), b"text/event-stream"
+    promised = len(body) + (100 if fault.kind == "too-short" else -100)
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n" % (media_type, promised)
+    transport = _transport_of(exchange)
+    transport.write(head + body)
+    await _closed(transport)
+
+
 async def _broken(exchange: _Exchange, fault: Fault) -> None:
     """End an answer the wrong way."""
     match fault.kind:
-        case "stall":
+        case "stall" | "silent":
             await asyncio.Event().wait()
         case "garbage":
             await _sent(exchange.send, _GARBAGE, more=False)
             return
-        case "429" | "500":
+        case "429" | "500" | "400" | "503":
             await _sent(exchange.send, error_event(_injected(fault)))
-        case "reset" | "truncate":
+        case _:
             pass
-    transport = exchange.transport
-    if transport is None:
-        raise RuntimeError("this fault needs TransportProtocol")
-    if fault.kind == "reset":
+    transport = _transport_of(exchange)
+    if fault.kind in {"reset", "refuse"}:
         # No lingering: closing sends RST and throws away what was not sent.
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()
-    else:
-        transport.close()
-    # Until the transport has told the protocol, so that uvicorn sees a client that left.
+    await _closed(transport)
+
+
+def _transport_of(exchange: _Exchange) -> asyncio.Transport:
+    if exchange.transport is None:
+        raise RuntimeError("this fault needs TransportProtocol")
+    return exchange.transport
+
+
+async def _closed(transport: asyncio.Transport) -> None:
+    """Close, and wait until the transport has told the protocol, so that uvicorn sees a client that left."""
+    transport.close()
     await asyncio.Event().wait()
 
 

@@ -5,9 +5,38 @@ from typing import Final, Literal, get_args
 
 from aipaging.core.foundation.errors import InvalidInputError
 
-FaultKind = Literal["reset", "truncate", "stall", "garbage", "429", "500"]
+FaultKind = Literal[
+    "reset",
+    "truncate",
+    "stall",
+    "garbage",
+    "429",
+    "500",
+    "400",
+    "503",
+    "refuse",
+    "silent",
+    "late",
+    "malformed",
+    "no-done",
+    "trailing",
+    "too-short",
+    "too-long",
+    "empty",
+]
 
 FAULT_KINDS: Final[tuple[FaultKind, ...]] = get_args(FaultKind)
+
+STATUS_KINDS: Final = frozenset({"429", "500", "400", "503"})
+
+UNANSWERED_KINDS: Final = frozenset({"refuse", "silent"})
+"""Nothing of an answer is sent."""
+
+RAW_KINDS: Final = frozenset({"too-short", "too-long"})
+"""HTTP libraries refuse to send these, so they are written past ours."""
+
+LATE_S: Final = 0.5
+"""How late the first token of a `late` answer is: longer than a gateway's buffers, shorter than anybody's patience."""
 
 FAULT_HEADER: Final = b"x-load-generator-fault"
 """A request may ask for a fault of its own: `x-load-generator-fault: reset:3`."""
@@ -20,7 +49,12 @@ class Fault:
     Attributes:
         kind: `reset`: TCP reset. `truncate`: the connection ends without the terminating chunk. `stall`: nothing more
             comes. `garbage`: bytes that are no event, then a clean end without `[DONE]`. `429`, `500`: that status, or
-            after tokens have been sent an error event and a truncation.
+            after tokens have been sent an error event and a truncation. `400`, `503`: likewise. `refuse`: TCP reset
+            before any byte of an answer. `silent`: the request is taken, and nothing ever comes. `late`: the head comes
+            at once, the first token half a second later. `malformed`: one event more that is no JSON, then the
+            rest as if nothing were. `no-done`: all but `data: [DONE]`. `trailing`: bytes behind the end of a whole
+            answer. `too-short`, `too-long`: the content length promises more than comes, or less. `empty`: a stream
+            without a single event that ends well.
         after_tokens: Tokens that are sent before.
     """
 
