@@ -147,7 +147,16 @@ def test_a_question_and_its_inverse() -> None:
     assert there["epsilon"] == pytest.approx(0.8 * math.exp(-4.0))
     back = ask({"arrival": MM1, "domains": [LINK], "query": {"epsilon": there["epsilon"]}})
     assert back["delay"] == pytest.approx(20.0, rel=1e-8)
-    assert set(there) == {"delay", "epsilon", "rung", "assumptions", "parameters", "per_domain", "numeric_error"}
+    assert set(there) == {
+        "delay",
+        "epsilon",
+        "rung",
+        "assumptions",
+        "parameters",
+        "per_domain",
+        "numeric_error",
+        "ladder",
+    }
 
 
 def test_contracts_split_the_risk_by_dependence() -> None:
@@ -197,6 +206,21 @@ def test_kinds_are_what_bound_accepts() -> None:
     result = CliRunner().invoke(calculus, ["kinds", "--json"])
     assert json.loads(result.output) == json.loads(json.dumps(kinds()))
     assert "poisson" in CliRunner().invoke(calculus, ["kinds"]).output
+
+
+def test_a_plot_shows_every_rung_that_applies(tmp_path: Path) -> None:
+    question = tmp_path / "question.json"
+    tokens = {"kind": "log-normal", "median": 2.0, "sigma": 0.8, "cap": 20.0}
+    arrival = {"kind": "poisson", "rate": 0.2, "work": tokens}
+    question.write_text(json.dumps({"time_unit": "ms", "arrival": arrival, "domains": [LINK]}))
+    picture = tmp_path / "bound.svg"
+    asked = ["plot", str(question), "--delay-max", "50", "--output", str(picture), "--json"]
+    points = json.loads(CliRunner().invoke(calculus, asked).output)["sharp"]
+    drawn = {group.get("id") for group in ET.parse(picture).getroot().iter("{http://www.w3.org/2000/svg}g")}
+    assert "rung-lundberg" in drawn
+    for point in points[1:]:
+        assert point["ladder"].keys() == {"pollaczek-khinchine", "lundberg"}
+        assert point["epsilon"] == min(point["ladder"].values()) == point["ladder"][point["rung"]]
 
 
 def test_a_plot_is_well_formed_and_falls(tmp_path: Path) -> None:

@@ -107,8 +107,9 @@ def kinds(*, as_json: bool) -> None:
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the simulation.")
 @json_option
 def plot(file: Path, *, delay_max: float, output: Path | None, seed: int, as_json: bool) -> None:
-    """Draw the bound of the question in FILE over the delay, by rung; with --json its points instead, or too.
+    """Draw the bound of the question in FILE over the delay, with every rung that applies.
 
+    With --json its points are printed instead, or too.
     Where one hop with Poisson jobs or independent slots is asked about, what simulation says is drawn beside it.
     """
     if output is None and not as_json:
@@ -119,7 +120,10 @@ def plot(file: Path, *, delay_max: float, output: Path | None, seed: int, as_jso
     if output is not None:
         plot_bounds(document, curves, points, output)
     if as_json:
-        bounds = {of.value: [{"delay": d, "epsilon": p, "rung": r} for d, p, r in at] for of, at in curves.items()}
+        bounds = {
+            of.value: [{"delay": d, "epsilon": p, "rung": r, "ladder": s} for d, p, r, s in at]
+            for of, at in curves.items()
+        }
         write_json(bounds | {"simulated": [asdict(point) for point in points]})
     else:
         say(f"wrote {output}")

@@ -325,6 +325,7 @@ def _bound_report(bound: TailBound) -> dict[str, Any]:
         "assumptions": list(bound.assumptions),
         "parameters": dict(bound.parameters),
         "numeric_error": bound.numeric_error,
+        "ladder": dict(bound.ladder or ((bound.rung, bound.probability),)),
     }
 
 

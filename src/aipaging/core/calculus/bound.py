@@ -3,7 +3,7 @@
 import enum
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -38,6 +38,7 @@ class TailBound:
         assumptions: What must hold of the system; an envelope attests them.
         parameters: The parameters that the rung chose, such as theta.
         numeric_error: Relative allowance for arithmetic that is included in `probability`.
+        ladder: Every rung that was tried and its bound, this one included, where there were several.
     """
 
     probability: float
@@ -45,6 +46,7 @@ class TailBound:
     assumptions: tuple[str, ...]
     parameters: Mapping[str, float] = field(default_factory=lambda: _NOTHING)
     numeric_error: float = RELATIVE_UP
+    ladder: tuple[tuple[str, float], ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "parameters", MappingProxyType(dict(self.parameters)))
@@ -73,8 +75,16 @@ def certain(probability: float, rung: str, assumptions: tuple[str, ...]) -> Tail
 
 
 def least(bounds: Iterable[TailBound]) -> TailBound:
-    """Return the least bound; the earlier of equals, so that a ladder is written best rung first."""
-    return min(bounds, key=lambda bound: bound.probability)
+    """Return the least bound, which remembers the others; of equals the earlier: the best rung is written first."""
+    tried = tuple(bounds)
+    best = min(tried, key=lambda bound: bound.probability)
+    if len(tried) == 1:
+        return best
+    ladder: dict[str, float] = {}
+    for bound in tried:
+        for rung, probability in bound.ladder or ((bound.rung, bound.probability),):
+            ladder[rung] = min(probability, ladder.get(rung, 1.0))
+    return replace(best, ladder=tuple(ladder.items()))
 
 
 def delay_for(probability_at: Callable[[float], float], epsilon: float, *, scale: float, slotted: bool) -> float:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from aipaging.core.calculus.arrivals import Arrival, CompoundPoisson, is_slotted, mean_rate, parts_of
-from aipaging.core.calculus.bound import RungClass, TailBound, certain, delay_for
+from aipaging.core.calculus.bound import RungClass, TailBound, certain, delay_for, least
 from aipaging.core.calculus.deterministic import (
     RateLatency,
     TokenBucket,
@@ -287,7 +287,9 @@ def _contracts(domains: Sequence[Domain], delay: float, rung_class: RungClass) -
     elif rung_class is RungClass.SHARP:
         splits.append(epsilon_any_dependence_sharp(contracts, delay))
     best = min(splits, key=lambda split: split.epsilon)
-    bound = TailBound(probability=best.epsilon, rung=best.rung, assumptions=best.assumptions)
+    bound = least(
+        TailBound(probability=split.epsilon, rung=split.rung, assumptions=split.assumptions) for split in splits
+    )
     return PathAnswer(delay=delay, bound=bound, parts=best.parts or (None,) * len(domains))
 
 
