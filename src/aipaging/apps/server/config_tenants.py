@@ -52,34 +52,3 @@ TENANT: Final = Section(
         ),
     },
 )
-
-
-def _notification(path: Kind) -> Section:
-    return Section(
-        name="notification",
-        about="How events are posted to sinks: the operator's, and those that clients name for their sessions.",
-        fields={
-            "allow_networks": Field(
-                kind=several(network()),
-                default=(),
-                about="Private networks in which sinks may be, such as `10.8.0.0/16`; by default none is called.",
-            ),
-            "ca": Field(kind=path, about="PEM of whom to trust; the system's authorities by default."),
-        },
-    )
-
-
-def _sink(path: Kind) -> Section:
-    return Section(
-        name="sink",
-        about="Where the operator hears of everything: CloudEvents 1.0.2, signed, at least once.",
-        many=True,
-        fields={
-            "name": Field(kind=name(), required=True, about="Names it in the list of dead letters."),
-            "url": Field(kind=url(), required=True, about="https, or an allowed loopback address."),
-            "token_file": Field(kind=path, about="A file with the bearer token to show there; mode 0600."),
-            "events": Field(
-                kind=several(name()), default=(), about="Names of events, such as `session-degraded`; all by default."
-            ),
-        },
-    )
