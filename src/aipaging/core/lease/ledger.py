@@ -40,7 +40,7 @@ class Ledger:
     bursts: dict[QueueKey, int] = field(default_factory=dict[QueueKey, int])
     tenants: dict[DomainName, int] = field(default_factory=dict[DomainName, int])
     by_tenant: dict[TenantId, int] = field(default_factory=dict[TenantId, int])
-    holders: dict[tuple[SessionId, str, str], int] = field(default_factory=dict)
+    epochs: dict[SessionId, tuple[Epoch, ...]] = field(default_factory=dict[SessionId, tuple[Epoch, ...]])
     tolerances: Tolerances = field(default_factory=Tolerances)
 
     def anchor_mrps(self, anchor: AnchorId) -> int:
@@ -61,21 +61,23 @@ class Ledger:
 
     def holds_domain(self, session: SessionId, domain: DomainName) -> bool:
         """Return whether the session holds its rate in the domain: a second reservation there is free."""
-        return (session, "domain", domain) in self.holders
+        return any(domain in held.domains for held in self._held_by(session))
 
     def holds_anchor(self, session: SessionId, anchor: AnchorId) -> bool:
         """Return whether the session holds its rate at the anchor."""
-        return (session, "anchor", anchor) in self.holders
+        return any(anchor == held.anchor for held in self._held_by(session))
 
     def reserve(self, session: SessionId, epoch: Epoch, reservation: Reservation) -> None:
         """Take the rate of a COMMIT."""
+        others = self._held_by(session)
         self.reservations[session, epoch] = reservation
-        if self._hold((session, "anchor", reservation.anchor)):
+        self.epochs[session] = (*self.epochs.get(session, ()), epoch)
+        if all(held.anchor != reservation.anchor for held in others):
             self.at_anchor[reservation.anchor] = self.anchor_mrps(reservation.anchor) + reservation.rate_mrps
-        if self._hold((session, "tenant", reservation.tenant)):
+        if all(held.tenant != reservation.tenant for held in others):
             self.by_tenant[reservation.tenant] = self.tenant_mrps(reservation.tenant) + reservation.rate_mrps
-        for domain in reservation.domains:
-            if self._hold((session, "domain", domain)):
+        for domain in dict.fromkeys(reservation.domains):
+            if all(domain not in held.domains for held in others):
                 self._count(domain, reservation, more=True)
 
     def hold(self, session: SessionId, epoch: Epoch, until_us: BootUs) -> BootUs:
@@ -93,6 +95,7 @@ class Ledger:
         """Put the reservation of one epoch under another: the same rate, granted anew after a recovery."""
         self.reservations[session, new] = self._of(session, old)
         del self.reservations[session, old]
+        self.epochs[session] = tuple(new if epoch == old else epoch for epoch in self.epochs[session])
         self.tolerances.move(session, old, new)
 
     def release(self, session: SessionId, epoch: Epoch) -> None:
@@ -103,14 +106,22 @@ class Ledger:
         """
         reservation = self._of(session, epoch)
         del self.reservations[session, epoch]
+        left = tuple(one for one in self.epochs.pop(session) if one != epoch)
+        if left:
+            self.epochs[session] = left
         self.tolerances.forget(session, epoch)
-        if self._let_go((session, "anchor", reservation.anchor)):
+        others = self._held_by(session)
+        if all(held.anchor != reservation.anchor for held in others):
             self.at_anchor[reservation.anchor] -= reservation.rate_mrps
-        if self._let_go((session, "tenant", reservation.tenant)):
+        if all(held.tenant != reservation.tenant for held in others):
             self._less_of_tenant(reservation)
-        for domain in reservation.domains:
-            if self._let_go((session, "domain", domain)):
+        for domain in dict.fromkeys(reservation.domains):
+            if all(domain not in held.domains for held in others):
                 self._count(domain, reservation, more=False)
+
+    def _held_by(self, session: SessionId) -> list[Reservation]:
+        """Return what a session holds: usually one reservation, two during a relocation."""
+        return [self.reservations[session, epoch] for epoch in self.epochs.get(session, ())]
 
     def _less_of_tenant(self, reservation: Reservation) -> None:
         left = self.by_tenant[reservation.tenant] - reservation.rate_mrps
@@ -138,18 +149,3 @@ class Ledger:
         if reservation is None:
             raise AipagingError(f"no reservation of {session} at epoch {epoch}", code="LEDGER_BROKEN", who=Who.BUG)
         return reservation
-
-    def _hold(self, key: tuple[SessionId, str, str]) -> bool:
-        """Count one more hold; return whether it is the first."""
-        held = self.holders.get(key, 0)
-        self.holders[key] = held + 1
-        return not held
-
-    def _let_go(self, key: tuple[SessionId, str, str]) -> bool:
-        """Count one hold less; return whether it was the last."""
-        held = self.holders[key] - 1
-        if held:
-            self.holders[key] = held
-            return False
-        del self.holders[key]
-        return True

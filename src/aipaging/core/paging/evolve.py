@@ -18,7 +18,7 @@ from aipaging.core.lease import machine as lease_machine
 from aipaging.core.lease.expiry import Due, ExpiryQueue
 from aipaging.core.lease.ledger import Reservation
 from aipaging.core.lease.machine import Lease, LeasePhase, LeaseVerb
-from aipaging.core.paging import acting, auditing, session_machine, sinks
+from aipaging.core.paging import acting, auditing, session_machine, shared, sinks
 from aipaging.core.paging import events as e
 from aipaging.core.paging import evolve_catalogue as catalogue
 from aipaging.core.paging import evolve_contract as contract
@@ -105,7 +105,7 @@ def _session_requested(state: State, event: e.SessionRequested) -> None:
         tenant=event.tenant,
         client=event.client,
         aisi=event.aisi,
-        intent=event.intent,
+        intent=shared.same_intent(event.intent),
         token_id=event.token_id,
         salt=event.salt,
         phase=SessionPhase.REQUESTED,
@@ -127,14 +127,14 @@ def _commit_granted(state: State, event: e.CommitGranted) -> None:
     session = state.sessions[event.session]
     lease = Lease(
         anchor=event.anchor,
-        domains=event.domains,
+        domains=shared.same_names(event.domains),
         epoch=event.epoch,
         phase=LeasePhase.GRANTED,
         rate_mrps=event.rate_mrps,
         granted_us=event.boot_us,
         deadline_us=BootUs(event.boot_us + event.lease_ms * MS),
-        bound=event.bound,
-        envelopes=event.envelopes,
+        bound=shared.same_bound(event.bound),
+        envelopes=shared.same_names(event.envelopes),
     )
     if session.relocation and session.relocation.under_way and event.cause == "RELOCATION":
         session = replace(session, target=lease, n=event.epoch.n)
@@ -149,7 +149,7 @@ def _commit_granted(state: State, event: e.CommitGranted) -> None:
             session = replace(session, contract=kept)
         _serve_from(state, session)
     reservation = Reservation(
-        event.anchor, event.domains, event.rate_mrps, event.boot_us, session.tenant, session.intent.burst
+        event.anchor, lease.domains, event.rate_mrps, event.boot_us, session.tenant, session.intent.burst
     )
     state.ledger.reserve(event.session, event.epoch, reservation)
     state.sessions[event.session] = session
