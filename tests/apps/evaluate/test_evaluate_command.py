@@ -91,15 +91,17 @@ def test_what_could_not_run_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "not run" in (tmp_path / "figures" / "TRE4.svg").read_text()
 
 
-def test_a_finished_experiment_is_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run(aipaging, ["evaluate", "--out", str(tmp_path), "--only", "TRE4"]) == 0
+def test_a_finished_experiment_is_not_measured_again(tmp_path: Path) -> None:
+    seeds: list[int] = []
 
-    def again(_: Setting) -> dict[str, Any]:
-        raise AssertionError("measured again")
+    def measure(setting: Setting) -> Measured:
+        seeds.append(setting.seed)
+        return {"runs": len(seeds)}
 
-    small(monkeypatch, measure=again)
-    assert run(aipaging, ["evaluate", "--out", str(tmp_path), "--only", "TRE4"]) == 0
-    assert run(aipaging, ["evaluate", "--out", str(tmp_path), "--only", "TRE4", "--seed", "1"]) == 1
+    one = replace(tre_budget.TRE4, measure=measure)
+    for seed in (0, 0, 1):
+        running.run(one, tmp_path, scale=1.0, made={"command": "c", "seed": seed, "versions": {}})
+    assert seeds == [0, 1]
 
 
 def test_a_killed_experiment_goes_on_where_it_was(tmp_path: Path) -> None:
