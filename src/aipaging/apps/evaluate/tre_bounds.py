@@ -154,7 +154,7 @@ def measure(setting: Setting) -> Measured:
             if (
                 setting.scale < FULL
                 and system.slow
-                and (epsilon < DEEP_QUICK or system.bursty and system.load > LOADS[0])
+                and (epsilon < DEEP_QUICK or (system.bursty and system.load > LOADS[0]))
             ):
                 continue
             key = f"{place}-{epsilon:g}"
