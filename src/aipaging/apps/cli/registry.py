@@ -63,6 +63,9 @@ GROUPS: Final[dict[str, dict[str, Entry]]] = {
         "config": Entry(
             target="aipaging.apps.server.config_command:config", summary="Check, show, begin a configuration."
         ),
+        "keys": Entry(
+            target="aipaging.apps.server.keys_command:keys", summary="List, rotate, retire the keys that sign tokens."
+        ),
         "doctor": Entry(target="aipaging.apps.doctor.command:doctor", summary="Find what is wrong on this machine."),
     },
     "Envelopes": {
@@ -75,6 +78,7 @@ GROUPS: Final[dict[str, dict[str, Entry]]] = {
     },
     "Prove": {
         "evidence": Entry(target="aipaging.apps.evidence.command:evidence", summary="Verify and read evidence logs."),
+        "usage": Entry(target="aipaging.apps.evidence.usage:usage", summary="Sum what tenants used, from evidence."),
         "audit": Entry(target="aipaging.apps.audit.command:audit", summary="Judge telemetry against contracts."),
         "calculus": Entry(target="aipaging.apps.calculus.command:calculus", summary="Compute bounds on tail delays."),
         "simulate": Entry(
