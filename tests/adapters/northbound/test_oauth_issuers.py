@@ -36,7 +36,13 @@ KEYS: dict[str, Any] = {
     "ed": ed25519.Ed25519PrivateKey.generate(),
     "later": ec.generate_private_key(ec.SECP256R1()),
 }
-PARSERS = {"ec": ECAlgorithm, "rsa": RSAAlgorithm, "small": RSAAlgorithm, "ed": OKPAlgorithm, "later": ECAlgorithm}
+PARSERS: dict[str, Any] = {
+    "ec": ECAlgorithm,
+    "rsa": RSAAlgorithm,
+    "small": RSAAlgorithm,
+    "ed": OKPAlgorithm,
+    "later": ECAlgorithm,
+}
 
 
 def published(*names: str) -> bytes:
@@ -52,7 +58,7 @@ class Elsewhere:
         self.fetches = 0
         self.came: list[ClientId] = []
         self.answer: Callable[[], Awaitable[bytes]] = self.keys
-        self.names = ("ec", "rsa", "small", "ed")
+        self.names: tuple[str, ...] = ("ec", "rsa", "small", "ed")
         plan: dict[str, Any] = {
             "name": "idp",
             "issuer": ISSUER,

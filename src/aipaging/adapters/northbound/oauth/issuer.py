@@ -138,7 +138,7 @@ class Issuer:
             client=client.client,
             scopes=scopes,
             token_id=secrets.token_urlsafe(TOKEN_ID_BYTES),
-            issued_us=now_us,
+            issued_us=WallUs(max(now_us, self._revocations.good_from_us(client.client))),
             expires_us=WallUs(now_us + self._token_s * SECOND),
         )
         return Grant(token=self._signer.sign_access(claims), expires_in_s=self._token_s, scope=" ".join(sorted(scopes)))

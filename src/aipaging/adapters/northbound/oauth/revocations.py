@@ -15,7 +15,7 @@ import msgspec
 
 from aipaging.core.foundation.errors import AipagingError, UnavailableError, Who
 from aipaging.core.foundation.names import ClientId
-from aipaging.core.foundation.time import WallUs
+from aipaging.core.foundation.time import SECOND, WallUs
 from aipaging.core.identity.claims import AccessClaims
 
 TOKENS_OF_CLIENT_MAX: Final = 64
@@ -61,6 +61,10 @@ class Revocations:
     def covers_client(self, client: str) -> bool:
         """Tell whether a client was taken back."""
         return client in self._kept.clients
+
+    def good_from_us(self, client: str) -> int:
+        """Return the first whole second whose tokens are good: `iat` has no finer grain, and must tell them apart."""
+        return (self._kept.issued_before.get(client, -SECOND) // SECOND + 1) * SECOND
 
     async def take_back_token(self, claims: AccessClaims) -> None:
         """Take one token back; in force at once, and durable when this returns.
