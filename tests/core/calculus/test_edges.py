@@ -223,3 +223,10 @@ def test_light_and_drifting_works_keep_their_moments() -> None:
     with pytest.raises(InvalidInputError):
         c.TruncatedParetoWork(minimum=2.0, alpha=1.0, cap=1.0)
     assert c.scaled_work(ONE, 3.0) == c.ConstantWork(value=3.0)
+
+
+@pytest.mark.parametrize("rung_class", [FAST, SHARP])
+def test_a_load_next_to_one_is_answered(rung_class: c.RungClass) -> None:
+    chain = c.MarkovSlots(count=2, transition=((0.9, 0.1), (0.2, 0.8)), works=(None, c.ExponentialWork(mean=0.6)))
+    found = c.backlog_tail(chain, chain.mean_rate / 0.999999, 1e5, rung_class)
+    assert 0.5 < found.probability <= 1.0

@@ -219,7 +219,12 @@ def _unlike(
     if len(regulated) == len(parts):
         rungs.append(_regulated_together(regulated, capacity, backlog))
     elif (sharp or not rungs) and not any(isinstance(part, CONTINUOUS) for part in parts):
-        rungs.append(_interval_union(arrival, capacity, backlog))
+        try:
+            rungs.append(_interval_union(arrival, capacity, backlog))
+        except UnstableError:
+            # Loads next to 1: the range of theta is too narrow for the grid, while the martingale has its root.
+            if not rungs:
+                raise
     if not rungs:
         raise NotAttestedError("no rung is proven for these arrivals together")
     return least(rungs)

@@ -115,7 +115,7 @@ def stable_end(tandem: SlottedTandem) -> float:
     return low
 
 
-_PROBES: Final = np.array([1e-9, 1e-6, 1e-3, 0.1])
+_PROBES: Final = np.geomspace(1e-9, 0.1, 9)
 _SECTIONS: Final = np.arange(1, 33) / 32.0
 
 
