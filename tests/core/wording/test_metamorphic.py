@@ -12,7 +12,7 @@ from aipaging.core.foundation.names import DomainName
 from aipaging.core.wording.numbers import value_of
 from aipaging.core.wording.read import read
 from aipaging.core.wording.reading import Reading, Status, Vocabulary
-from aipaging.core.wording.tasks import TaskReader
+from aipaging.core.wording.tasks import keyword_reader
 
 VOCABULARY = Vocabulary(
     tasks=("embeddings", "chat", "translation"),
@@ -22,7 +22,7 @@ VOCABULARY = Vocabulary(
     benchmarks=("sts-b",),
     licences=("Apache-2.0",),
 )
-TASKS = TaskReader()
+TASKS = keyword_reader()
 
 PARTS = (
     ("embed English text", "vectorise text in English", "I need embeddings of English sentences"),

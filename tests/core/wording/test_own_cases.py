@@ -5,7 +5,7 @@ import pytest
 from aipaging.core.foundation.names import DomainName
 from aipaging.core.wording.read import DEFAULTS, read
 from aipaging.core.wording.reading import Reading, Source, Status, Vocabulary
-from aipaging.core.wording.tasks import TaskReader
+from aipaging.core.wording.tasks import TaskReader, keyword_reader
 
 VOCABULARY = Vocabulary(
     tasks=(
@@ -29,7 +29,7 @@ NUMBERS = {"delay_ms", "epsilon", "rate_rps", "burst", "duration_s", "trust_min"
 
 @pytest.fixture(scope="module")
 def tasks() -> TaskReader:
-    return TaskReader()
+    return keyword_reader()
 
 
 def value(name: str, text: str) -> object:

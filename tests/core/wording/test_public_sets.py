@@ -62,12 +62,12 @@ def test_thirty_intents_of_two_domains(clinc: dict[str, Pairs], shared_dir: Path
     domains = json.loads((shared_dir / "traces/clinc150/domains.json").read_text())
     chosen = {*domains["banking"], *domains["travel"]}
     part = {name: [pair for pair in rows if pair[1] in chosen] for name, rows in clinc.items()}
-    classifier = fitted(part["train"][::3], embed)
+    classifier = fitted(part["train"][::5], embed)
     inside = scores(classifier, part["test"], embed)
-    outside = scores(classifier, clinc["oos_test"][::4], embed)
+    outside = scores(classifier, clinc["oos_test"][::5], embed)
     assert accuracy(classifier, inside, part["test"]) >= 0.95
     assert area_under_curve(logsumexp(inside, axis=1), logsumexp(outside, axis=1)) >= 0.96
-    held = logsumexp(scores(classifier, part["val"], embed), axis=1)
+    held = logsumexp(scores(classifier, part["val"][::2], embed), axis=1)
     turned_away = float(np.mean(logsumexp(inside, axis=1) < threshold_for(held, 0.05)))
     assert turned_away <= 0.09, "five in a hundred are meant to be turned away"
 

@@ -12,7 +12,7 @@ from aipaging.adapters.northbound.oauth.access import Access
 from aipaging.core.foundation.errors import InvalidInputError
 from aipaging.core.lease.machine import Lease
 from aipaging.core.paging.state import Session
-from aipaging.core.wording.tasks import TaskReader
+from aipaging.core.wording.tasks import TaskReader, keyword_reader
 from aipaging.ports.control import ControlPlane
 from aipaging.ports.notification import DeadLetter, Notifications
 from aipaging.runtime.envelopes import EnvelopeIntake
@@ -92,7 +92,7 @@ class Northbound:
     envelopes: EnvelopeIntake
     jwks: Callable[[], Mapping[str, object]]
     gateway_connected: Callable[[], bool] = _connected
-    task_reader: Callable[[], TaskReader] = TaskReader
+    task_reader: Callable[[], TaskReader] = keyword_reader
     software: str = "aipaging"
     access: Access | None = None
     metrics: Metrics = field(default_factory=Metrics)

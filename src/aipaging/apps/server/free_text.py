@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from aipaging.adapters.minilm.embedder import Embedder
 from aipaging.core.foundation.errors import UnavailableError
-from aipaging.core.wording.tasks import TaskReader
+from aipaging.core.wording.tasks import TaskReader, keyword_reader
 
 LOG: Final = logging.getLogger("aipaging.controller")
 
@@ -24,14 +24,14 @@ def task_reader(choice: str) -> TaskReader:
         UnavailableError: `minilm` is asked for and not installed.
     """
     if choice == "keywords":
-        return TaskReader()
+        return keyword_reader()
     try:
         embedder = Embedder()
     except UnavailableError:
         if choice == "minilm":
             raise
         LOG.info("free text is read by words alone: the extra `anchor` is not installed")
-        return TaskReader()
+        return keyword_reader()
 
     def embed(texts: Sequence[str]) -> NDArray[np.float64]:
         return embedder.embed([embedder.pieces(text) for text in texts]).astype(np.float64)

@@ -4,6 +4,7 @@ The examples are ours, a dozen or so per task, and what nobody pages for is amon
 constraints that have been understood are left out before the sentence is looked at: they say nothing about the task.
 """
 
+import functools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -158,3 +159,9 @@ class TaskReader:
             return None
         rows = None if self._embed is None else self._embed([rest])
         return self._classifier.choices([rest], rows)[0]
+
+
+@functools.cache
+def keyword_reader() -> TaskReader:
+    """Return what tells tasks by words alone; made once, for it takes a good part of a second."""
+    return TaskReader()
