@@ -4,7 +4,7 @@ import asyncio
 import ipaddress
 import re
 from base64 import b64decode, urlsafe_b64decode
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -27,7 +27,7 @@ Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[Non
 
 
 @asynccontextmanager
-async def serving(behaviour: Behaviour) -> AsyncIterator[int]:
+async def serving(behaviour: Behaviour) -> AsyncGenerator[int, None]:
     server = await asyncio.start_server(behaviour, "127.0.0.1", 0)
     try:
         yield server.sockets[0].getsockname()[1]
