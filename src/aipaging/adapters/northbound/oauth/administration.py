@@ -107,6 +107,7 @@ class AdministrationRoutes:
 
     def operations(self) -> Sequence[Operation]:
         """Return the table of these operations."""
+        # tidy: long because it is a table
         keys = Reply(meaning="The keys.", document=d.TokenKeyList, example=d.EXAMPLE_KEYS)
         on_client = ("INVALID_ARGUMENT", "NOT_FOUND", "INCOMPATIBLE_STATE")
         body = ("AI_PAGING.PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE", "ABORTED", "INVALID_ARGUMENT")

@@ -123,6 +123,7 @@ class OAuthRoutes:
 
     def operations(self) -> Sequence[Operation]:
         """Return the table of these operations."""
+        # tidy: long because it is a table
         refusals = {
             status: Reply(meaning=meaning, document=d.OAuthFault, example=d.EXAMPLE_FAULT)
             for status, meaning in (
