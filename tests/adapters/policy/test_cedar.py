@@ -1,19 +1,22 @@
 """Cedar policies: what they permit and forbid, what of them is recorded, and what happens when they are wrong."""
 
 import asyncio
+import re
 from pathlib import Path
 
 import pytest
 
 from aipaging.adapters.policy.cedar import CedarPolicies
 from aipaging.apps.server.policies import PolicyFile
+from aipaging.core.anchor.intent import DataClass
 from aipaging.core.evidence.verify import Verifier
 from aipaging.core.foundation.errors import InvalidInputError, RefusedError
-from aipaging.core.foundation.names import AnchorId
+from aipaging.core.foundation.names import AnchorId, ClientId, TenantId
 from aipaging.core.paging import commands as c
 from aipaging.core.paging.page import resolve
 from aipaging.core.paging.relocation_machine import RelocationCause, RelocationPhase
 from aipaging.core.paging.snapshot import decode_state, encode_state
+from aipaging.core.paging.tenancy import Question
 from aipaging.core.paging.tenancy_events import PolicyApplied
 from aipaging.testing.world import World, intent
 
@@ -149,3 +152,44 @@ async def test_a_wrong_file_never_replaces_a_right_one(tmp_path: Path) -> None:
     assert policies.status.error == ""
     with pytest.raises(InvalidInputError):
         await PolicyFile(tmp_path / "none.cedar", submit).load()
+
+
+PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "policies.md"
+EXAMPLES = re.findall(r"^```cedar\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_the_ten_examples_of_the_page_fit_the_schema_alone_and_together() -> None:
+    assert len(EXAMPLES) == 10
+    assert [len(CedarPolicies(example).ids) for example in EXAMPLES] == [1] * 9 + [2]
+    assert len(CedarPolicies("\n".join(EXAMPLES)).ids) == 11
+
+
+@pytest.mark.parametrize(
+    ("number", "tenant", "client", "action", "wanted", "allowed"),
+    [
+        (2, "acme", "x", "page", {}, {"t": False, "a": False, "b": False}),  # the catalogue knows "eu" and "us"
+        (3, "lab", "x", "page", {}, {"a": True, "t": False}),
+        (4, "any", "x", "page", {"data_class": DataClass.CONFIDENTIAL}, {"a": False}),
+        (4, "any", "x", "page", {}, {"a": True}),
+        (5, "any", "x", "page", {}, {"a": False}),
+        (6, "acme", "acme-app", "page", {"rate_rps": 51.0}, {"a": False}),
+        (6, "acme", "acme-app", "extend", {"rate_rps": 51.0}, {"a": True}),
+        (6, "acme", "other-app", "page", {"rate_rps": 51.0}, {"a": True}),
+        (7, "any", "x", "page", {}, {"a": True}),
+        (8, "any", "x", "page", {}, {"a": True}),
+        (9, "any", "x", "relocate", {}, {"a": True}),
+        (10, "trial", "x", "page", {"duration_s": 3_601}, {"a": False}),
+        (10, "trial", "x", "page", {"duration_s": 3_600}, {"a": True}),
+        (10, "trial", "x", "extend", {}, {"a": False}),
+    ],
+)
+def test_each_example_does_what_it_says(
+    number: int, tenant: str, client: str, action: str, wanted: dict[str, object], allowed: dict[str, bool]
+) -> None:
+    catalogue = World.started().state.catalogue
+    policies = CedarPolicies("\n".join({EXAMPLES[0]: None, EXAMPLES[number - 1]: None}))
+    question = Question(
+        action=action, tenant=TenantId(tenant), client=ClientId(client), intent=intent(**wanted), catalogue=catalogue
+    )
+    for name, expected in allowed.items():
+        assert policies.judge(question, [catalogue.anchors[AnchorId(name)]])[0].allowed is expected

@@ -25,6 +25,7 @@ from aipaging.core.paging.relocation_machine import RelocationCause
 from aipaging.core.paging.session_machine import StatusInfo
 from aipaging.core.paging.settings import Settings
 from aipaging.core.paging.state import State
+from aipaging.core.paging.tenancy_events import SessionsMetered
 from aipaging.core.steering.grant import Fence
 from aipaging.runtime.http.exchange import Receive, Scope, Send
 from aipaging.testing.world import World, intent
@@ -335,3 +336,12 @@ async def test_no_json_whatever_is_a_bug(anchor: httpx.AsyncClient, body: object
     method = "PUT" if path.startswith("/anchors") else "POST"
     answer = await anchor.request(method, path, content=json.dumps(body))
     assert answer.status_code in {200, 400}
+
+
+async def test_what_sessions_used_is_counted_once(rig: Rig, anchor: httpx.AsyncClient) -> None:
+    session = rig.world.paged().session
+    used = [{"session": session, "requests": 3, "tokens": 40}]
+    for _ in range(2):
+        assert (await anchor.put("/anchors/a/heartbeat", json={**beat(), "used": used})).status_code == 200
+    events = [event for event in rig.world.events if isinstance(event, SessionsMetered)]
+    assert [(each.anchor, each.requests, each.tokens) for event in events for each in event.metered] == [("a", 3, 40)]

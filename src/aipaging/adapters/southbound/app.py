@@ -17,7 +17,7 @@ from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.errors import InvalidInputError, RefusedError, UnavailableError
 from aipaging.core.foundation.names import AnchorId, SessionId
 from aipaging.core.foundation.time import Now
-from aipaging.core.paging.commands import Heartbeat
+from aipaging.core.paging.commands import Heartbeat, MeterSessions
 from aipaging.core.paging.state import State
 from aipaging.ports.control import ControlPlane
 from aipaging.ports.revocation import RevocationFeed
@@ -45,6 +45,9 @@ QUESTIONS_BYTES_MAX: Final = 262_144
 
 WAIT_MS_MAX: Final = 30_000
 """How long a long poll is held: below the idle time-outs of common middleboxes (60 s)."""
+
+USED_MAX: Final = 512
+"""Sessions counted in one beat; what is left comes with the next."""
 
 HEARTBEAT_MS: Final = 1_000
 """Three in the default time after which an anchor is LOST."""
@@ -87,6 +90,14 @@ class LeaseReply(msgspec.Struct, frozen=True):
     current_n: int
 
 
+class SessionUsed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one session used at the anchor since the last beat that was answered."""
+
+    session: Annotated[str, Meta(min_length=36, max_length=36)]
+    requests: _Place
+    tokens: _Place = 0
+
+
 class AnchorBeat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Body of a heartbeat."""
 
@@ -95,6 +106,7 @@ class AnchorBeat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sequence: _Place
     in_flight: _Place = 0
     queued: _Place = 0
+    used: Annotated[list[SessionUsed], Meta(max_length=USED_MAX)] = []
 
 
 _QUESTIONS: Final = msgspec.json.Decoder(LeaseQuestions)
@@ -179,6 +191,10 @@ class SouthboundRoutes:
         if boot != beat.boot or beat.sequence > sequence:
             await self._control.submit(Heartbeat(anchor=anchor, state=_SAID[beat.state]))
             self._beats[anchor] = (beat.boot, beat.sequence)
+            if beat.used:
+                # Of a beat that came twice, the first counts: the sequence says so.
+                used = tuple((SessionId(each.session), each.requests, each.tokens) for each in beat.used)
+                await self._control.submit(MeterSessions(anchor=anchor, used=used))
         return json_answer({"interval_ms": self._service.heartbeat_ms})
 
     async def renew(self, request: Request) -> Answer:
