@@ -32,6 +32,7 @@ from aipaging.core.steering.grant import AnchorEndpoint
 from aipaging.runtime.clock import Clock, SystemClock
 from aipaging.runtime.effects import SteeringEffects
 from aipaging.runtime.engine import Engine
+from aipaging.runtime.garbage import collect_seldom
 from aipaging.runtime.tokens import SessionTokens
 from aipaging.testing.world import EMBED, accept, anchor, domain, envelope
 
@@ -118,6 +119,7 @@ class EngineStage:
 
     async def start(self, settings: Settings) -> None:
         """Recover, begin a term, and make the catalogue known."""
+        collect_seldom()  # as `aipaging serve` does
         await self.engine.recover()
         await self.engine.start(self._effects, settings, software="bench")
         for command in wide_catalogue():

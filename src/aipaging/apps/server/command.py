@@ -14,6 +14,7 @@ import uvloop
 from aipaging.apps.server.config import load_config
 from aipaging.apps.server.controller import Controller
 from aipaging.runtime.clock import SystemClock
+from aipaging.runtime.garbage import collect_seldom
 from aipaging.runtime.json_log import log_to_stderr
 
 EXAMPLES = """
@@ -47,7 +48,9 @@ async def _run(controller: Controller, *, as_json: bool) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ended.set)
+    collect_seldom()  # a recovery makes nothing but what stays
     await controller.start()
+    collect_seldom()
     ready = {
         "northbound": controller.northbound_url,
         "gateway": controller.gateway_url,
