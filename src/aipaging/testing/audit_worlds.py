@@ -17,6 +17,8 @@ from aipaging.core.audit import (
     accounts,
     audit_period,
 )
+from aipaging.core.audit.continuous import Counts
+from aipaging.core.audit.live import LivePlan, Watch, finding_fields
 
 Floats: TypeAlias = NDArray[np.float64]
 Mask: TypeAlias = NDArray[np.bool_]
@@ -161,3 +163,14 @@ def blamed(delays: Mapping[str, Floats]) -> Attribution:
     """Return the account of a path."""
     table = period_of(delays)
     return accounts(table, audit_period(table, contracts(), alpha=0.05), np.random.default_rng(0))[0]
+
+
+def finding_record(domain: str, tenant: str, verdict: str) -> dict[str, str | int]:
+    """Return the fields of a finding with the verdict, as the live audit writes them."""
+    plan = LivePlan(allowed=1)
+    contract = Contract(domain=domain, delay_ms=20.0, epsilon=0.01, tenant=tenant)
+    late = {"violated": 50, "compliant": 0, "insufficient_evidence": 1}[verdict]
+    watch, _ = Watch.begun(contract, plan, number=1, now_us=1_700_000_000_000_000, missing=0).fed(
+        Counts(requests=90, certain=late, possible=late)
+    )
+    return finding_fields(watch.verdict(1_700_000_001_000_000, 0), watch, software="aipaging 0")

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from aipaging.adapters.northbound.audits import AuditRoutes
 from aipaging.adapters.northbound.catalogue import CatalogueRoutes
 from aipaging.adapters.northbound.discovery import DiscoveryRoutes
 from aipaging.adapters.northbound.envelopes import EnvelopeRoutes
@@ -50,6 +51,7 @@ def operations_of(service: Northbound) -> list[Operation]:
         EventRoutes(service),
         SinkRoutes(service),
         EvidenceRoutes(service),
+        AuditRoutes(service),
         DiscoveryRoutes(service, service.metrics, description),
     ):
         operations += routes.operations()

@@ -26,6 +26,7 @@ CLIENT_SCOPES: Final = frozenset(
         "ai-paging:sessions:update",
         "ai-paging:sessions:delete",
         "ai-paging:events:read",
+        "ai-paging:audits:read",
         "ai-paging:services:read",
         "ai-paging:domains:read",
     }

@@ -29,9 +29,17 @@ _PATH_PARAMETERS: Final[Mapping[str, Mapping[str, Any]]] = {
     "domain": {"type": "string", "maxLength": 64, "pattern": words.NAME_PATTERN},
     "clientId": {"type": "string", "maxLength": 64, "pattern": words.NAME_PATTERN},
     "keyId": {"type": "string", "maxLength": 64, "pattern": "^[A-Za-z0-9_-]{43}$"},
+    "auditId": {"type": "string", "maxLength": 64, "pattern": "^[0-9a-f-]{1,64}$"},
     "path": {"type": "string", "maxLength": 256, "pattern": "^(checkpoint|verifier-keys|tile/.+|leaves/[0-9a-f]{64})$"},
 }
 _QUERY: Final = {"type": "integer", "format": "int64", "minimum": 0, "maximum": 2**53 - 1}
+_QUERY_WORDS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "domain": {"type": "string", "maxLength": 64, "pattern": words.NAME_PATTERN},
+    "tenant": {"type": "string", "maxLength": 64, "pattern": words.NAME_PATTERN},
+    "verdict": {"type": "string", "enum": ["compliant", "violated", "insufficient_evidence"]},
+    "kind": {"type": "string", "enum": ["ALARM", "VERDICT"]},
+}
+"""Query parameters that are words; all others are integers."""
 
 
 def openapi_document(operations: Sequence[Operation], *, server_url: str) -> dict[str, Any]:
@@ -122,7 +130,7 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
         {"name": name, "in": "path", "required": True, "schema": dict(_PATH_PARAMETERS[name])} for name in names
     ]
     parameters += [
-        {"name": name, "in": "query", "description": meaning, "schema": dict(_QUERY)}
+        {"name": name, "in": "query", "description": meaning, "schema": dict(_QUERY_WORDS.get(name, _QUERY))}
         for name, meaning in operation.query.items()
     ]
     return parameters

@@ -79,6 +79,7 @@ GROUPS: Final[dict[str, dict[str, Entry]]] = {
     "Prove": {
         "evidence": Entry(target="aipaging.apps.evidence.command:evidence", summary="Verify and read evidence logs."),
         "usage": Entry(target="aipaging.apps.evidence.usage:usage", summary="Sum what tenants used, from evidence."),
+        "audits": Entry(target="aipaging.apps.cli.audits:audits", summary="List and show what a controller audits."),
         "audit": Entry(target="aipaging.apps.audit.command:audit", summary="Judge telemetry against contracts."),
         "calculus": Entry(target="aipaging.apps.calculus.command:calculus", summary="Compute bounds on tail delays."),
         "simulate": Entry(

@@ -16,6 +16,7 @@ import openai
 from aipaging.adapters.minilm import reference
 from aipaging.apps.demo.clients import SENTENCES, DemoClients, Load
 from aipaging.apps.demo.configuration import DOMAINS, LEASE_MS, promise
+from aipaging.apps.demo.slowness import Slowness
 from aipaging.apps.demo.stack import ANCHORS, Stack
 from aipaging.core.foundation.time import WallUs
 
@@ -103,6 +104,7 @@ class Acts:
             self._embed,
             self._relocate,
             self._worsen,
+            self._slow_anchor,
             self._lose_anchor,
             self._expire,
             self._kill_controller,
@@ -171,6 +173,33 @@ class Acts:
             and not load.failed,
         )
         await self._clients.promise(promise(edge, sequence=3, now=now))
+
+    async def _slow_anchor(self) -> None:
+        self._story.say(
+            "[bold]7. The anchor that serves the session becomes slow[/]: its envelope says nothing of that"
+        )
+        await self._until_source_released()
+        slowness = Slowness(self._stack, self._clients, self._session)
+        seen = await slowness.play({**EMBED, "ratePerSecond": 40})
+        self._story.count(seen.sent, seen.answered)
+        self._story.result["audit"] = seen.document()
+        self._story.check(
+            "the audit alarms, and requests go to the other anchor",
+            f"{seen.source} -> {seen.target} {seen.relocated_ms:.0f} ms and {seen.requests} requests after the fault; "
+            f"{seen.sent - seen.answered} failed",
+            ok=seen.alarmed and seen.target != seen.source and seen.sent == seen.answered,
+        )
+        self._story.check(
+            "the verdict is about the slow domain alone, and so is the blame",
+            f"{', '.join(seen.violated)} violated; of {seen.observed:.1%} late {seen.blamed:.1%} are blamed on "
+            f"{seen.domain}; trust {seen.trust_before} -> {seen.trust_after}",
+            ok=seen.convicted,
+        )
+        self._story.check(
+            "a session that may not leave is told",
+            f"contract {seen.pinned_contract}",
+            ok=seen.pinned_contract == "DEGRADED",
+        )
 
     async def _page(self) -> None:
         self._story.say(
@@ -256,7 +285,7 @@ class Acts:
         return relocation
 
     async def _lose_anchor(self) -> None:
-        self._story.say("[bold]7. Kill the anchor that serves the session[/] (SIGKILL to its sidecar)")
+        self._story.say("[bold]8. Kill the anchor that serves the session[/] (SIGKILL to its sidecar)")
         await self._until_source_released()
         anchor = (await self._clients.session(self._session))["anchorId"]
         place = next(i for i, one in enumerate(ANCHORS) if one.name == anchor)
@@ -294,7 +323,7 @@ class Acts:
         return time.monotonic()
 
     async def _expire(self) -> None:
-        self._story.say("[bold]8. Let a lease expire while a stream runs[/]: a session of 4 s, a stream of 16 s")
+        self._story.say("[bold]9. Let a lease expire while a stream runs[/]: a session of 4 s, a stream of 16 s")
         session = await self._clients.page(**STREAM)
         # The wall clocks of client and controller are one here; the session's end is what it was told.
         ends_s = datetime.fromisoformat(session["expiresAt"]).timestamp()
@@ -333,7 +362,7 @@ class Acts:
         return tokens, last_s, "ended well"
 
     async def _kill_controller(self) -> None:
-        self._story.say("[bold]9. Kill the controller[/] (SIGKILL), and see the steering die on time")
+        self._story.say("[bold]10. Kill the controller[/] (SIGKILL), and see the steering die on time")
         async with self._clients.load(self._session) as load:
             await asyncio.sleep(1.0)
             self._stack.children["controller"].kill()
@@ -365,7 +394,7 @@ class Acts:
         return False
 
     async def _verify(self) -> None:
-        self._story.say("[bold]10. Verify the evidence[/], offline, from the file alone")
+        self._story.say("[bold]11. Verify the evidence[/], offline, from the file alone")
         command = [sys.executable, "-m", "aipaging.apps.cli", "evidence", "verify", str(self._stack.journal), "--json"]
         done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
         verdict: dict[str, Any] = {}

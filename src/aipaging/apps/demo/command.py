@@ -39,9 +39,10 @@ def demo(*, once: bool, as_json: bool, folder: Path) -> None:
     """Run controller, Envoy, three sidecars, two real models and a load generator, and put them through it.
 
     Sends envelopes that every domain signed itself, pages intents (one is refused, with reasons), sends real requests
-    with the official openai client through Envoy, moves a session under load, supersedes the envelope that it rests on,
-    kills an anchor, lets a lease expire while a stream runs, kills the controller and shows that steering dies on time,
-    restarts it, and verifies the evidence. Everything stays on loopback.
+    with the official openai client through Envoy, moves a session under load, supersedes the envelope that it rests
+    on, makes an anchor slow (the audit finds it), kills an anchor, lets a lease expire while a stream runs, kills the
+    controller and shows that steering dies on time, restarts it, and verifies the evidence. Everything stays on
+    loopback.
     """
     story = asyncio.run(_demo(folder.resolve(), once=once, as_json=as_json))
     held = all(check.ok for check in story.checks)

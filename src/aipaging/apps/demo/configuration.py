@@ -74,9 +74,9 @@ retry_ms = 300
 
 [audit]
 alpha = 1e-4
-window_requests = 20
+window_requests = 8
 allowed = 10
-period_s = 60
+period_s = 120
 
 [[client]]
 client_id = "demo-client"
