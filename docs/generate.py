@@ -159,6 +159,16 @@ MEANINGS: Final[Mapping[str, str]] = {
     "SINK_SET": "A session's events are posted to another sink, or to none (`sinks` 0); which one is a salted commitment.",
     "CLIENT_MOVED": "The client is in another access domain, as a salted commitment.",
     "SESSION_FORGOTTEN": "The controller dropped the ended session from its state.",
+    "TENANT_REGISTERED": "A tenant is known, or described anew: its quotas (0: none), period, and priority class.",
+    "SWITCH_KILLED": "An operator stopped a tenant, a service, an anchor, or everything: nothing of it is steered.",
+    "SWITCH_RESTORED": "The kill was taken back; what it ended stays ended.",
+    "SPEND_CHARGED": "A tenant is charged in advance for the rate reserved for a session, in the numbered period.",
+    "SPEND_REFUNDED": "A session ended early: the time that was not used is given back.",
+    "POLICIES_IN_FORCE": "A set of policies decides from now on; `digest` is the SHA-256 of its file, or empty: none.",
+    "POLICY_APPLIED": "Which policies permitted a page, a relocation or an extension; refusals are in the answer.",
+    "SESSION_PREEMPTED": "A session makes room for one of a higher class. Known to the verifier; this controller does "
+    "not write it yet.",
+    "SESSIONS_METERED": "What sessions used at an anchor, as its sidecar counted.",
 }
 
 KINDS: Final[Mapping[Callable[..., Any], str]] = {

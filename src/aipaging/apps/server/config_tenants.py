@@ -48,7 +48,9 @@ TENANT: Final = Section(
             about="The class of its sessions.",
         ),
         "preempts": Field(
-            kind=boolean(), default=False, about="Whether its pages may displace sessions of a lower class."
+            kind=boolean(),
+            default=False,
+            about="Whether its pages may displace sessions of a lower class: kept, not acted on yet.",
         ),
     },
 )

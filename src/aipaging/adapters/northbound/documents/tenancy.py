@@ -44,7 +44,9 @@ class TenantRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", f
 
     quotas: QuotasDocument = msgspec.field(default_factory=QuotasDocument)
     priority: ClassWord = "STANDARD"
-    preempts: Annotated[bool, Meta(description="Whether its pages may displace sessions of a lower class.")] = False
+    preempts: Annotated[
+        bool, Meta(description="Whether its pages may displace a lower class; kept, not acted on yet.")
+    ] = False
 
 
 class HoldingDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
