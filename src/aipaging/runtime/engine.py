@@ -37,6 +37,7 @@ from aipaging.ports.journal import Journal, SnapshotStore
 from aipaging.ports.signing import CheckpointSigner
 from aipaging.runtime.clock import Clock
 from aipaging.runtime.observation import EngineObserver
+from aipaging.runtime.tracing import Tracer, note_append, steering_span
 
 T = TypeVar("T")
 LOG: Final = logging.getLogger("aipaging.engine")
@@ -94,6 +95,7 @@ class _Item:
     permissive: list[Effect]
     restricted: asyncio.Future[None] | None
     reply: c.Reply
+    trace: str = ""
     answer: asyncio.Future[c.Reply] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
@@ -146,6 +148,7 @@ class Engine:
         self._settings = Settings()
         self._software = ""
         self._observers: list[EngineObserver] = []
+        self.tracer: Tracer | None = None
 
     # -- life
 
@@ -239,6 +242,8 @@ class Engine:
         item = self._decided(command)
         if item.restricted is not None:
             await asyncio.shield(item.restricted)
+        if self.tracer is not None:
+            item.trace = self.tracer.traceparent()
         answer = await item.answer
         if isinstance(command, c.Kill):
             self._kills.pop((command.kind.value, command.name), None)
@@ -335,6 +340,7 @@ class Engine:
             if not restrictive:
                 self._ill = ""
             self._tell(entries, time.perf_counter() - begun)
+            note_append(self.tracer, (item.trace for item in batch), len(entries), time.perf_counter() - begun)
         self._in_flight = []
         self._durable_count += len(batch)
         self._settle(batch)
@@ -363,7 +369,8 @@ class Engine:
     async def _act(self, item: _Item) -> None:
         try:
             if self._effects is not None:
-                await self._effects.permit(item.permissive)
+                with steering_span(self.tracer, item.trace):
+                    await self._effects.permit(item.permissive)
         except AipagingError as error:
             if not item.answer.done():
                 item.answer.set_exception(error)

@@ -16,6 +16,7 @@ from aipaging.core.foundation.errors import AipagingError, InvalidInputError, Re
 from aipaging.runtime.http.exchange import Answer, Receive, Request, Scope, Send
 from aipaging.runtime.http.faults import bug_answer, fault_answer
 from aipaging.runtime.http.streaming import send_stream
+from aipaging.runtime.tracing import Tracer
 
 LOG: Final = logging.getLogger("aipaging.http")
 
@@ -74,8 +75,11 @@ def _unobserved(_name: str, _status: int, _seconds: float) -> None:
 class HttpApp:
     """Answers by a table of routes."""
 
-    def __init__(self, routes: Sequence[Route], *, observe: Observer = _unobserved) -> None:
+    def __init__(
+        self, routes: Sequence[Route], *, observe: Observer = _unobserved, tracer: Tracer | None = None
+    ) -> None:
         self._observe = observe
+        self._tracer = tracer
         self._exact: dict[str, _ByMethod] = {}
         self._patterns: dict[int, list[tuple[tuple[str, ...], _ByMethod]]] = {}
         self._tails: dict[str, tuple[str, _ByMethod]] = {}
@@ -117,13 +121,21 @@ class HttpApp:
             receive=receive,
             unread=headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers,
         )
-        route, answer = await self._answered(request)
+        route, answer = await self._traced(request)
         name = route.name if route else "unknown"
         await _send(send, request, answer)
         seconds = time.perf_counter() - begun
         self._observe(name, answer.status, seconds)
         if route is None or not route.quiet or answer.status >= 500:
             _log(request, name, answer.status, seconds)
+
+    async def _traced(self, request: Request) -> tuple[Route | None, Answer]:
+        """Answer inside a span, below the caller's where it sent one; the log line names the trace."""
+        if self._tracer is None:
+            return await self._answered(request)
+        with self._tracer.span(f"{request.method[:16]} request", parent=request.header(b"traceparent"), server=True):
+            request.notes["traceparent"] = self._tracer.traceparent()
+            return await self._answered(request)
 
     async def _answered(self, request: Request) -> tuple[Route | None, Answer]:
         route: Route | None = None

@@ -1,0 +1,81 @@
+"""Spans to an OTLP endpoint, in batches, from a thread of the SDK: a collector that hangs holds up nobody.
+
+No span holds an intent, a token, a prompt or an address of a client; `aipaging.correlator` and `aipaging.session` lead
+from a trace to logs and evidence.
+"""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+from aipaging.core.foundation.errors import UnavailableError
+
+EXPORT_S_MAX = 5
+"""A collector that needs longer loses this batch; spans that wait beyond the SDK's 2,048 are dropped."""
+
+
+class OtlpTracer:
+    """A `Tracer` over OpenTelemetry's SDK."""
+
+    def __init__(self, endpoint: str, *, service: str, exporter: Any = None) -> None:
+        """Begin to export.
+
+        Args:
+            endpoint: OTLP over HTTP, such as http://127.0.0.1:4318/v1/traces.
+            service: `service.name` of every span.
+            exporter: In place of the one to the endpoint; for tests.
+
+        Raises:
+            UnavailableError: The extra `tracing` is not installed.
+        """
+        try:
+            from opentelemetry import trace  # noqa: PLC0415 - an extra
+            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
+            from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
+            from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
+            from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor  # noqa: PLC0415
+            from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            raise UnavailableError(
+                "traces need the extra `tracing`: pip install 'aipaging[tracing]', or leave otlp_endpoint out",
+                code="EXTRA_MISSING",
+            ) from error
+        self._provider = TracerProvider(resource=Resource.create({"service.name": service}))
+        processor = (
+            BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint, timeout=EXPORT_S_MAX))
+            if exporter is None
+            else SimpleSpanProcessor(exporter)
+        )
+        self._provider.add_span_processor(processor)
+        self._tracer = self._provider.get_tracer("aipaging")
+        self._propagator = TraceContextTextMapPropagator()
+        self._kinds = {False: trace.SpanKind.INTERNAL, True: trace.SpanKind.SERVER}
+
+    @contextmanager
+    def span(
+        self, name: str, *, parent: str = "", server: bool = False, attributes: dict[str, str | int] | None = None
+    ) -> Generator[None, None, None]:
+        """See `Tracer.span`."""
+        context = self._propagator.extract({"traceparent": parent}) if parent else None
+        with self._tracer.start_as_current_span(
+            name, context=context, kind=self._kinds[server], attributes=attributes or {}
+        ):
+            yield
+
+    def traceparent(self) -> str:
+        """See `Tracer.traceparent`."""
+        carrier: dict[str, str] = {}
+        self._propagator.inject(carrier)
+        return carrier.get("traceparent", "")
+
+    def past(self, name: str, *, parent: str, begun_ns: int, ended_ns: int, records: int) -> None:
+        """See `Tracer.past`."""
+        context = self._propagator.extract({"traceparent": parent})
+        span = self._tracer.start_span(
+            name, context=context, start_time=begun_ns, attributes={"aipaging.records": records}
+        )
+        span.end(end_time=ended_ns)
+
+    def close(self) -> None:
+        """Send what waits."""
+        self._provider.shutdown()
