@@ -201,8 +201,8 @@ def draw(figure: Any, measured: Measured) -> None:
             _price(one, drawn, place, kind)
         one.axhline(1.0, color="#0f172a", linestyle="--", linewidth=1.2)
         one.annotate(
-            "below this line a bound would be untrue", xy=(0.02, 1.0), xycoords=("axes fraction", "data"),
-            xytext=(0, -4), textcoords="offset points", va="top", fontsize=8,
+            "below the dashed line a bound would be untrue", xy=(0.02, 0.02), xycoords="axes fraction",
+            va="bottom", fontsize=8,
         )  # fmt: skip
         one.set(xscale="log", yscale="log", xlabel="probability that the bound proves", title=f"load {load:g}")
         one.set_ylim(bottom=0.3)

@@ -267,7 +267,7 @@ TRE1: Final = Experiment(
         f"Alike tenants (on-off, {MEAN_RATE * 1e3:g} requests/s on average, {ON_RATE * 1e3:g} while on) share one "
         f"domain that serves {CAPACITY * 1e3:g} requests/s in order of arrival. Every intent asks for {DELAY_MS:g} ms "
         "at p99.9. The envelope and the deterministic admission are decisions of the real core; the packets of who "
-        "was admitted are then simulated. The band is the 95 % interval."
+        "was admitted are then simulated. Bars are 95 % intervals."
     ),
     measure=measure,
     conclude=conclude,
