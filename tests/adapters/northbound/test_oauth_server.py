@@ -576,3 +576,42 @@ async def test_many_pages_with_one_token_verify_it_once(server: Server, monkeypa
     answers = await asyncio.gather(*(server.doorkeeper.caller(f"Bearer {token}") for _ in range(200)))
     assert {caller.client for caller in answers} == {"app-one"}
     assert verified == 1
+
+
+ODD_ASSERTIONS = [
+    "..",
+    "a.b.c",
+    "=.=.=",
+    f"{encoded({'alg': 'ES256', 'kid': ['x']})}.{encoded({'sub': 'app-keys'})}.AAAA",
+    f"{encoded({'alg': 'ES256', 'kid': {'a': 1}})}.{encoded({'sub': 'app-keys'})}.AAAA",
+    f"{encoded({'alg': ['ES256']})}.{encoded({'sub': 'app-keys'})}.AAAA",
+    f"{encoded({'alg': 'ES256'})}.{encoded({'sub': ['app-keys']})}.AAAA",
+    f"{encoded({'alg': 'ES256', 'b64': False})}.{encoded({'sub': 'app-keys'})}.AAAA",
+    f"{encoded({'alg': 'ES256'})}.{urlsafe_b64encode(b'[' * 3000).decode()}.AAAA",
+    f"{urlsafe_b64encode(b'[' * 3000).decode()}.e30.AAAA",
+    f"{encoded({'alg': 'ES256'})}.{urlsafe_b64encode(b'[1]').decode()}.AAAA",
+    f"{encoded({'alg': 'ES256'})}.{urlsafe_b64encode(bytes([255, 254])).decode()}.AAAA",
+    "\x00" * 10,
+    "é.ü.ö",
+]
+
+
+@pytest.mark.parametrize("odd", ODD_ASSERTIONS, ids=range(len(ODD_ASSERTIONS)))
+async def test_odd_bytes_are_a_refusal_and_never_our_bug(server: Server, odd: str) -> None:
+    assert (await server.asserted(odd)).status_code in {400, 401}
+    proof = {"client_id": "app-one", "client_secret": SECRETS["app-one"][0], "token": odd}
+    assert (await server.post("/oauth2/introspect", proof)).json() == {"active": False}
+    assert (await server.post("/oauth2/revoke", proof)).status_code == 200
+    async with server.client() as client:
+        bearer = odd.encode("utf-8", "replace").replace(b"\x00", b"")
+        answer = await client.get("/ai-paging/v0.1/services", headers={b"authorization": b"Bearer " + bearer})
+    assert answer.status_code == 401
+
+
+async def test_odd_bodies_are_a_refusal_and_never_our_bug(server: Server) -> None:
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    async with server.client() as client:
+        for body in (b"", b"&&&", b"=", b"\xff\xfe", b"a=%ff&b=%00", b"a=1&" * 50, b"%", b"grant_type"):
+            for path in ("/oauth2/token", "/oauth2/revoke", "/oauth2/introspect"):
+                answer = await client.post(path, content=body, headers=form)
+                assert answer.status_code in {400, 401, 429}, (path, body)

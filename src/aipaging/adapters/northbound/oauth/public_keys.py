@@ -130,7 +130,7 @@ def header_of(token: str) -> Mapping[str, Any]:
         header = jwt.get_unverified_header(token)
     except (jwt.InvalidTokenError, ValueError, RecursionError):
         raise refused("TOKEN_MALFORMED", "the token is not a compact JWT") from None
-    if "crit" in header or header.get("alg") not in ASYMMETRIC:
+    if "crit" in header or str(header.get("alg")) not in ASYMMETRIC:
         raise refused("TOKEN_ALGORITHM", f"the token is not signed with one of {', '.join(sorted(ASYMMETRIC))}")
     return header
 
