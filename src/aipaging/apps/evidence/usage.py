@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from aipaging.ports.journal import EvidenceReader
 FAR_US: Final = 2**53 - 1
 """The end of a period that has none: every JSON reader holds it exactly."""
 
-COLUMNS: Final = (
+COLUMNS: Final[Sequence[str]] = (
     "tenant", "sessions", "lease_seconds", "reserved_requests", "requests", "tokens", "charged", "refunded",
 )  # fmt: skip
 

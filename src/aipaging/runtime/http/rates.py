@@ -37,6 +37,10 @@ class CallerRates:
         self._clock = clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
+    def __len__(self) -> int:
+        """Return how many callers are remembered."""
+        return len(self._buckets)
+
     def take(self, caller: str) -> None:
         """Take note of a request.
 
