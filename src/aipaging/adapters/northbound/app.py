@@ -27,7 +27,7 @@ def northbound_app(service: Northbound) -> HttpApp:
     """Return the public interface as an ASGI application."""
     limited = LimitedAuthenticator(service.authenticator, service.rates)
     routes = [route_of(operation, limited, service.control) for operation in operations_of(service)]
-    return HttpApp(routes, observe=service.metrics.observe)
+    return HttpApp(routes, observe=service.metrics.observe, tracer=service.tracer)
 
 
 def operations_of(service: Northbound) -> list[Operation]:

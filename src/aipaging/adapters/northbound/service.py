@@ -17,6 +17,7 @@ from aipaging.ports.control import ControlPlane
 from aipaging.ports.notification import DeadLetter, Notifications
 from aipaging.runtime.envelopes import EnvelopeIntake
 from aipaging.runtime.events.hub import EventHub
+from aipaging.runtime.tracing import Tracer
 from aipaging.runtime.http.rates import CallerRates, RateLimit
 
 
@@ -68,6 +69,7 @@ class Northbound:
         hub: What tells durable records as events.
         metrics: What is counted and measured.
         notifications: Where events are pushed.
+        tracer: Makes traces, or None.
         gateway_url: Where clients send their requests.
         public_url: Where clients reach this interface, without the path.
         issuer: Of the tokens.
@@ -97,5 +99,6 @@ class Northbound:
     access: Access | None = None
     metrics: Metrics = field(default_factory=Metrics)
     notifications: Notifications = field(default_factory=NoNotifications)
+    tracer: Tracer | None = None
     policies: Callable[[], PolicyStatus] = _no_policies
     rates: CallerRates = field(default_factory=lambda: CallerRates(RATE_LIMIT))

@@ -139,6 +139,7 @@ class ServerConfig:
         issuers: Authorization servers that are elsewhere.
         warnings: What works, but probably not as meant.
         notification: Where events are pushed.
+        tracing_endpoint: Where traces go, or None.
         audit: How what is promised is audited while it is in force, None where it is not.
     """
 
@@ -157,6 +158,7 @@ class ServerConfig:
     warnings: tuple[Problem, ...]
     issuers: tuple[TrustedIssuer, ...] = ()
     notification: NotificationPlan = field(default_factory=NotificationPlan)
+    tracing_endpoint: str | None = None
     audit: LivePlan | None = None
 
 
@@ -331,6 +333,7 @@ def _config(path: Path, tables: Tables, clients: tuple[Client, ...], warnings: t
         },
         warnings=warnings,
         notification=notification_of(tables),
+        tracing_endpoint=tables.one["tracing"].get("otlp_endpoint"),
         audit=_audit(tables.one["audit"]),
     )
 

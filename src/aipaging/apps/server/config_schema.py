@@ -62,6 +62,7 @@ def sections(base: Path) -> tuple[Section, ...]:
         issuer_section(path),
         _notification(path),
         _sink(path),
+        _TRACING,
         TENANT,
         policies(path),
         _SERVICE,
@@ -321,6 +322,15 @@ def _notification(path: Kind) -> Section:
             "ca": Field(kind=path, about="PEM of whom to trust; the system's authorities by default."),
         },
     )
+
+
+_TRACING: Final = Section(
+    name="tracing",
+    about="Traces by OpenTelemetry (extra `tracing`); off while there is no endpoint.",
+    fields={
+        "otlp_endpoint": Field(kind=url(), about="OTLP over HTTP, such as `http://127.0.0.1:4318/v1/traces`."),
+    },
+)
 
 
 def _sink(path: Kind) -> Section:

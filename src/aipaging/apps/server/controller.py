@@ -31,6 +31,7 @@ from aipaging.adapters.signing.domain_keys import DomainKeyRing
 from aipaging.adapters.southbound.app import Southbound, southbound_app
 from aipaging.apps.server.access import AccessDesk
 from aipaging.apps.server.audit import live_audit
+from aipaging.adapters.tracing.otlp import OtlpTracer
 from aipaging.apps.server.config import ServerConfig, TlsFiles
 from aipaging.apps.server.domain_keys import KeySources
 from aipaging.apps.server.free_text import task_reader
@@ -93,6 +94,10 @@ class Controller:
             owner_of=lambda session: owner_in(self.engine.state, session),
             wall_us=self._wall_clock,
         )
+        self._tracer = (
+            OtlpTracer(config.tracing_endpoint, service="aipaging-controller") if config.tracing_endpoint else None
+        )
+        self.engine.tracer = self._tracer
         self.metrics = Metrics()
         self.engine.watch(self.hub)
         self.engine.watch(self.metrics)
@@ -104,6 +109,8 @@ class Controller:
         self._northbound_port = config.northbound.listen.port
         self._stops = contextlib.AsyncExitStack()
         self._stops.callback(self._desk.close)
+        if self._tracer is not None:
+            self._stops.callback(self._tracer.close)
         self._stops.push_async_callback(self._access.close)
 
     async def start(self) -> None:
@@ -285,6 +292,7 @@ class Controller:
                 hub=self.hub,
                 metrics=self.metrics,
                 notifications=self.notifications,
+                tracer=self._tracer,
                 gateway_url=self.gateway_url,
                 public_url=plan.public_url or "",
                 issuer=self._identities.issuer,
