@@ -2,12 +2,17 @@
 
 import asyncio
 from collections.abc import Callable
+from urllib.parse import parse_qs
 
 import httpx
+import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from aipaging.client import AsyncClient, Client, ClientSecret, RefusedWithReasonsError
 from aipaging.client.calls import ATTEMPTS_MAX, Call, Received, pause_s
+from aipaging.client.credentials import PrivateKey
 from aipaging.core.foundation.errors import InvalidInputError, UnavailableError
 
 SESSION = {
@@ -203,3 +208,22 @@ async def test_the_asynchronous_client_does_the_same() -> None:
             assert str(session.openai().base_url) == "https://gateway.example/v1/"
     assert len(keys) == 2
     assert len(set(keys)) == 1
+
+
+def test_an_assertion_is_signed_anew_when_its_answer_was_lost() -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    assertions: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path != "/oauth2/token":
+            return httpx.Response(200, json={"services": []})
+        assertions.append(parse_qs(request.content.decode())["client_assertion"][0])
+        if len(assertions) == 1:
+            raise httpx.ReadError("lost")
+        return httpx.Response(200, json={"access_token": "t", "expires_in": 300})
+
+    with client(answer, credential=PrivateKey(client_id="app", private_pem=pem, audience="https://op")) as control:
+        control.services()
+    ids = {jwt.decode(each, key.public_key(), ["ES256"], audience="https://op")["jti"] for each in assertions}
+    assert len(assertions) == len(ids) == 2
