@@ -1,0 +1,43 @@
+"""A real anchor becomes slow: the audit finds it from outside, requests go elsewhere, and the log still verifies."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from aipaging.apps.demo.acts import EMBED
+from aipaging.apps.demo.clients import DemoClients
+from aipaging.apps.demo.configuration import DOMAINS, promise
+from aipaging.apps.demo.slowness import Slowness
+from aipaging.apps.demo.stack import ANCHORS, Stack
+from aipaging.core.foundation.time import WallUs
+
+pytestmark = pytest.mark.real
+
+
+async def test_a_slow_anchor_is_found_left_and_blamed(tmp_path: Path) -> None:
+    stack = Stack.prepared(tmp_path / "stack")
+    clients = DemoClients(stack)
+    try:
+        await stack.start()
+        await clients.until_ready(len(ANCHORS))
+        for name, *_ in DOMAINS:
+            await clients.promise(promise(name, now=WallUs(time.time_ns() // 1000)))
+        session = await clients.page(**EMBED)
+        seen = await Slowness(stack, clients, session).play(EMBED)
+        moved = await clients.session(session)
+    finally:
+        await clients.close()
+        stack.stop()
+    assert seen.alarmed, seen
+    assert seen.convicted, seen
+    assert (seen.target, seen.pinned_contract) == (moved["anchorId"], "DEGRADED")
+    assert seen.target != seen.source
+    assert seen.sent == seen.answered
+    verified = subprocess.run(
+        [sys.executable, "-m", "aipaging.apps.cli", "evidence", "verify", str(stack.journal)],
+        capture_output=True, check=False, text=True,
+    )  # fmt: skip
+    assert verified.returncode == 0, verified.stdout
