@@ -1,10 +1,12 @@
 """A real anchor becomes slow: the audit finds it from outside, requests go elsewhere, and the log still verifies."""
 
+import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 from aipaging.apps.demo.acts import EMBED
@@ -28,6 +30,8 @@ async def test_a_slow_anchor_is_found_left_and_blamed(tmp_path: Path) -> None:
         session = await clients.page(**EMBED)
         seen = await Slowness(stack, clients, session).play(EMBED)
         moved = await clients.session(session)
+        async with httpx.AsyncClient(headers={"authorization": f"Bearer {stack.operator_secret}"}) as operator:
+            metrics = (await operator.get(f"http://127.0.0.1:{stack.ports.northbound}/metrics")).text
     finally:
         await clients.close()
         stack.stop()
@@ -36,6 +40,9 @@ async def test_a_slow_anchor_is_found_left_and_blamed(tmp_path: Path) -> None:
     assert (seen.target, seen.pinned_contract) == (moved["anchorId"], "DEGRADED")
     assert seen.target != seen.source
     assert seen.sent == seen.answered
+    counted = re.search(r'aipaging_audit_requests_total\{outcome="counted"\} (\d+)', metrics)
+    assert counted is not None
+    assert int(counted[1]) >= seen.sent * 0.9
     verified = subprocess.run(
         [sys.executable, "-m", "aipaging.apps.cli", "evidence", "verify", str(stack.journal)],
         capture_output=True, check=False, text=True,

@@ -20,6 +20,7 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.registry import Collector
 
 from aipaging.core.anchor.catalogue import AnchorState
 from aipaging.core.evidence.record import SealedEntry
@@ -123,6 +124,10 @@ class Metrics:
         self._batch = Histogram(
             "aipaging_journal_batch_records", "Records in one append.", buckets=BATCH_RECORDS, registry=self._registry
         )
+
+    def include(self, collector: Collector) -> None:
+        """Let another part of the controller add its metrics; it is asked at every scrape."""
+        self._registry.register(collector)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(name, text, labels, registry=self._registry)

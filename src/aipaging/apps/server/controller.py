@@ -23,6 +23,7 @@ from aipaging.adapters.anchors.http import HttpAnchorClient
 from aipaging.adapters.journal.sqlite.reader import SqliteEvidenceReader
 from aipaging.adapters.journal.sqlite.writer import SqliteJournal
 from aipaging.adapters.northbound.app import northbound_app
+from aipaging.adapters.northbound.audit_metrics import AuditCollector
 from aipaging.adapters.northbound.events import source_of
 from aipaging.adapters.northbound.evidence_desk import EvidenceDesk
 from aipaging.adapters.northbound.metrics import Metrics
@@ -51,8 +52,8 @@ from aipaging.runtime.effects import SteeringEffects
 from aipaging.runtime.engine import Engine
 from aipaging.runtime.envelopes import EnvelopeIntake, document_of
 from aipaging.runtime.events.hub import EventHub, owner_in
-from aipaging.runtime.http.rates import CallerRates
 from aipaging.runtime.http.counted import counted
+from aipaging.runtime.http.rates import CallerRates
 from aipaging.runtime.peer_identity import peer_identity_protocol
 from aipaging.runtime.tokens import SessionTokens
 
@@ -99,6 +100,8 @@ class Controller:
         )
         self.engine.tracer = self._tracer
         self.metrics = Metrics()
+        if self._audit is not None:
+            self.metrics.include(AuditCollector(self._audit.counts))
         self.engine.watch(self.hub)
         self.engine.watch(self.metrics)
         self.metrics.at_scrape(self._measured)
