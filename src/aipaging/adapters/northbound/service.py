@@ -17,8 +17,8 @@ from aipaging.ports.control import ControlPlane
 from aipaging.ports.notification import DeadLetter, Notifications
 from aipaging.runtime.envelopes import EnvelopeIntake
 from aipaging.runtime.events.hub import EventHub
-from aipaging.runtime.tracing import Tracer
 from aipaging.runtime.http.rates import CallerRates, RateLimit
+from aipaging.runtime.tracing import Tracer
 
 
 class Tokens(Protocol):
@@ -40,11 +40,11 @@ RATE_LIMIT: Final = RateLimit(per_second=0.0, burst=1)
 class NoNotifications:
     """A controller that pushes nothing."""
 
-    def check(self, url: str) -> None:
+    def check(self, url: str) -> None:  # noqa: ARG002 - the port's
         """Refuse every sink."""
         raise InvalidInputError("this controller notifies no sinks", code="INVALID_SINK", field="sink")
 
-    async def dead_letters(self, first: int, count: int) -> tuple[int, Sequence[DeadLetter]]:
+    async def dead_letters(self, first: int, count: int) -> tuple[int, Sequence[DeadLetter]]:  # noqa: ARG002
         """Return nothing."""
         return 0, ()
 

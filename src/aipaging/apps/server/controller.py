@@ -30,9 +30,9 @@ from aipaging.adapters.northbound.metrics import Metrics
 from aipaging.adapters.northbound.service import Northbound
 from aipaging.adapters.signing.domain_keys import DomainKeyRing
 from aipaging.adapters.southbound.app import Southbound, southbound_app
+from aipaging.adapters.tracing.otlp import OtlpTracer
 from aipaging.apps.server.access import AccessDesk
 from aipaging.apps.server.audit import live_audit
-from aipaging.adapters.tracing.otlp import OtlpTracer
 from aipaging.apps.server.config import ServerConfig, TlsFiles
 from aipaging.apps.server.domain_keys import KeySources
 from aipaging.apps.server.free_text import task_reader

@@ -29,7 +29,7 @@ class SinkCredential(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
 
     credential_type: Literal["ACCESSTOKEN"]
     access_token: AccessTokenText
-    access_token_type: Literal["bearer"] = "bearer"
+    access_token_type: Literal["bearer"] = "bearer"  # noqa: S105 - RFC 6750's word, no secret
     access_token_expires_utc: Instant | None = None
 
 
