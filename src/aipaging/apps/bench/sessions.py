@@ -2,8 +2,9 @@
 
 In process: the real engine with SQLite, keys and steering of memory. A hundred thousand sessions with leases of 60 s
 renew 4,000 times a second; a quick run has a tenth of the sessions and of the lease, so that as many fall due at once,
-and says so in its metrics' names; whatever else the controller does meanwhile counts as theirs. Memory is what the process holds more of after the sessions were paged, divided by
-their number; the first thousand are not counted, since they bring what all share.
+and says so in its metrics' names. Whatever else the controller does meanwhile counts as theirs. Memory is what the
+process holds more of after the sessions were paged, divided by their number; the first thousand are not counted, since
+they bring what all share.
 
 Recovery: a journal of pages and ends is read back as after a crash, once from a snapshot, and once without any. A
 controller has a snapshot that is at most 50,000 records old, so it takes as long as a snapshot and that many records.
