@@ -30,7 +30,7 @@ SESSIONS, SESSIONS_FULL = 12, 60
 RUNS, RUNS_FULL = 1, 5
 PERIOD_MS: Final = 50.0
 BEFORE_S: Final = 1.0
-AFTER_S: Final = 7.0
+AFTER_S: Final = 5.5
 RECOVERED_MS_MAX: Final = 5_000.0
 """Silence of an anchor is noticed after 1.5 s; an Envoy that died is started anew; the rest is relocation."""
 
