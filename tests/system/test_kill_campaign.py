@@ -1,15 +1,17 @@
-"""The controller is killed at moments that nobody chose, while it pages, ends, extends and moves under load."""
+"""Controller, gateway and sidecars are killed at moments that nobody chose, under pages, ends, moves and load."""
 
 import asyncio
 import contextlib
+import os
 import random
+import signal
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from tests.system.living import INTENT, LEASE_MS, Asked, Living
+from tests.system.living import ANCHORS, INTENT, LEASE_MS, Asked, Living
 
 from aipaging.testing.stack import CONTROLLER
 
@@ -133,3 +135,56 @@ async def test_killed_at_random_moments_nothing_acknowledged_is_lost(tmp_path: P
 @pytest.mark.parametrize("seed", range(1, 13))
 async def test_killed_at_random_moments_a_dozen_times(tmp_path: Path, seed: int) -> None:
     await campaign(tmp_path / str(seed), seed=seed, rounds=8)
+
+
+# -- any process
+
+
+async def kill_one(system: Living, seen: Acknowledged, seed: int) -> None:
+    """Kill one of the processes at a moment of the seed's choosing, bring it back, and look at what was promised."""
+    dice = random.Random(seed)
+    victim = (CONTROLLER, "gateway", *ANCHORS)[seed % 4]
+    over = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(operate(system, seen, dice, over))
+        for _ in range(2):
+            group.create_task(use(system, seen, dice, over))
+        await asyncio.sleep(dice.uniform(0.1, 1.5))
+        if victim == "gateway":
+            pid = system.processes.gateway_pid()
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+        else:
+            system.kill(victim)
+            await asyncio.sleep(dice.choice((0, dice.uniform(0, LEASE_MS / 1000 + 0.5))))
+            await (system.start_controller() if victim == CONTROLLER else system.start_sidecar(victim))
+        await system.until_ready()
+        over.set()
+    check(system, seen)
+
+
+async def kill_runs(folder: Path, seeds: range) -> None:
+    """Run the seeds one after another on one system, whose wounds add up."""
+    system, seen = Living.prepared(folder), Acknowledged()
+    try:
+        await system.start()
+        for seed in seeds:
+            try:
+                await kill_one(system, seen, seed)
+            except AssertionError as error:
+                error.add_note(f"seed {seed}, of {seeds} on one system")
+                raise
+        assert any(asked.served for asked in seen.asked), "nothing was ever served: the campaign saw nothing"
+    finally:
+        system.stop()
+
+
+async def test_whichever_process_is_killed_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
+    await kill_runs(tmp_path / "few", range(6))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("first", range(0, 200, 20))
+async def test_two_hundred_seeded_kills(tmp_path: Path, first: int) -> None:
+    await kill_runs(tmp_path / str(first), range(first, first + 20))
