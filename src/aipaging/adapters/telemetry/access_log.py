@@ -1,6 +1,6 @@
 """Messages of Envoy's access-log service (gRPC, protobuf) as requests: the live form of `adapters.telemetry.envoy`.
 
-One message holds a batch of entries; decoding costs about ten microseconds an entry and is done off the event loop.
+One message holds a batch of entries; decoding costs about twenty microseconds an entry and is done off the loop.
 A repeated request (an internal redirect) is logged twice by Envoy; only its end counts.
 """
 
