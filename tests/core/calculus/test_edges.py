@@ -10,6 +10,7 @@ import pytest
 
 from aipaging.core import calculus as c
 from aipaging.core.calculus.bound import delay_for
+from aipaging.core.calculus.chain_states import log_ahead, log_least_rising
 from aipaging.core.calculus.deficit import deficit_bound
 from aipaging.core.calculus.fluid_exact import FLOWS_MAX, fluid_exact_tail, utilisation
 from aipaging.core.calculus.hypoexponential import hypoexponential_tail
@@ -18,7 +19,7 @@ from aipaging.core.calculus.onoff import fluid_decay, fluid_martingale, slotted_
 from aipaging.core.calculus.onoff_lattice import backlog_lattice
 from aipaging.core.calculus.pollaczek import lundberg_decay, sojourn_tail
 from aipaging.core.calculus.priority import low_priority_tail
-from aipaging.core.calculus.product import blind_tail, chain_of, log_ahead, log_least_rising, product_tail
+from aipaging.core.calculus.product import blind_tail, chain_of, product_tail
 from aipaging.core.calculus.queue_exact import (
     exponential_slots,
     exponential_slots_onoff_service,
