@@ -46,7 +46,7 @@ def test_histories_show_everything() -> None:
     shown = {step.draft.type for seed in SEEDS for step in history(seed)}
     # Envelopes that end, and what becomes of sessions then, have histories of their own.
     of_promises = {"ENVELOPE_SUSPECTED", "ENVELOPE_CLEARED", "KEYS_REGISTERED", "COMMIT_REBOUND"}
-    of_promises |= {"AUDIT_ALARM", "AUDIT_VERDICT", "TRUST_CHANGED"}
+    of_promises |= {"SINK_SET", "AUDIT_ALARM", "AUDIT_VERDICT", "TRUST_CHANGED"}
     of_promises |= {"TENANT_REGISTERED", "SWITCH_KILLED", "SWITCH_RESTORED", "SPEND_CHARGED", "SPEND_REFUNDED"}
     of_promises |= {"OPERATOR_ACTION", "POLICIES_IN_FORCE", "POLICY_APPLIED", "SESSION_PREEMPTED", "SESSIONS_METERED"}
     assert shown == set(RECORD_TYPES) - {"SERVICE_REMOVED", "SESSION_DEGRADED", "SESSION_RESTORED"} - of_promises
