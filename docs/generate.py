@@ -21,7 +21,6 @@ from types import ModuleType
 from typing import Any, Final
 
 from aipaging.adapters.northbound.app import operations_of
-from aipaging.adapters.northbound.metrics import Metrics
 from aipaging.adapters.northbound.operation import Operation
 from aipaging.core.evidence import record as evidence
 from aipaging.core.lease import machine as lease_machine
@@ -324,6 +323,7 @@ class _Nothing:
     """Stands for the service behind the operations: their table is read, none is called."""
 
     public_url = ""
+    issuer = ""
 
     def __getattr__(self, name: str) -> Any:
         return _Nothing()
@@ -356,7 +356,7 @@ The body of every error is `{status, code, message, who, field?}`; who must act 
 def northbound() -> str:
     """Return the summary of the public interface."""
     service: Any = _Nothing()
-    operations = operations_of(service, Metrics())
+    operations = operations_of(service)
     tags: dict[str, list[Operation]] = {}
     for operation in operations:
         tags.setdefault(operation.tag, []).append(operation)
