@@ -155,7 +155,7 @@ MEANINGS: Final[Mapping[str, str]] = {
     "RELOCATION_FAILED": "The session stays where it was.",
     "SESSION_EXTENDED": "The session's whole duration from now on.",
     "SESSION_ENDED": "Why the session ended.",
-    "SINK_SET": "A session's events are posted to another sink, or to none (`sinks` 0); which one is a salted commitment.",
+    "SINK_SET": "A session's events are posted to another sink, or none (`sinks` 0); which one is a salted commitment.",
     "CLIENT_MOVED": "The client is in another access domain, as a salted commitment.",
     "SESSION_FORGOTTEN": "The controller dropped the ended session from its state.",
     "TENANT_REGISTERED": "A tenant is known, or described anew: its quotas (0: none), period, and priority class.",

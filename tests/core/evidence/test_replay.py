@@ -48,7 +48,14 @@ def test_histories_show_everything() -> None:
     of_promises = {"ENVELOPE_SUSPECTED", "ENVELOPE_CLEARED", "KEYS_REGISTERED", "COMMIT_REBOUND"}
     of_promises |= {"SINK_SET", "AUDIT_ALARM", "AUDIT_VERDICT", "TRUST_CHANGED"}
     of_promises |= {"TENANT_REGISTERED", "SWITCH_KILLED", "SWITCH_RESTORED", "SPEND_CHARGED", "SPEND_REFUNDED"}
-    of_promises |= {"OPERATOR_ACTION", "POLICIES_IN_FORCE", "POLICY_APPLIED", "SESSION_PREEMPTED", "SESSIONS_METERED", "SINK_SET"}
+    of_promises |= {
+        "OPERATOR_ACTION",
+        "POLICIES_IN_FORCE",
+        "POLICY_APPLIED",
+        "SESSION_PREEMPTED",
+        "SESSIONS_METERED",
+        "SINK_SET",
+    }
     assert shown == set(RECORD_TYPES) - {"SERVICE_REMOVED", "SESSION_DEGRADED", "SESSION_RESTORED"} - of_promises
 
 

@@ -118,7 +118,7 @@ class CedarPolicies:
         try:
             result = self._cedar.is_authorized(request, self._set, entities)
             errors, allowed = list(result.diagnostics.errors), bool(result.allowed)
-            decided = tuple(sorted(self._ids.get(each, each) for each in result.diagnostics.reasons))
+            decided = tuple(sorted(str(self._ids.get(each, each)) for each in result.diagnostics.reasons))
         except Exception as error:  # noqa: BLE001 - whatever it is, it does not permit
             return Ruling(
                 allowed=False, policies=(), message=f"the policies could not be evaluated: {str(error)[:200]}"

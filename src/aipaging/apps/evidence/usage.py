@@ -71,7 +71,7 @@ def _row(name: str, used: Usage) -> Mapping[str, Any]:
 
 def _csv(rows: list[Mapping[str, Any]]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, [str(column) for column in COLUMNS], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

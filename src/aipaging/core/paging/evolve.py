@@ -18,7 +18,7 @@ from aipaging.core.lease import machine as lease_machine
 from aipaging.core.lease.expiry import Due, ExpiryQueue
 from aipaging.core.lease.ledger import Reservation
 from aipaging.core.lease.machine import Lease, LeasePhase, LeaseVerb
-from aipaging.core.paging import acting, auditing, session_machine, shared, sinks
+from aipaging.core.paging import acting, auditing, session_machine, shared, sinks, standing
 from aipaging.core.paging import events as e
 from aipaging.core.paging import evolve_catalogue as catalogue
 from aipaging.core.paging import evolve_contract as contract
@@ -357,8 +357,8 @@ _EVOLVERS: Final[Mapping[type[e.Event], Callable[[State, Any], None]]] = Mapping
         p.EnvelopeAccepted: catalogue.envelope_accepted,
         p.EnvelopeSuspected: catalogue.envelope_suspected,
         p.EnvelopeCleared: catalogue.envelope_cleared,
-        e.AuditFound: auditing.audit_found,
-        e.TrustChanged: catalogue.trust_changed,
+        standing.AuditFound: auditing.audit_found,
+        standing.TrustChanged: catalogue.trust_changed,
         p.KeysRegistered: catalogue.keys_registered,
         e.AnchorRegistered: catalogue.anchor_registered,
         e.AnchorStateChanged: catalogue.anchor_state_changed,

@@ -12,6 +12,7 @@ from aipaging.core.paging.auditing import standing_kept
 from aipaging.core.paging.auditing import trust_changed as trusted_anew
 from aipaging.core.paging.promises import ORIGINALS_MAX, Original
 from aipaging.core.paging.protection import protect_all
+from aipaging.core.paging.standing import TrustChanged
 from aipaging.core.paging.state import State
 
 EVERYWHERE = ""
@@ -30,7 +31,7 @@ def domain_registered(state: State, event: e.DomainRegistered) -> None:
     state.catalogue.domains[event.domain.name] = standing_kept(state, event.domain)
 
 
-def trust_changed(state: State, event: e.TrustChanged) -> None:
+def trust_changed(state: State, event: TrustChanged) -> None:
     """A domain is trusted less, or more again; the sessions that cross it are looked at now."""
     trusted_anew(state, event)
     state.queue.add(event.boot_us, Due.ENVELOPE, event.domain)

@@ -22,6 +22,7 @@ from aipaging.core.foundation.time import MS
 from aipaging.core.paging import acting, audit_records, sinks
 from aipaging.core.paging import events as e
 from aipaging.core.paging import promise_events as p
+from aipaging.core.paging import standing as st
 from aipaging.core.paging import tenancy_events as t
 from aipaging.core.paging import tenancy_records as tenancy
 from aipaging.core.paging.sink_steps import sink_fields
@@ -284,8 +285,8 @@ _FIELDS: Final[Mapping[type[e.Transition], tuple[str, Callable[[Any, State], Fie
         p.EnvelopeAccepted: ("ENVELOPE_ACCEPTED", _envelope_accepted),
         p.EnvelopeSuspected: ("ENVELOPE_SUSPECTED", _envelope_suspected),
         p.EnvelopeCleared: ("ENVELOPE_CLEARED", _envelope_cleared),
-        e.AuditFound: ("AUDIT", audit_records.audit_found),
-        e.TrustChanged: ("TRUST_CHANGED", audit_records.trust_changed),
+        st.AuditFound: ("AUDIT", audit_records.audit_found),
+        st.TrustChanged: ("TRUST_CHANGED", audit_records.trust_changed),
         p.KeysRegistered: ("KEYS_REGISTERED", _keys_registered),
         e.AnchorRegistered: ("ANCHOR_REGISTERED", _anchor_registered),
         e.AnchorStateChanged: ("ANCHOR_STATE_CHANGED", _anchor_state_changed),
@@ -341,7 +342,7 @@ def draft_of(event: e.Transition, state: State) -> Draft:
     record_type, fields = _FIELDS[type(event)]
     if isinstance(event, e.RelocationAdvanced):
         record_type = f"RELOCATION_{event.phase.value}"
-    elif isinstance(event, e.AuditFound):
+    elif isinstance(event, st.AuditFound):
         record_type = f"AUDIT_{event.finding.kind}"
     salt = event.salt if isinstance(event, e.SessionRequested | e.SessionRefused) else None
     return Draft(

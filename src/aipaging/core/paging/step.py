@@ -42,6 +42,7 @@ from aipaging.core.paging.page import extend, page
 from aipaging.core.paging.relocation import broken, move_client, relocate, switch_confirmed, target_prepared
 from aipaging.core.paging.sink_steps import set_sink
 from aipaging.core.paging.sinks import SetSink
+from aipaging.core.paging.standing import RecordFinding
 from aipaging.core.paging.state import State
 from aipaging.core.paging.switching import force_policies, kill, meter, register_tenant, restore
 
@@ -69,7 +70,7 @@ _STEPS: Final[Mapping[type[c.Command], Callable[[State, Any, Now], Decision]]] =
         c.AcceptEnvelope: accept_envelope,
         c.SuspectEnvelope: suspect_envelope,
         c.ClearEnvelope: clear_envelope,
-        c.RecordFinding: record_finding,
+        RecordFinding: record_finding,
         c.RegisterKeys: register_keys,
         c.RegisterAnchor: register_anchor,
         c.RemoveAnchor: remove_anchor,

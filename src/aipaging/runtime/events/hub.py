@@ -121,7 +121,7 @@ class EventHub:
     def effect_failed(self, kind: str) -> None:
         """What follows from it is a record of its own."""
 
-    def appended(self, entries: Sequence[SealedEntry], _seconds: float) -> None:
+    def appended(self, entries: Sequence[SealedEntry], seconds: float) -> None:  # noqa: ARG002 - metrics use it
         """Take note of records that are durable from now on."""
         if not entries:
             return

@@ -16,7 +16,7 @@ from aipaging.core.foundation.time import MS, SECOND, Now
 from aipaging.core.paging import commands as c
 from aipaging.core.paging import evolve as evolution
 from aipaging.core.paging.effects import Effect, RevokeSteering
-from aipaging.core.paging.events import ClientsEntitled, Event, HeartbeatSeen
+from aipaging.core.paging.events import ClientsEntitled, Event, HeartbeatSeen, PoliciesLoaded
 from aipaging.core.paging.records import RESTRICTIVE, draft_of, event_of
 from aipaging.core.paging.settings import Settings
 from aipaging.core.paging.snapshot import decode_state, encode_state
@@ -207,7 +207,7 @@ class Engine:
         now = self._node.now()
         decision = self._parts.step(self.state, command, now)
         restrictive = all(
-            type(event) in RESTRICTIVE or isinstance(event, HeartbeatSeen | ClientsEntitled)
+            type(event) in RESTRICTIVE or isinstance(event, HeartbeatSeen | ClientsEntitled | PoliciesLoaded)
             for event in decision.events
         )
         if self.ill and not restrictive and not isinstance(command, c.StartTerm):
@@ -247,7 +247,7 @@ class Engine:
     def _apply(self, events: Sequence[Event], now: Now, entries: list[SealedEntry]) -> None:
         for event in events:
             evolution.evolve(self.state, event)
-            if not isinstance(event, HeartbeatSeen | ClientsEntitled):
+            if not isinstance(event, HeartbeatSeen | ClientsEntitled | PoliciesLoaded):
                 entries += self._sealer.seal([draft_of(event, self.state)], term=self.state.term, now=now)
 
     # -- writing
