@@ -109,6 +109,7 @@ async def test_a_drained_anchor_loses_its_sessions_and_comes_back(
     assert (drained.status_code, drained.json()["state"]) == (200, "DRAINING")
     async with asyncio.timeout(5):
         while (await app_one.get(f"sessions/{session}")).json()["anchorId"] == "a":
+            rig.clock.passed_us += 1_000
             await asyncio.sleep(0.01)
     moved = (await app_one.get(f"sessions/{session}")).json()
     assert (moved["anchorId"], moved["relocation"]["cause"]) == ("b", "ANCHOR_DRAINING")

@@ -199,7 +199,7 @@ async def test_a_sink_is_kept_and_never_shown(rig: Rig, caplog: pytest.LogCaptur
 @pytest.mark.parametrize(
     ("body", "code"),
     [
-        ({"sink": "https://x.example"}, "AI_PAGING.INVALID_SINK"),
+        ({"sink": "https://x.example"}, "INVALID_SINK"),
         ({"sinkCredential": SINK["sinkCredential"]}, "AI_PAGING.INVALID_CREDENTIAL"),
         ({"sink": 1}, "INVALID_ARGUMENT"),
     ],

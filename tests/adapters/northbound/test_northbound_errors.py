@@ -95,7 +95,7 @@ async def test_everybody_may_find_out_what_this_is(nobody: httpx.AsyncClient, pa
     [
         ({}, "INVALID_ARGUMENT", "intent"),
         ({"intent": {}}, "INVALID_ARGUMENT", "intent.task"),
-        ({**changed(), "sink": "https://x"}, "INVALID_ARGUMENT", "sink"),
+        ({**changed(), "sink": "https://x"}, "INVALID_SINK", "sink"),
         (changed(anchor="a"), "INVALID_ARGUMENT", "intent.anchor"),
         (changed(delayMs="fast"), "INVALID_ARGUMENT", "intent.delayMs"),
         (changed(delayMs=0), "OUT_OF_RANGE", "intent.delayMs"),

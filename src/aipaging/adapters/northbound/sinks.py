@@ -87,7 +87,7 @@ class SinkRoutes:
                 request_example=_EXAMPLE,
                 replies={204: Reply(meaning="It is set.")},
                 errors=(
-                    "NOT_FOUND", "INVALID_ARGUMENT", "INCOMPATIBLE_STATE", "AI_PAGING.INVALID_SINK",
+                    "NOT_FOUND", "INVALID_ARGUMENT", "INCOMPATIBLE_STATE", "INVALID_SINK",
                     "AI_PAGING.INVALID_CREDENTIAL", "UNSUPPORTED_MEDIA_TYPE", "AI_PAGING.PAYLOAD_TOO_LARGE",
                 ),
             ),

@@ -282,7 +282,8 @@ def _turn(work: _Wake) -> None:
         if subject is None:
             return
         session = work.state.sessions.get(SessionId(subject))
-        if session is None or subject in work.touched:
+        if session is None or subject in work.touched or subject in work.looked:
+            # Whoever was looked at in this wake already, before it joined the line, has its turn in the next.
             if session is not None:
                 work.later(now.boot_us + MS, Due.RELOCATION, subject, NO_EPOCH)
             continue

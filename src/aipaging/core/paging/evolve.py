@@ -87,9 +87,14 @@ def _rearm_session(state: State, session: Session, now: Now) -> None:
     for lease in session.leases:
         if lease.live and lease.deadline_us > now.boot_us:
             _arm(state, session.session, lease)
+    serving = session.lease
     unsettled = session.relocation is not None and session.relocation.phase is not RelocationPhase.SOURCE_RELEASED
-    must_look = session.degraded or unsettled
-    if must_look or (session.lease and state.catalogue.anchors[session.lease.anchor].state is not AnchorState.READY):
+    # The client moved, or the anchor changed its state, and the controller stopped before the session was looked at.
+    moves = serving is not None and (
+        serving.domains[0] != session.intent.place
+        or state.catalogue.anchors[serving.anchor].state is not AnchorState.READY
+    )
+    if session.degraded or unsettled or moves:
         state.queue.add(now.boot_us, Due.RELOCATION, session.session)
 
 
@@ -340,14 +345,6 @@ def _session_forgotten(state: State, event: e.SessionForgotten) -> None:
     state.keyed.pop((session.client, session.key), None)
 
 
-def _heard(state: State, event: e.HeartbeatSeen) -> None:
-    state.heard_us[event.anchor] = event.boot_us
-
-
-def _clients_entitled(state: State, event: e.ClientsEntitled) -> None:
-    state.entitled = frozenset(event.clients)
-
-
 _EVOLVERS: Final[Mapping[type[e.Event], Callable[[State, Any], None]]] = MappingProxyType(
     {
         e.TermStarted: _term_started,
@@ -382,8 +379,8 @@ _EVOLVERS: Final[Mapping[type[e.Event], Callable[[State, Any], None]]] = Mapping
         e.ClientMoved: _client_moved,
         sinks.SinkSet: sink_set,
         e.SessionForgotten: _session_forgotten,
-        e.HeartbeatSeen: _heard,
-        e.ClientsEntitled: _clients_entitled,
+        e.HeartbeatSeen: catalogue.heard,
+        e.ClientsEntitled: catalogue.clients_entitled,
         acting.OperatorActed: lambda _state, _event: None,
         **TENANCY,
     }

@@ -131,3 +131,13 @@ def anchor_removed(state: State, event: e.AnchorRemoved) -> None:
     del state.catalogue.anchors[event.anchor]
     state.heard_us.pop(event.anchor, None)
     state.on_anchor.pop(event.anchor, None)
+
+
+def heard(state: State, event: e.HeartbeatSeen) -> None:
+    """An anchor was heard of."""
+    state.heard_us[event.anchor] = event.boot_us
+
+
+def clients_entitled(state: State, event: e.ClientsEntitled) -> None:
+    """These may hold sessions."""
+    state.entitled = frozenset(event.clients)

@@ -30,6 +30,7 @@ STATUS_BY_CODE: Final[Mapping[str, int]] = MappingProxyType(
     {
         "INVALID_ARGUMENT": 400,
         "OUT_OF_RANGE": 400,
+        "INVALID_SINK": 400,
         "UNAUTHENTICATED": 401,
         "PERMISSION_DENIED": 403,
         "NOT_FOUND": 404,
@@ -51,7 +52,6 @@ STATUS_BY_OWN_CODE: Final[Mapping[str, int]] = MappingProxyType(
     {
         "ADMISSION_REFUSED": 422,
         "IDEMPOTENCY_KEY_REUSED": 422,
-        "INVALID_SINK": 400,
         "INVALID_CREDENTIAL": 400,
         "KILLED": 403,
         "POLICY": 403,
