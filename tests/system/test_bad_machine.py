@@ -94,7 +94,9 @@ async def test_a_journal_that_takes_a_second_to_sync_delays_and_loses_nothing(ba
     await system.end(session, *(said for _, said in pages))
 
 
-@pytest.mark.parametrize("step_s", [HOUR_S, -HOUR_S], ids=["forwards", "backwards"])
+@pytest.mark.parametrize(
+    "step_s", [pytest.param(HOUR_S, marks=pytest.mark.soak), -HOUR_S], ids=["forwards", "backwards"]
+)
 async def test_a_stepped_clock_ends_no_lease_and_lengthens_none(bad: Bad, step_s: int) -> None:
     system = bad.system
     session = await system.page(durationS=3 * HOUR_S)  # tokens end by the wall clock, as RFC 7519 has it
@@ -125,7 +127,7 @@ async def test_a_stepped_clock_ends_no_lease_and_lengthens_none(bad: Bad, step_s
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"write_errno": errno.EROFS}, {"sync_errno": errno.EIO}],
+    [{"write_errno": errno.EROFS}, pytest.param({"sync_errno": errno.EIO}, marks=pytest.mark.soak)],
     ids=["read-only", "failed sync"],
 )
 async def test_a_journal_that_cannot_be_written_stops_admission_and_loses_nothing(

@@ -131,7 +131,7 @@ async def test_a_stream_is_cut_when_the_controller_stays_dead(mortal: Living) ->
 async def test_a_second_controller_refuses_and_leaves_the_first_unharmed(mortal: Living) -> None:
     session = await mortal.page()
     certificates = {path: path.read_bytes() for path in (mortal.data_dir / "identities").rglob("*.pem")}
-    async with mortal.load(session) as asked:
+    async with mortal.load(session, pause_s=0.25) as asked:
         second = await asyncio.create_subprocess_exec(
             *(__import__("sys").executable, "-m", "aipaging.apps.cli", "serve", str(mortal.config), "--json"),
             stdout=asyncio.subprocess.PIPE,

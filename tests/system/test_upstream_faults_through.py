@@ -206,6 +206,7 @@ async def test_answers_are_complete_or_an_explicit_error(faulty: Living, scenari
         await faulty.end(session)
 
 
+@pytest.mark.soak  # beyond the sixteen, half a minute
 @pytest.mark.parametrize("fault", ["truncate", "reset", "too-short", "too-long", "garbage", "refuse", "500", "stall"])
 async def test_whole_answers_are_whole_or_an_explicit_error(faulty: Living, fault: str) -> None:
     session = await faulty.page()
