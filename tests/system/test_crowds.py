@@ -69,16 +69,7 @@ async def restart_sidecars(crowded: Living) -> None:
         await crowded.until_ready()
 
 
-UNMOVED = "with leases of seconds, the last session of a draining anchor may stay there until its sidecar gives up"
-
-
-@pytest.mark.parametrize(
-    "what",
-    [
-        "controller",
-        pytest.param("sidecars", marks=[pytest.mark.soak, pytest.mark.xfail(reason=UNMOVED, strict=False)]),
-    ],
-)
+@pytest.mark.parametrize("what", ["controller", "sidecars"])
 async def test_a_rolling_restart_fails_no_request_of_a_user(crowded: Living, what: str) -> None:
     sessions = [await crowded.page() for _ in range(3)]
     async with crowded.load(*sessions, pause_s=0.25) as asked:
