@@ -126,9 +126,11 @@ class ScriptedController:
     revoked: "asyncio.Queue[Revocations]" = dataclasses.field(default_factory=asyncio.Queue)
     beats: list = dataclasses.field(default_factory=list)
     beat_seen: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
+    keys_there: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.gate.set()
+        self.keys_there.set()
 
     async def remaining(self, questions):
         self.batches += 1
@@ -156,6 +158,7 @@ class ScriptedController:
         return 30.0
 
     async def keys(self):
+        await self.keys_there.wait()
         return {"keys": ["one"]}
 
     async def renew_identity(self, request: bytes) -> None:
@@ -400,7 +403,7 @@ async def make_bench() -> AsyncIterator[BenchMaker]:
     """Return what starts a sidecar on loopback; everything is closed afterwards."""
     made: list[Bench] = []
 
-    async def make(*, slots: int = 8, waiting: int = 16, prefix: str = "", **changes) -> Bench:
+    async def make(*, slots: int = 8, waiting: int = 16, prefix: str = "", keys_there: bool = True, **changes) -> Bench:
         upstream = ScriptedUpstream()
         await upstream.start()
         clocks, controller, verifier, lines = TurnedClocks(), ScriptedController(), ReadingVerifier(), []
@@ -423,10 +426,11 @@ async def make_bench() -> AsyncIterator[BenchMaker]:
             identity=None,
             instruments=Instruments(clocks=clocks, log=Log(clocks, lines.append)),
         )
+        if not keys_there:
+            controller.keys_there.clear()
         await sidecar.start()
-        while sidecar.path.gate.verifier is None:
-            await asyncio.sleep(0)
-        await controller.beat_seen.wait()  # the health probe has its answer, and does not meet a test's script
+        if keys_there:
+            await controller.beat_seen.wait()  # the health probe has its answer, and does not meet a test's script
         made.append(Bench(sidecar, upstream, controller, clocks, verifier, lines, []))
         return made[-1]
 

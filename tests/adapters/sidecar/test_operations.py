@@ -100,6 +100,17 @@ async def test_a_heartbeat_says_how_it_is(bench) -> None:
     assert len(first.boot) == 16
 
 
+async def test_nothing_is_said_to_be_ready_before_the_keys_are_there(make_bench) -> None:
+    bench = await make_bench(keys_there=False)
+    status, _, _ = await bench.ask(request("GET", "/aipaging/v1/health", commit=None))
+    assert (status, bench.controller.beats) == (503, [])
+    bench.controller.keys_there.set()
+    await bench.controller.beat_seen.wait()
+    assert bench.controller.beats[0].state == "READY"
+    assert (await bench.ask(request("GET", "/aipaging/v1/health", commit=None)))[0] == 200
+    assert (await bench.ask(request()))[0] == 200
+
+
 async def test_an_upstream_that_stays_away_makes_the_anchor_unhealthy(make_bench, monkeypatch) -> None:
     monkeypatch.setattr("aipaging.adapters.sidecar.operations.HEALTH_CACHE_S", 0.0)
     bench = await make_bench(url="http://127.0.0.1:1")

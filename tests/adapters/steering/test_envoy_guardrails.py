@@ -89,7 +89,9 @@ async def test_an_offender_is_policed_to_its_rate_and_does_not_pay_for_what_was_
     seconds = loop.time() - began_s
     passed = len(arrived(rig, session))
     assert passed <= burst + rate_rps * (seconds + CLUMPING_MS / 1000) + 1
-    assert passed >= rate_rps * (seconds - 0.1)  # a refusal that were charged would let hardly anything pass
+    # A refusal that were charged would let hardly more than the burst pass. Half of the rate, and not all of it: on a
+    # busy machine the rounds lie further apart than a burst lasts, and what is not asked for in time is not owed.
+    assert passed >= max(2 * burst, rate_rps * seconds / 2)
 
 
 async def test_one_session_s_offence_is_not_another_s(rig: EnvoyRig) -> None:

@@ -106,6 +106,7 @@ class Sidecar:
         self._interval_s = INTERVAL_S
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._beat_now = asyncio.Event()
+        self._may_speak = asyncio.Event()  # set when the keys are here, or when we drain: READY without keys is a lie
         self._probe = UpstreamProbe(settings.upstream)
         gate = LeaseGate(
             settings.anchor, controller, instruments, terms=settings.terms, waiting_max=settings.queue.waiting_max + 64
@@ -173,6 +174,7 @@ class Sidecar:
         """Serve on while sessions are moved away, then finish what is under way, then close."""
         self._draining = True
         self._log.event("draining")
+        self._may_speak.set()
         self._beat_now.set()
         gate, clocks = self.path.gate, self._instruments.clocks
         loop = asyncio.get_running_loop()
@@ -225,11 +227,15 @@ class Sidecar:
     def _under_way(self) -> bool:
         return bool(self.path.gate.open_work or self.path.gate.waiting or self._operations.tasks)
 
+    @property
+    def _takes_requests(self) -> bool:
+        return self.path.gate.verifier is not None and not self._draining
+
     async def _ready(self) -> bool:
-        return not self._draining and await self._probe.healthy()
+        return self._takes_requests and await self._probe.healthy()
 
     async def _ready_now(self) -> bool:
-        return not self._draining and await self._probe.healthy_now() and not self._draining
+        return self._takes_requests and await self._probe.healthy_now() and self._takes_requests
 
     def _metrics_text(self) -> bytes:
         path = self.path
@@ -279,6 +285,7 @@ class Sidecar:
         if keys != self._keys:
             self.path.gate.use_verifier(self._make_verifier(keys))
             self._keys = keys
+            self._may_speak.set()
             self._log.event("keys_fetched")
         self.path.gate.unknown_key.clear()
         with contextlib.suppress(TimeoutError):
@@ -298,6 +305,7 @@ class Sidecar:
         return FOLLOW_PAUSE_S
 
     async def _beat(self) -> float:
+        await self._may_speak.wait()
         self._misses = 0 if await self._probe.healthy() else self._misses + 1
         self._sequence += 1
         state: AnchorState = "READY" if self._misses < HEALTH_MISSES else "UNHEALTHY"
