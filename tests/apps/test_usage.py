@@ -50,8 +50,8 @@ def test_counts_of_sidecars_are_the_tenants() -> None:
     world = World.started()
     session = world.paged()
     used = ((session.session, 3, 120), (session.session, 2, 30))
-    world.do(c.MeterSessions(anchor=AnchorId("a"), used=used))
-    world.do(c.MeterSessions(anchor=AnchorId("a"), used=((session.session, 0, 0),)))
+    world.do(c.MeterSessions(anchor=AnchorId("a"), boot="first", batch=1, used=used))
+    world.do(c.MeterSessions(anchor=AnchorId("a"), boot="first", batch=2, used=((session.session, 0, 0),)))
     found = book_of(world).closed()["tenant-1"]
     assert (found.requests, found.tokens) == (5, 150)
 

@@ -21,6 +21,7 @@ from aipaging.core.foundation.time import BootUs, Now
 from aipaging.core.lease.machine import LeaseTerms
 from aipaging.core.paging import commands as c
 from aipaging.core.paging import effects as x
+from aipaging.core.paging.metering import requests_max
 from aipaging.core.paging.relocation_machine import RelocationCause
 from aipaging.core.paging.session_machine import StatusInfo
 from aipaging.core.paging.settings import Settings
@@ -330,7 +331,7 @@ async def test_keys_are_for_the_enrolled(anchor: httpx.AsyncClient) -> None:
         lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["leases", "session", "term", "n"]), inner),
         max_leaves=8,
     ),
-    path=st.sampled_from(["/steering/v1/remaining", "/anchors/a/heartbeat"]),
+    path=st.sampled_from(["/steering/v1/remaining", "/anchors/a/heartbeat", "/anchors/a/usage"]),
 )
 async def test_no_json_whatever_is_a_bug(anchor: httpx.AsyncClient, body: object, path: str) -> None:
     method = "PUT" if path.startswith("/anchors") else "POST"
@@ -338,10 +339,50 @@ async def test_no_json_whatever_is_a_bug(anchor: httpx.AsyncClient, body: object
     assert answer.status_code in {200, 400}
 
 
-async def test_what_sessions_used_is_counted_once(rig: Rig, anchor: httpx.AsyncClient) -> None:
-    session = rig.world.paged().session
-    used = [{"session": session, "requests": 3, "tokens": 40}]
-    for _ in range(2):
-        assert (await anchor.put("/anchors/a/heartbeat", json={**beat(), "used": used})).status_code == 200
+def counts(session: str, requests: int, tokens: int = 0, *, batch: int = 1, boot: str = "first") -> dict[str, object]:
+    used = [{"session": session, "requests": requests, "tokens": tokens}]
+    return {"boot": boot, "batch": batch, "used": used}
+
+
+def metered(rig: Rig) -> list[tuple[str, int, int]]:
     events = [event for event in rig.world.events if isinstance(event, SessionsMetered)]
-    assert [(each.anchor, each.requests, each.tokens) for event in events for each in event.metered] == [("a", 3, 40)]
+    return [(each.anchor, each.requests, each.tokens) for event in events for each in event.metered]
+
+
+async def test_a_batch_of_counts_is_recorded_once(rig: Rig, anchor: httpx.AsyncClient) -> None:
+    session = rig.world.paged().session
+    for _ in range(2):
+        answer = await anchor.put("/anchors/a/usage", json=counts(session, 3, 40))
+        assert (answer.status_code, answer.json()) == (200, {"refused": []})
+    assert metered(rig) == [("a", 3, 40)]
+    await anchor.put("/anchors/a/usage", json=counts(session, 2, batch=2))
+    await anchor.put("/anchors/a/usage", json=counts(session, 1, boot="second"))
+    await anchor.put("/anchors/a/usage", json=counts(session, 2, batch=2))  # a straggler of the boot before
+    assert metered(rig) == [("a", 3, 40), ("a", 2, 0), ("a", 1, 0)]
+
+
+async def test_a_count_that_cannot_be_true_is_refused_by_name_and_the_others_are_taken(
+    rig: Rig, anchor: httpx.AsyncClient
+) -> None:
+    liar, honest = rig.world.paged().session, rig.world.paged().session
+    most = requests_max(rig.world.state.sessions[liar])
+    body = counts(liar, most + 1)
+    body["used"] = [*body["used"], *counts(honest, 1, 7)["used"]]  # type: ignore[misc]
+    (refused,) = (await anchor.put("/anchors/a/usage", json=body)).json()["refused"]
+    assert (refused["session"], refused["code"]) == (liar, "USAGE_IMPLAUSIBLE")
+    assert metered(rig) == [("a", 1, 7)]
+    for tokens in (0, 1):
+        # The whole of what its contract holds is believed once, and no request without one carries tokens.
+        body = counts(liar, most * (1 - tokens), tokens, batch=2 + tokens)
+        said = (await anchor.put("/anchors/a/usage", json=body)).json()["refused"]
+        assert [each["code"] for each in said] == ["USAGE_IMPLAUSIBLE"] * tokens
+
+
+async def test_an_anchor_counts_for_itself_and_for_sessions_that_are_there(rig: Rig, anchor: httpx.AsyncClient) -> None:
+    session = rig.world.paged().session
+    answer = await anchor.put("/anchors/b/usage", json=counts(session, 1))
+    assert (answer.status_code, answer.json()["field"]) == (403, "anchorId")
+    async with rig.client("anchor", "b") as other:
+        (refused,) = (await other.put("/anchors/b/usage", json=counts(session, 1))).json()["refused"]
+    assert refused["code"] == "USAGE_NOT_HERE"
+    assert metered(rig) == []

@@ -23,6 +23,7 @@ from aipaging.core.paging import effects as x
 from aipaging.core.paging import events as e
 from aipaging.core.paging import promise_events as p
 from aipaging.core.paging.contract import found
+from aipaging.core.paging.metering import requests_max
 from aipaging.core.paging.records import event_of
 from aipaging.core.paging.relocation_machine import RelocationCause, RelocationPhase
 from aipaging.core.paging.session_machine import StatusInfo
@@ -30,6 +31,7 @@ from aipaging.core.paging.settings import Settings
 from aipaging.core.paging.snapshot import decode_state, encode_state
 from aipaging.core.paging.state import State
 from aipaging.core.paging.step import evolve, step, wake_at
+from aipaging.core.paging.tenancy_events import SessionsMetered
 from aipaging.testing.world import ACCESS, ACCESS_TWO, World, accept, envelope, intent
 
 TERMS = LeaseTerms(lease_ms=1_000, drift_ppm=1_000, grace_ms=200, drain_ms_max=700)
@@ -94,6 +96,13 @@ class EngineWalk(RuleBasedStateMachine):
     @rule(anchor=st.sampled_from("ab"), state=st.sampled_from([AnchorState.READY, AnchorState.LOST]))
     def beat(self, anchor: str, state: AnchorState) -> None:
         self.attempt(c.Heartbeat(anchor=AnchorId(anchor), state=state))
+
+    @rule(anchor=st.sampled_from("ab"), boot=st.sampled_from("xyz"), batch=st.integers(1, 9), pick=st.integers(0, 50))
+    def count(self, anchor: str, boot: str, batch: int, pick: int) -> None:
+        """A sidecar says what it counted, in any order and again and again."""
+        if (session := self.some_session(pick)) is not None:
+            used = ((session, 1 + pick, 10 * pick),)
+            self.attempt(c.MeterSessions(anchor=AnchorId(anchor), boot=boot, batch=batch, used=used))
 
     @rule(
         domain=st.sampled_from(["edge-one", "edge-two", "metro"]),
@@ -178,6 +187,20 @@ class EngineWalk(RuleBasedStateMachine):
         for anchor, rates in held.items():
             assert sum(rates.values()) <= CAPACITY_MRPS[anchor]
             assert self.world.state.ledger.anchor_mrps(AnchorId(anchor)) == sum(rates.values())
+
+    @invariant()
+    def no_batch_is_counted_twice_and_no_session_beyond_its_contract(self) -> None:
+        batches: set[tuple[str, str, int]] = set()
+        requests: dict[str, int] = defaultdict(int)
+        for event in self.world.events:
+            if isinstance(event, SessionsMetered):
+                batch = (event.metered[0].anchor, event.boot, event.batch)
+                assert batch not in batches
+                batches.add(batch)
+                for each in event.metered:
+                    requests[each.session] += each.requests
+        for session in self.world.state.sessions.values():
+            assert requests[session.session] == session.metered <= requests_max(session)
 
     @invariant()
     def epochs_only_rise(self) -> None:

@@ -4,6 +4,7 @@ Who asks is known from the peer's certificate alone (`runtime.peer_identity`); n
 speaks of itself only: the anchor of a lease question is the asker, and a heartbeat is for the asker's own id.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal, TypeAlias
@@ -17,7 +18,7 @@ from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.errors import InvalidInputError, RefusedError, UnavailableError
 from aipaging.core.foundation.names import AnchorId, SessionId
 from aipaging.core.foundation.time import Now
-from aipaging.core.paging.commands import Heartbeat, MeterSessions
+from aipaging.core.paging.commands import Heartbeat, MeterSessions, UsageTaken
 from aipaging.core.paging.state import State
 from aipaging.ports.control import ControlPlane
 from aipaging.ports.revocation import RevocationFeed
@@ -47,13 +48,18 @@ WAIT_MS_MAX: Final = 30_000
 """How long a long poll is held: below the idle time-outs of common middleboxes (60 s)."""
 
 USED_MAX: Final = 512
-"""Sessions counted in one beat; what is left comes with the next."""
+"""Sessions counted in one batch; what is left comes with the next."""
+
+USED_BYTES_MAX: Final = 131_072
+"""512 counts of about 100 bytes, twice over."""
 
 HEARTBEAT_MS: Final = 1_000
 """Three in the default time after which an anchor is LOST."""
 
 CSR_BYTES_MAX: Final = 16_384
 """A P-256 request has about 500 bytes."""
+
+_LOG = logging.getLogger(__name__)
 
 _AFTER_DIGITS_MAX: Final = 19
 _INTEGER_MAX: Final = 2**53 - 1
@@ -91,7 +97,7 @@ class LeaseReply(msgspec.Struct, frozen=True):
 
 
 class SessionUsed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one session used at the anchor since the last beat that was answered."""
+    """What one session used at the anchor since the batch before."""
 
     session: Annotated[str, Meta(min_length=36, max_length=36)]
     requests: _Place
@@ -106,11 +112,19 @@ class AnchorBeat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sequence: _Place
     in_flight: _Place = 0
     queued: _Place = 0
-    used: Annotated[list[SessionUsed], Meta(max_length=USED_MAX)] = []
+
+
+class AnchorUsage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of a batch of counts."""
+
+    boot: Annotated[str, Meta(min_length=1, max_length=64)]
+    batch: Annotated[int, Meta(ge=1, le=_INTEGER_MAX)]
+    used: Annotated[list[SessionUsed], Meta(max_length=USED_MAX)]
 
 
 _QUESTIONS: Final = msgspec.json.Decoder(LeaseQuestions)
 _BEAT: Final = msgspec.json.Decoder(AnchorBeat)
+_USAGE: Final = msgspec.json.Decoder(AnchorUsage)
 _SAID: Final = {
     "READY": AnchorState.READY,
     "DRAINING": AnchorState.DRAINING,
@@ -182,20 +196,27 @@ class SouthboundRoutes:
 
     async def heartbeat(self, request: Request) -> Answer:
         """Take note of an anchor."""
-        anchor = AnchorId(_peer(request, "anchor"))
-        if request.parameters["anchorId"] != anchor:
-            raise RefusedError(f"{anchor} may speak of itself only", code="PERMISSION_DENIED", field="anchorId")
+        anchor = _itself(request)
         beat = decoded(_BEAT, await request.body())
         boot, sequence = self._beats.get(anchor, ("", -1))
         # A beat that was overtaken says nothing any more: READY must not follow the DRAINING that was said after it.
         if boot != beat.boot or beat.sequence > sequence:
             await self._control.submit(Heartbeat(anchor=anchor, state=_SAID[beat.state]))
             self._beats[anchor] = (beat.boot, beat.sequence)
-            if beat.used:
-                # Of a beat that came twice, the first counts: the sequence says so.
-                used = tuple((SessionId(each.session), each.requests, each.tokens) for each in beat.used)
-                await self._control.submit(MeterSessions(anchor=anchor, used=used))
         return json_answer({"interval_ms": self._service.heartbeat_ms})
+
+    async def usage(self, request: Request) -> Answer:
+        """Record what sessions used at an anchor, and name the counts that cannot be true."""
+        anchor = _itself(request)
+        said = decoded(_USAGE, await request.body(bytes_max=USED_BYTES_MAX))
+        used = tuple((SessionId(each.session), each.requests, each.tokens) for each in said.used)
+        taken = await self._control.submit(MeterSessions(anchor=anchor, boot=said.boot, batch=said.batch, used=used))
+        refused = taken.refused if isinstance(taken, UsageTaken) else ()
+        if refused:
+            _LOG.warning("%d counts of anchor %s cannot be true; session %s: %s, %s", len(refused), anchor, *refused[0])
+        return json_answer(
+            {"refused": [{"session": session, "code": code, "message": why} for session, code, why in refused]}
+        )
 
     async def renew(self, request: Request) -> Answer:
         """Renew the identity that the peer was authenticated with."""
@@ -233,6 +254,7 @@ class SouthboundRoutes:
                 handler=self.heartbeat,
                 quiet=True,
             ),
+            Route(method="PUT", path="/anchors/{anchorId}/usage", name="usage", handler=self.usage, quiet=True),
             Route(method="POST", path="/identity/v1/renew", name="renewIdentity", handler=self.renew),
             Route(method="GET", path="/identity/v1/keys", name="keys", handler=self.keys, quiet=True),
         ]
@@ -294,3 +316,15 @@ def _identity(request: Request, *roles: str) -> tuple[str, str]:
 
 def _peer(request: Request, role: str) -> str:
     return _identity(request, role)[1]
+
+
+def _itself(request: Request) -> AnchorId:
+    """Return the asking anchor.
+
+    Raises:
+        RefusedError: It speaks of another, or is none.
+    """
+    anchor = AnchorId(_peer(request, "anchor"))
+    if request.parameters["anchorId"] != anchor:
+        raise RefusedError(f"{anchor} may speak of itself only", code="PERMISSION_DENIED", field="anchorId")
+    return anchor

@@ -269,9 +269,18 @@ class ForcePolicies:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeterSessions:
-    """A sidecar's counts: session, requests, tokens, each since it said so last."""
+    """A sidecar's counts: session, requests, tokens, each since its last batch.
+
+    Attributes:
+        anchor: Whose sidecar; the counts are recorded as its word.
+        boot: A name of that start of the sidecar.
+        batch: Counts the batches of the boot from 1: one that comes again is counted once, whoever restarted meanwhile.
+        used: The counts.
+    """
 
     anchor: AnchorId
+    boot: str
+    batch: int
     used: tuple[tuple[SessionId, int, int], ...]
 
 
@@ -354,4 +363,15 @@ class Refused:
     retry_after_s: int | None = None
 
 
-Reply: TypeAlias = Done | Admitted | Refused
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageTaken:
+    """Counts were taken, but for those that cannot be true.
+
+    Attributes:
+        refused: Session, a code, and a sentence.
+    """
+
+    refused: tuple[tuple[SessionId, str, str], ...] = ()
+
+
+Reply: TypeAlias = Done | Admitted | Refused | UsageTaken

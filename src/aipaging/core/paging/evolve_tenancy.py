@@ -9,6 +9,7 @@ from aipaging.core.lease.expiry import Due
 from aipaging.core.paging import tenancy_events as t
 from aipaging.core.paging.events import PoliciesLoaded
 from aipaging.core.paging.governing import charged
+from aipaging.core.paging.metering import remember
 from aipaging.core.paging.state import State
 from aipaging.core.paging.switching import touches
 
@@ -57,8 +58,17 @@ def _policy_applied(state: State, event: t.PolicyApplied) -> None:
     state.sessions[event.session] = replace(session, policies=event.policies)
 
 
-def _nothing(state: State, event: t.SessionPreempted | t.SessionsMetered) -> None:
+def _nothing(state: State, event: t.SessionPreempted) -> None:
     """Leave evidence only."""
+
+
+def _metered(state: State, event: t.SessionsMetered) -> None:
+    for each in event.metered:
+        session = state.sessions.get(each.session)
+        if session is not None and each.requests:
+            state.sessions[each.session] = replace(session, metered=session.metered + each.requests)
+    if event.boot:  # earlier software wrote none
+        remember(state.tenancy.meters.setdefault(event.metered[0].anchor, {}), event.boot, event.batch)
 
 
 EVOLVERS: Final[Mapping[type, Callable[[State, Any], None]]] = MappingProxyType(
@@ -72,6 +82,6 @@ EVOLVERS: Final[Mapping[type, Callable[[State, Any], None]]] = MappingProxyType(
         PoliciesLoaded: _policies_loaded,
         t.PolicyApplied: _policy_applied,
         t.SessionPreempted: _nothing,
-        t.SessionsMetered: _nothing,
+        t.SessionsMetered: _metered,
     }
 )

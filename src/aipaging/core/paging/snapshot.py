@@ -12,7 +12,7 @@ import msgspec
 from aipaging.core.anchor.catalogue import Anchor, Catalogue, Domain, Path, Service
 from aipaging.core.envelope.envelope import Envelope
 from aipaging.core.foundation.epoch import Epoch
-from aipaging.core.foundation.names import DomainName, SessionId, TenantId
+from aipaging.core.foundation.names import AnchorId, DomainName, SessionId, TenantId
 from aipaging.core.identity.tenant import Tenant
 from aipaging.core.lease.ledger import Ledger, Reservation
 from aipaging.core.paging.promises import KeySet, Original, Promises
@@ -54,6 +54,7 @@ class _Snapshot:
     spent: dict[TenantId, tuple[int, int]] = field(default_factory=dict[TenantId, tuple[int, int]])
     switches: list[SwitchKilled] = field(default_factory=list[SwitchKilled])
     policies_digest: str = ""
+    meters: dict[AnchorId, dict[str, int]] = field(default_factory=dict[AnchorId, dict[str, int]])
 
 
 _DECODER: Final = msgspec.msgpack.Decoder(_Snapshot)
@@ -86,6 +87,7 @@ def encode_state(state: State) -> bytes:
             spent={name: (each.period, each.spent) for name, each in state.tenancy.accounts.items() if each.period},
             switches=list(state.tenancy.switches.values()),
             policies_digest=state.tenancy.policies_digest,
+            meters=state.tenancy.meters,
         )
     )
 
@@ -134,6 +136,7 @@ def _tenancy(state: State, snapshot: _Snapshot) -> None:
     tenancy.tenants = {tenant.tenant: tenant for tenant in snapshot.tenants}
     tenancy.switches = {(killed.kind, killed.name): killed for killed in snapshot.switches}
     tenancy.policies_digest = snapshot.policies_digest
+    tenancy.meters = snapshot.meters
     for name, (period, spent) in snapshot.spent.items():
         account = tenancy.account(name)
         account.period, account.spent = period, spent

@@ -84,6 +84,7 @@ class Session:
         sink: Where its client hears of it, or None.
         charge: What its tenant was charged for it last, or None.
         policies: The policies that permitted where it is.
+        metered: Requests that sidecars have counted for it.
     """
 
     session: SessionId
@@ -109,6 +110,7 @@ class Session:
     sink: Sink | None = None
     charge: Charge | None = None
     policies: tuple[str, ...] = ()
+    metered: int = 0
 
     @property
     def degraded(self) -> bool:

@@ -21,6 +21,7 @@ from aipaging.core.paging.decision import Decision
 from aipaging.core.paging.due import wake
 from aipaging.core.paging.ending import end, steering_failed
 from aipaging.core.paging.evolve import evolve
+from aipaging.core.paging.metering import meter
 from aipaging.core.paging.operate import (
     accept_envelope,
     clear_envelope,
@@ -44,7 +45,7 @@ from aipaging.core.paging.sink_steps import set_sink
 from aipaging.core.paging.sinks import SetSink
 from aipaging.core.paging.standing import RecordFinding
 from aipaging.core.paging.state import State
-from aipaging.core.paging.switching import force_policies, kill, meter, register_tenant, restore
+from aipaging.core.paging.switching import force_policies, kill, register_tenant, restore
 
 
 def _wake(state: State, command: c.Wake, now: Now) -> Decision:

@@ -10,7 +10,7 @@ from aipaging.core.foundation.errors import InvalidInputError
 from aipaging.core.foundation.names import AnchorId, ServiceUri, TenantId
 from aipaging.core.foundation.time import Now
 from aipaging.core.lease.machine import Lease
-from aipaging.core.paging.commands import ForcePolicies, Kill, MeterSessions, RegisterTenant, Restore
+from aipaging.core.paging.commands import ForcePolicies, Kill, RegisterTenant, Restore
 from aipaging.core.paging.decision import Decision
 from aipaging.core.paging.ending import ended
 from aipaging.core.paging.events import PoliciesLoaded
@@ -19,9 +19,7 @@ from aipaging.core.paging.relocation_machine import RelocationPhase
 from aipaging.core.paging.session_machine import StatusInfo
 from aipaging.core.paging.state import Session, State
 from aipaging.core.paging.tenancy_events import (
-    Metered,
     PoliciesInForce,
-    SessionsMetered,
     SwitchKilled,
     SwitchKind,
     SwitchRestored,
@@ -152,17 +150,3 @@ def force_policies(state: State, command: ForcePolicies, _now: Now) -> Decision:
     if digest != state.tenancy.policies_digest:
         decision.events.append(PoliciesInForce(digest=digest, policies=command.count))
     return decision
-
-
-def meter(state: State, command: MeterSessions, _now: Now) -> Decision:
-    """Record what sessions used at an anchor; a session that is not known any more has nobody to be counted for."""
-    metered: list[Metered] = []
-    for session_id, requests, tokens in command.used:
-        session = state.sessions.get(session_id)
-        if session is not None and (requests or tokens):
-            metered.append(
-                Metered(
-                    session=session_id, tenant=session.tenant, anchor=command.anchor, requests=requests, tokens=tokens
-                )
-            )
-    return Decision(events=[SessionsMetered(metered=tuple(metered))] if metered else [])

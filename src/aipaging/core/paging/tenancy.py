@@ -92,6 +92,7 @@ class Tenancy:
         switches: What is killed, and why.
         policies: The policies in force; None: everything is allowed. Not recorded but by digest.
         policies_digest: Digest of those in force as the evidence has it.
+        meters: The last batch of counts that was taken of the latest boots of each anchor's sidecar, oldest first.
     """
 
     tenants: dict[TenantId, Tenant] = field(default_factory=dict[TenantId, Tenant])
@@ -101,6 +102,7 @@ class Tenancy:
     )
     policies: Policies | None = None
     policies_digest: str = ""
+    meters: dict[AnchorId, dict[str, int]] = field(default_factory=dict[AnchorId, dict[str, int]])
 
     def tenant(self, tenant: TenantId) -> Tenant:
         """Return a tenant; one that is not registered has no quotas."""

@@ -113,6 +113,8 @@ class Metered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionsMetered:
-    """A sidecar counted requests and tokens."""
+    """A sidecar counted requests and tokens; `boot` and `batch` tell a batch that came before."""
 
     metered: tuple[Metered, ...]
+    boot: str = ""
+    batch: int = 0
