@@ -95,6 +95,7 @@ data_dir = {data_dir}
 
 [northbound]
 listen = "127.0.0.1:{northbound}"
+rate_rps = 0  # one client asks as often as it can: the limit of each is not what is measured
 
 [southbound]
 listen = "127.0.0.1:{southbound}"
@@ -129,6 +130,12 @@ client_id = "other"
 tenant = "other"
 role = "operator"
 secret_sha256 = "{other_digest}"
+
+[[client]]
+client_id = "user"
+tenant = "bench"
+role = "client"
+secret_sha256 = "{user_digest}"
 
 [[service]]
 aisi = "aisi://bench/echo/one"
@@ -189,7 +196,7 @@ class BenchStack:
     processes: Processes = field(init=False)
     _ports: list[int] = field(init=False)
     _secrets: dict[str, str] = field(
-        default_factory=lambda: {tenant: secrets.token_urlsafe(32) for tenant in ("bench", "other")}, repr=False
+        default_factory=lambda: {client: secrets.token_urlsafe(32) for client in ("bench", "other", "user")}, repr=False
     )
     _api: httpx.AsyncClient = field(init=False, repr=False)
 
@@ -212,9 +219,9 @@ class BenchStack:
         """Where the API answers."""
         return self._ports[0]
 
-    def bearer(self, tenant: str = "bench") -> str:
-        """Return what an operator of the tenant says in `authorization`."""
-        return f"Bearer {self._secrets[tenant]}"
+    def bearer(self) -> str:
+        """Return what a client that is no operator says in `authorization`."""
+        return f"Bearer {self._secrets['user']}"
 
     @property
     def journal(self) -> Path:
@@ -262,6 +269,7 @@ class BenchStack:
             anchor_lost_ms=self.times.anchor_lost_ms,
             digest=sha256(self._secrets["bench"].encode()).hexdigest(),
             other_digest=sha256(self._secrets["other"].encode()).hexdigest(),
+            user_digest=sha256(self._secrets["user"].encode()).hexdigest(),
         )
         text += _DOMAIN.format(name="access", kind="access", region="access")
         authority = CertificateAuthority.open(self.processes.data_dir / "ca", TRUST_DOMAIN)

@@ -1,8 +1,9 @@
 """Page transactions: over HTTP into a running system, and in process without it, beside etcd and what the disk gives.
 
 Over HTTP: a controller with its Envoy and three anchors on loopback, all of them the installed commands; a page is
-answered when its COMMIT is durable and its steering is in force. Latencies are taken at 50 pages a second on a fixed
-schedule, from when each was due. The sustained rate is taken with the controller on one core and the load on another.
+answered when its COMMIT is durable and its steering is in force. A client asks, not an operator, each of whose requests
+waits for one more record. Latencies are taken at 50 pages a second on a fixed schedule, from when each was due. The
+sustained rate is taken with the controller on one core and the load on another.
 In process: the real engine with SQLite, both signatures and three candidates, 256 pages under way.
 
 Beside the wall clock stands CPU time, which a busy machine disturbs less: what one core of its own would sustain.
