@@ -7,6 +7,9 @@ from dataclasses import dataclass
 class SeenRequest:
     """One request through a gateway; delays in microseconds, negative where unknown.
 
+    Delays have a least value where a client may have made them longer by itself (a body that trickles in, an answer
+    that is not read): only the least can be held against a service.
+
     Attributes:
         session: Whose, as the gateway knew it; "" where it was refused before a session was known.
         anchor: Where it went; "" where it went nowhere.
@@ -17,6 +20,10 @@ class SeenRequest:
         first_us: Until the first byte was sent to the client.
         anchor_us: What the anchor's sidecar says of its queue and of the inference, until the first byte of the answer.
         body_us: From the first byte of the answer to the last, at the gateway.
+        parent: Id of the client's span (W3C trace context), or "".
+        least_total_us: Of `total_us`, what the client had no part in.
+        least_first_us: Of `first_us`, likewise.
+        least_anchor_us: Of `anchor_us`, likewise.
     """
 
     session: str
@@ -28,3 +35,7 @@ class SeenRequest:
     first_us: int
     anchor_us: int
     body_us: int = 0
+    parent: str = ""
+    least_total_us: int = 0
+    least_first_us: int = 0
+    least_anchor_us: int = 0

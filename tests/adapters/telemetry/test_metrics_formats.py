@@ -167,7 +167,9 @@ def test_a_hostile_server_timing_is_read_at_once() -> None:
 ENTRY: dict[str, Any] = {
     "commonProperties": {
         "startTime": "2026-11-01T10:00:00.123456789Z",
+        "timeToLastRxByte": "0.001s",
         "timeToFirstUpstreamTxByte": "0.002s",
+        "timeToFirstUpstreamRxByte": "0.040s",
         "timeToLastUpstreamRxByte": "0.042s",
         "timeToLastDownstreamTxByte": "0.0435s",
     },
@@ -184,15 +186,15 @@ ENTRY: dict[str, Any] = {
 
 def test_an_access_log_entry_is_a_row() -> None:
     assert row_of_entry(ENTRY) == {
-        "request_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+        "request_id": "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7@2026-11-01T10:00:00.123456789Z",
         "start_us": 1_793_527_200_123_456,
         "tenant": "clinic",
         "status": "ok",
-        "end_to_end_us": 43_500,
+        "end_to_end_us": 42_500,
         "domain_queue_us": 5_000,
         "domain_inference_us": 30_000,
         "domain_network_us": 5_000,
-        "domain_gateway_us": 3_500,
+        "domain_gateway_us": 2_500,
     }
 
 
@@ -205,19 +207,23 @@ def test_an_access_log_entry_is_a_row() -> None:
         ({}, 429, "error"),
         ({}, 0, "lost"),
         ({"upstreamConnectionFailure": True}, 200, "error"),
-        ({"stream_idle_timeout": True}, 408, "timeout"),
+        ({"stream_idle_timeout": True}, 504, "timeout"),
+        ({"stream_idle_timeout": True}, 408, "client"),
+        ({"downstreamConnectionTermination": True}, 0, "client"),
+        ({"downstreamProtocolError": True}, 400, "client"),
         ({"noHealthyUpstream": False}, 200, "ok"),
     ],
 )
 def test_how_a_request_ended(flags: dict[str, bool], code: int, status: str) -> None:
-    entry = {"common_properties": {"response_flags": flags}, "response": {"response_code": code}}
+    common = {"response_flags": flags, "time_to_last_rx_byte": "0.001s"}
+    entry = {"common_properties": common, "response": {"response_code": code}}
     assert row_of_entry(entry)["status"] == status
 
 
 @pytest.mark.parametrize("entry", [{}, {"commonProperties": 5}, {"commonProperties": {"startTime": "soon"}}])
 def test_an_entry_that_says_nothing_is_an_unknown_request(entry: dict[str, Any]) -> None:
     row = row_of_entry(entry)
-    assert row["status"] == "lost"
+    assert row["status"] == "client"
     assert row["request_id"] is row["start_us"] is row["end_to_end_us"] is None
 
 
@@ -229,10 +235,11 @@ def test_a_file_of_entries_is_telemetry(tmp_path: Path) -> None:
     assert set(source.domains) == {"queue", "inference", "network", "gateway"}
     (batch,) = source.batches(ids=True, tenants=True)
     assert batch.status.tolist() == [Status.OK, Status.ERROR, Status.UNKNOWN]
-    assert batch.end_to_end_us.tolist()[:2] == [43_500, 43_500]
+    assert batch.end_to_end_us.tolist()[:2] == [42_500, 42_500]
     assert batch.malformed == 1
     assert batch.ids is not None
-    assert batch.ids.take(np.arange(2)) == ["4bf92f3577b34da6a3ce929d0e0e4736", "u-2"]
+    assert [name.partition("-")[0] for name in batch.ids.take(np.arange(1))] == ["4bf92f3577b34da6a3ce929d0e0e4736"]
+    assert batch.ids.take(np.arange(1, 2)) == ["u-2"]
 
 
 def test_names_of_the_conventions() -> None:

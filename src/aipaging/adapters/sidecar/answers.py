@@ -8,6 +8,9 @@ import msgspec
 
 CLOSE: Final = b"connection: close\r\n"
 
+POLICED: Final = b"server-timing: guardrail\r\n"
+"""In place of the delays that every answer of the model server has last: the audit tells refusals apart by it."""
+
 REPEAT_STATUS: Final = HTTPStatus.PERMANENT_REDIRECT
 """By which a gateway is told to look the session up again and to repeat the request; never seen by a client."""
 
@@ -21,12 +24,14 @@ class Refusal:
         code: SCREAMING_SNAKE_CASE; programs branch on it.
         message: What happened and who must act.
         retry_after_s: When to try again, where that can help.
+        policed: Whether the request was beyond what its session was admitted with: no failure of the anchor's.
     """
 
     status: int
     code: str
     message: str
     retry_after_s: int | None = None
+    policed: bool = False
 
 
 NO_COMMIT: Final = Refusal(status=403, code="NO_COMMIT", message="no valid COMMIT receipt for this anchor")
@@ -71,6 +76,7 @@ def over_contract(rate_mrps: int, burst: int, early_us: int) -> Refusal:
         message=f"guardrail rate: this session was admitted with {rate_mrps / 1000:.12g} requests per second in bursts "
         f"of {burst}, over all gateways; the next request may come in {-(-early_us // 1_000)} ms",
         retry_after_s=-(-early_us // 1_000_000),
+        policed=True,
     )
 
 
@@ -82,7 +88,8 @@ def error_document(refusal: Refusal) -> bytes:
 def refusal_answer(refusal: Refusal, *, close: bool, with_body: bool = True) -> bytes:
     """Return a refusal as an HTTP response."""
     extra = b"" if refusal.retry_after_s is None else b"retry-after: %d\r\n" % refusal.retry_after_s
-    return answer(refusal.status, error_document(refusal), extra=extra + (CLOSE if close else b""), with_body=with_body)
+    extra += (POLICED if refusal.policed else b"") + (CLOSE if close else b"")
+    return answer(refusal.status, error_document(refusal), extra=extra, with_body=with_body)
 
 
 def repeat_answer(refusal: Refusal, location: bytes, epoch: str, *, close: bool) -> bytes:

@@ -8,8 +8,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
-from aipaging.adapters.telemetry.server_timing import sidecar_timing_us
-from aipaging.core.audit.telemetry import Status
+from aipaging.adapters.telemetry.causes import Ending
+from aipaging.adapters.telemetry.server_timing import is_policed, sidecar_timing_us
 from aipaging.core.foundation.errors import UnavailableError
 from aipaging.ports.telemetry import SeenRequest
 
@@ -26,13 +26,7 @@ CLUSTER_PREFIX: Final = "anchor:"
 REPEATED: Final = "internal_redirect"
 """`response_code_details` of an attempt that Envoy repeats by itself."""
 
-TIMEOUTS: Final = frozenset(
-    {"upstream_request_timeout", "stream_idle_timeout", "duration_timeout", "upstream_max_stream_duration_reached"}
-)
-CLIENT_LEFT: Final = frozenset({"downstream_connection_termination", "downstream_remote_reset"})
-"""Flags of a request that its client gave up: late if it was late by then, else nothing is known."""
-
-_TRACE: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACE: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 _als: Any = als_pb2
 
 
@@ -53,19 +47,42 @@ def _seen(entry: Any) -> SeenRequest:
     common, response = entry.common_properties, entry.response
     headers = entry.request.request_headers
     trace = _TRACE.fullmatch(headers.get("traceparent", ""))
-    timing = sidecar_timing_us(response.response_headers.get("server-timing", ""))
-    body_us = _us(common, "time_to_last_upstream_rx_byte") - _us(common, "time_to_first_upstream_rx_byte")
+    said = response.response_headers.get("server-timing", "")
+    timing = sidecar_timing_us(said)
+    anchor_us = sum(timing.values()) if timing else -1
+    ending = _ending(entry, timed=bool(timing), policed=is_policed(said))
     cluster = common.upstream_cluster
     return SeenRequest(
         session=headers.get(SESSION_HEADER, ""),
         anchor=cluster.removeprefix(CLUSTER_PREFIX) if cluster.startswith(CLUSTER_PREFIX) else "",
         trace=trace[1] if trace else "",
+        parent=trace[2] if trace else "",
         start_us=common.start_time.seconds * 1_000_000 + common.start_time.nanos // 1000,
-        status=_status(common.response_flags, response.response_code.value),
-        total_us=_us(common, "time_to_last_downstream_tx_byte", "duration"),
+        status=ending.status(),
+        total_us=ending.ended_us,
         first_us=_us(common, "time_to_first_downstream_tx_byte", "duration"),
-        anchor_us=sum(timing.values()) if timing else -1,
-        body_us=max(0, body_us),
+        anchor_us=ending.most_anchor_us(anchor_us),
+        body_us=max(0, ending.answered_us - ending.begun_us),
+        least_total_us=ending.least_total_us(),
+        least_first_us=ending.least_first_us(),
+        least_anchor_us=ending.least_anchor_us(anchor_us),
+    )
+
+
+def _ending(entry: Any, *, timed: bool, policed: bool) -> Ending:
+    common = entry.common_properties
+    return Ending(
+        flags=frozenset(field.name for field, _ in common.response_flags.ListFields()),
+        code=entry.response.response_code.value,
+        request_bytes=entry.request.request_body_bytes,
+        answer_bytes=entry.response.response_body_bytes,
+        whole_us=_us(common, "time_to_last_rx_byte"),
+        sent_us=_us(common, "time_to_first_upstream_tx_byte"),
+        begun_us=_us(common, "time_to_first_upstream_rx_byte"),
+        answered_us=_us(common, "time_to_last_upstream_rx_byte"),
+        ended_us=_us(common, "time_to_last_downstream_tx_byte", "duration"),
+        timed=timed,
+        policed=policed,
     )
 
 
@@ -76,14 +93,3 @@ def _us(common: Any, *names: str) -> int:
             value = getattr(common, name)
             return int(value.seconds * 1_000_000 - (-value.nanos // 1000))
     return -1
-
-
-def _status(flags: Any, code: int) -> int:
-    raised = {field.name for field, _ in flags.ListFields()}
-    if raised & TIMEOUTS:
-        return Status.TIMEOUT
-    if raised & CLIENT_LEFT:
-        return Status.UNKNOWN
-    if code == 0:
-        return Status.LOST
-    return Status.ERROR if raised or code >= 500 or code == 429 else Status.OK

@@ -3,6 +3,8 @@
 * End to end: the session's own target (delay, epsilon), of its tenant. The gateway cannot see the access network, so
   what it measures is a lower bound: late behind the gateway is late for certain; in time is in time only if access kept
   to its part of the session's budget. Failures are late.
+* What a client may have brought about itself is late for nobody: where a delay has a least value, only that is held
+  against a service, and the whole stands in the way of `compliant`.
 * The compute domain: its envelope's tail at the session's epsilon rounded up to 1, 2 or 5 times a power of ten, plus
   what the envelope allows to be lost and to fail. Measured by the anchor's sidecar until the first byte; the rest of an
   answer may be its own or the way's, and so may failures.
@@ -113,21 +115,22 @@ def reading(state: State, seen: SeenRequest) -> Reading | None:
         return None
     first = session.intent.delay_scope is DelayScope.FIRST_TOKEN
     delay_us = _known(seen.first_us if first else seen.total_us)
+    least_us = min(_known(seen.least_first_us if first else seen.least_total_us), delay_us)
     compute = state.catalogue.envelope_of(anchor.domain, session.aisi)
     said: list[Said] = []
     if compute is not None:
         body_us = 0 if first else seen.body_us
-        said.append(_compute(session, compute, _known(seen.anchor_us), body_us))
+        said.append(_compute(session, compute, seen, body_us))
     remainder_us = delay_us - seen.anchor_us if delay_us >= 0 and seen.anchor_us >= 0 else -1
     envelopes = (state.catalogue.envelope_of(name, session.aisi) for name in path.transport)
     said += _transport(session, envelopes, remainder_us, failed=seen.status != Status.OK)
-    said.append(_end_to_end(session, delay_us, seen.status))
+    said.append(_end_to_end(session, delay_us, least_us, seen.status))
     row = Row(
         start_us=seen.start_us,
         status=seen.status,
-        total_us=delay_us,
+        total_us=least_us,
         domain=anchor.domain,
-        domain_us=_known(seen.anchor_us),
+        domain_us=_known(seen.least_anchor_us),
     )
     return Reading(tuple(said), row)
 
@@ -136,10 +139,11 @@ def _known(delay_us: int) -> int:
     return delay_us if 0 <= delay_us <= DELAY_US_MAX else -1
 
 
-def _compute(session: Session, envelope: Envelope, delay_us: int, body_us: int) -> Said:
+def _compute(session: Session, envelope: Envelope, seen: SeenRequest, body_us: int) -> Said:
     delay_ms, epsilon = promised_point(envelope, session.intent.epsilon)
     watched = Watched(session.tenant, envelope.domain, envelope.digest, delay_ms, epsilon)
-    late = delay_us > delay_ms * 1000
+    delay_us = _known(seen.anchor_us)
+    late = delay_us >= 0 and min(seen.least_anchor_us, delay_us) > delay_ms * 1000
     return Said(watched, late, delay_us < 0 or delay_us + body_us > delay_ms * 1000)
 
 
@@ -153,12 +157,12 @@ def _transport(
             yield Said(watched, certain=False, possible=failed or not 0 <= remainder_us <= delay_ms * 1000)
 
 
-def _end_to_end(session: Session, delay_us: int, status: int) -> Said:
+def _end_to_end(session: Session, delay_us: int, least_us: int, status: int) -> Said:
     intent = session.intent
     watched = Watched(session.tenant, END_TO_END, "", intent.delay_ms, intent.epsilon)
     budget = session.lease.bound.budget if session.lease is not None else ()
     access_ms = sum(part.delay_ms for part in budget if part.domain == intent.place)
-    late = delay_us > intent.delay_ms * 1000
+    late = least_us > intent.delay_ms * 1000
     if status in {Status.ERROR, Status.TIMEOUT, Status.LOST}:
         late = True
     unknown = status == Status.UNKNOWN or delay_us < 0

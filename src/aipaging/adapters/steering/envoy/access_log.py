@@ -37,6 +37,9 @@ def access_logger() -> Document:
     """Return the access log of the connection manager."""
     return {
         "name": "envoy.access_loggers.http_grpc",
+        # What the gateway refused itself belongs to no session: strangers, and tenants beyond their guardrail, cannot
+        # fill the buffers in which what was served is reported.
+        "filter": {"header_filter": {"header": {"name": SESSION_HEADER, "present_match": True}}},
         "typed_config": {
             "@type": TYPES + "envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig",
             "common_config": {
