@@ -12,6 +12,8 @@ from urllib.parse import parse_qs, urlsplit
 import httptools
 
 HOST = "127.0.0.1"
+TOKENS = 7
+"""What an answer below `/count` says it took."""
 
 
 def boot_us() -> int:
@@ -130,7 +132,8 @@ class _Protocol(asyncio.Protocol):
             )
             self._event(0, events, gap_ms / 1000)
         else:
-            self._answer(b"200 OK", json.dumps({"upstream": self.upstream.name}).encode())
+            usage = {"usage": {"total_tokens": TOKENS}} if parts.path.endswith("/count") else {}
+            self._answer(b"200 OK", json.dumps({"upstream": self.upstream.name, **usage}).encode())
 
     def _answer(self, status: bytes, body: bytes) -> None:
         self.transport.write(

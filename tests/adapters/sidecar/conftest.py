@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 import uvloop
 
-from aipaging.adapters.sidecar.controller import Revocations
+from aipaging.adapters.sidecar.controller import RefusedCount, Revocations
 from aipaging.adapters.sidecar.instruments import Instruments
 from aipaging.adapters.sidecar.log import Log
 from aipaging.adapters.sidecar.settings import SidecarSettings, Timeouts, parse_upstream, queue_limits
 from aipaging.adapters.sidecar.sidecar import Sidecar
+from aipaging.adapters.sidecar.usage import UsageBatch
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.errors import UnavailableError, UnverifiedError
 from aipaging.core.foundation.names import AnchorId, ServiceUri, SessionId, TenantId
@@ -127,6 +128,10 @@ class ScriptedController:
     beats: list = dataclasses.field(default_factory=list)
     beat_seen: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     keys_there: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
+    deaf_to_usage: bool = False
+    disbelieved: frozenset[str] = frozenset()
+    usage_batches: list[UsageBatch] = dataclasses.field(default_factory=list)
+    usage_heard: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -156,6 +161,13 @@ class ScriptedController:
         self.beats.append(beat)
         self.beat_seen.set()
         return 30.0
+
+    async def usage(self, boot: str, batch: UsageBatch) -> list[RefusedCount]:
+        self.usage_batches.append(batch)
+        self.usage_heard.set()
+        if self.deaf_to_usage:
+            raise UnavailableError("the answer is lost", code="TIMEOUT")
+        return [RefusedCount(session=s, code="USAGE_IMPLAUSIBLE") for s in batch.used if s in self.disbelieved]
 
     async def keys(self):
         await self.keys_there.wait()
@@ -416,6 +428,7 @@ async def make_bench() -> AsyncIterator[BenchMaker]:
             plaintext=True,
             queue=queue_limits(concurrency=slots, waiting_max=waiting, slots=changes.pop("own", ())),
             reservations=changes.pop("reservations", True),
+            usage_s=changes.pop("usage_s", 3600.0),
             timeouts=Timeouts(**changes),
             terms=HolderTerms(drift_ppm=0),
         )

@@ -7,6 +7,7 @@ import pytest
 
 from aipaging.adapters.sidecar import controller as module
 from aipaging.adapters.sidecar.controller import ControllerClient, Heartbeat
+from aipaging.adapters.sidecar.usage import UsageBatch
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.errors import UnavailableError
 from aipaging.core.foundation.names import AnchorId, SessionId
@@ -74,6 +75,15 @@ async def test_a_heartbeat() -> None:
     assert await client.heartbeat(beat) == 2.5
     assert (seen[0].method, seen[0].url.path) == ("PUT", "/anchors/gpu-1/heartbeat")
     assert json.loads(seen[0].content) == {"state": "READY", "boot": "b", "sequence": 1, "in_flight": 2, "queued": 3}
+
+
+async def test_a_batch_of_counts() -> None:
+    client, seen = answering({"refused": [{"session": S, "code": "USAGE_IMPLAUSIBLE", "message": "too many"}]})
+    refused = await client.usage("b", UsageBatch(number=3, used={S: (2, 70)}))
+    assert [(each.session, each.code) for each in refused] == [(S, "USAGE_IMPLAUSIBLE")]
+    assert (seen[0].method, seen[0].url.path) == ("PUT", "/anchors/gpu-1/usage")
+    counts = [{"session": S, "requests": 2, "tokens": 70}]
+    assert json.loads(seen[0].content) == {"boot": "b", "batch": 3, "used": counts}
 
 
 async def test_a_renewal_goes_on_with_the_new_certificate() -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar
 import httpx
 import msgspec
 
+from aipaging.adapters.sidecar.usage import UsageBatch
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.errors import AipagingError, UnavailableError
 from aipaging.core.foundation.names import AnchorId, SessionId
@@ -27,8 +28,8 @@ WAIT_MS: Final = 20_000
 ANSWER_BYTES_MAX: Final = 8 * 1024 * 1024
 """The largest answer is to 512 questions, about 100 kB; a key set is smaller."""
 
-CONNECTIONS_MAX: Final = 8
-"""Four questions, one long poll, one heartbeat, one renewal, one spare."""
+CONNECTIONS_MAX: Final = 9
+"""Four questions, one long poll, one heartbeat, one batch of counts, one renewal, one spare."""
 
 
 AnchorState: TypeAlias = Literal["READY", "DRAINING", "UNHEALTHY"]
@@ -75,6 +76,22 @@ class Revocations(msgspec.Struct, frozen=True):
 
 class _HeartbeatAnswer(msgspec.Struct):
     interval_ms: int
+
+
+class RefusedCount(msgspec.Struct, frozen=True):
+    """A count that the controller does not believe.
+
+    Attributes:
+        session: Of which session.
+        code: Why, as a word.
+    """
+
+    session: str
+    code: str
+
+
+class _UsageAnswer(msgspec.Struct):
+    refused: list[RefusedCount]
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
@@ -201,6 +218,20 @@ class ControllerClient:
             _HeartbeatAnswer, "PUT", f"/anchors/{self._anchor}/heartbeat", content=msgspec.json.encode(beat)
         )
         return max(said.interval_ms, 1) / 1000
+
+    async def usage(self, boot: str, batch: UsageBatch) -> Sequence[RefusedCount]:
+        """Say what sessions used; return the counts that were not believed.
+
+        Raises:
+            UnavailableError: There is no answer: the same batch has to be sent again.
+        """
+        used = [
+            {"session": session, "requests": requests, "tokens": tokens}
+            for session, (requests, tokens) in batch.used.items()
+        ]
+        content = msgspec.json.encode({"boot": boot, "batch": batch.number, "used": used})
+        said = await self._ask(_UsageAnswer, "PUT", f"/anchors/{self._anchor}/usage", content=content)
+        return said.refused
 
     async def keys(self) -> Mapping[str, Any]:
         """Return the JWK Set of the keys that sign receipts.

@@ -33,7 +33,7 @@ def ends_with_done(target: bytes) -> bool:
 class EventStreamWatch:
     """Remembers the few bytes that tell how a stream stands."""
 
-    __slots__ = ("_beginning", "_bytes", "_data", "_done", "_is_chat", "_line", "_malformed", "_tail")
+    __slots__ = ("_beginning", "_bytes", "_data", "_done", "_is_chat", "_line", "_malformed", "_tail", "usage")
 
     def __init__(self, *, is_chat: bool = False) -> None:
         """Watch a stream; `is_chat` where one was asked for, so that even one without any event is truncated."""
@@ -44,6 +44,7 @@ class EventStreamWatch:
         self._line = b""
         self._data: list[bytes] = []
         self._bytes = 0
+        self.usage: object = None  # what the last event that had any said of the tokens so far
         self._tail = b"\n\n"  # a stream begins as if an event had just ended
 
     def see(self, piece: bytes) -> None:
@@ -79,9 +80,12 @@ class EventStreamWatch:
         if self._done or not event:
             return  # what comes behind the end is not read by anybody
         try:
-            _JSON.decode(event)
+            said = _JSON.decode(event)
         except msgspec.DecodeError:
             self._malformed = True
+            return
+        if type(said) is dict and (usage := said.get("usage")):
+            self.usage = usage
 
     @property
     def truncated(self) -> bool:

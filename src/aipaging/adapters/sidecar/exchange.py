@@ -12,8 +12,7 @@ event first, whenever the client reads fast enough to receive it. A cut never wa
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 from aipaging.adapters.sidecar.answers import (
     CLOSE,
@@ -29,18 +28,15 @@ from aipaging.adapters.sidecar.answers import (
     refusal_answer,
     repeat_answer,
 )
+from aipaging.adapters.sidecar.data_path import Asker, DataPath, Waiting
 from aipaging.adapters.sidecar.framing import FramingError
-from aipaging.adapters.sidecar.gate import LeaseGate
 from aipaging.adapters.sidecar.heads import RequestHead, ResponseBrokenError
-from aipaging.adapters.sidecar.instruments import Instruments
 from aipaging.adapters.sidecar.relay import ResponseRelay
-from aipaging.adapters.sidecar.settings import SidecarSettings
-from aipaging.adapters.sidecar.upstream import UpstreamConnection, UpstreamPool
-from aipaging.core.anchor.fair_queue import FairQueue, Ticket
+from aipaging.adapters.sidecar.upstream import UpstreamConnection
+from aipaging.core.anchor.fair_queue import Ticket
 from aipaging.core.foundation.names import SessionId, TenantId
 from aipaging.core.foundation.time import BootUs
 from aipaging.core.identity.claims import CommitClaims
-from aipaging.core.steering.guardrail import Guardrails
 
 BODY_AHEAD_BYTES_MAX: Final = 64 * 1024
 """Of a body whose request still waits; with a full queue of 1024 that is 64 MB."""
@@ -67,62 +63,6 @@ class Stage(enum.IntEnum):
     SENT = 3
     STREAMING = 4
     OVER = 5
-
-
-class Asker(Protocol):
-    """The gateway's side of a request."""
-
-    def write(self, piece: bytes) -> None:
-        """Send bytes to the gateway."""
-        ...
-
-    def hold(self, *, held: bool) -> None:
-        """Stop (or go on) reading the request's body."""
-        ...
-
-    def break_off(self, last: bytes | None) -> None:
-        """Send `last` if that is possible at once, and close without an end."""
-        ...
-
-    def request_over(self, *, keep: bool) -> None:
-        """The request has been answered; `keep` where the connection is still in step."""
-        ...
-
-
-@dataclass(slots=True, kw_only=True)
-class DataPath:
-    """What all requests share.
-
-    Attributes:
-        settings: What the operator set.
-        instruments: Clocks, log, metrics.
-        gate: Who may pass.
-        queue: Who is next.
-        pool: Connections to the upstream.
-        guardrails: What sessions may still send.
-        now_s: The loop's time, read a few times a second: precise enough for the limits in `Timeouts`.
-        closing: Whether new requests are refused.
-        service_us: Mean service time of late.
-    """
-
-    settings: SidecarSettings
-    instruments: Instruments
-    gate: LeaseGate
-    queue: "FairQueue[Exchange]"
-    pool: UpstreamPool
-    guardrails: Guardrails = field(default_factory=Guardrails)
-    now_s: float = 0.0
-    closing: bool = False
-    service_us: float = 100_000.0
-
-    def dispatch_waiting(self) -> None:
-        """Give free slots to those who wait."""
-        while (exchange := self.queue.dispatch()) is not None:
-            exchange.dispatched()
-
-    def retry_after_s(self) -> int:
-        """Return about how long the queue takes to empty."""
-        return min(60, 1 + int(self.queue.waiting * self.service_us / self.queue.limits.slots / 1e6))
 
 
 class Exchange:
@@ -169,7 +109,7 @@ class Exchange:
         self._body_done = False
         self._connection: UpstreamConnection | None = None
         self._call_off: Callable[[], object] | None = None
-        self._ticket: Ticket[Exchange] | None = None
+        self._ticket: Ticket[Waiting] | None = None
         self._slot_of = ""
         self._slotted = False
         self._reused = False
@@ -390,6 +330,7 @@ class Exchange:
                 connection.abort()
         path.service_us += _EWMA * (path.instruments.clocks.boot_us() - self._dispatched_us - path.service_us)
         path.instruments.metrics.requests[self._tenant, _outcome(relay.status)] += 1
+        self._count()
         self._end()
         self._side.request_over(keep=not self._head.close)
 
@@ -429,7 +370,19 @@ class Exchange:
         """The gateway closed its connection: nobody wants the answer any more."""
         if self._stage is not Stage.OVER:
             self._path.instruments.metrics.requests[self._tenant, "client_left"] += 1
+            self._count()
             self._end()
+
+    def _count(self) -> None:
+        """Count the request for its session, if it has been served."""
+        if self._relay.status // 100 != 2:
+            return
+        tokens, metrics = self._relay.tokens, self._path.instruments.metrics
+        if tokens is None:
+            metrics.tokens_unsaid += 1
+        else:
+            metrics.tokens[self._tenant] += tokens
+        self._path.meter.count(self.claims.session, tokens or 0)
 
     def overdue(self) -> None:
         """The upstream has kept us waiting for too long."""

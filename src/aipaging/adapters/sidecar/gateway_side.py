@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol, TypeAlias, cast
 
 from aipaging.adapters.sidecar.answers import ROLE_REFUSED, Refusal, refusal_answer
-from aipaging.adapters.sidecar.exchange import NEVER_S, DataPath, Exchange
+from aipaging.adapters.sidecar.data_path import DataPath
+from aipaging.adapters.sidecar.exchange import NEVER_S, Exchange
 from aipaging.adapters.sidecar.framing import LAST_CHUNK, ChunkedFramer, FramingError, LengthFramer
 from aipaging.adapters.sidecar.heads import (
     HEAD_BYTES_MAX,

@@ -109,6 +109,7 @@ class ResponseHead:
         chunked: Whether the body is chunked.
         keep_alive: Whether the upstream keeps the connection.
         event_stream: Whether the body is `text/event-stream`.
+        json: Whether it is `application/json`.
         encoded: Whether a content coding hides the text of the body.
         named: Fields that Connection takes out of the message with itself.
     """
@@ -119,6 +120,7 @@ class ResponseHead:
     chunked: bool = False
     keep_alive: bool = True
     event_stream: bool = False
+    json: bool = False
     encoded: bool = False
     named: frozenset[bytes] = frozenset()
 
@@ -323,7 +325,9 @@ def _read_response_length(head: ResponseHead, value: bytes) -> None:
 
 
 def _read_media_type(head: ResponseHead, value: bytes) -> None:
-    head.event_stream = value[:17].lower() == b"text/event-stream"
+    kind = value[:17].lower()
+    head.event_stream = kind == b"text/event-stream"
+    head.json = kind.startswith(b"application/json")
 
 
 def _read_content_coding(head: ResponseHead, value: bytes) -> None:

@@ -52,6 +52,9 @@ class Metrics:
         self.refused: defaultdict[tuple[str, str], int] = defaultdict(int)  # (tenant or "", code)
         self.cut: defaultdict[tuple[str, str], int] = defaultdict(int)  # (tenant, code)
         self.in_flight: defaultdict[str, int] = defaultdict(int)
+        self.tokens: defaultdict[str, int] = defaultdict(int)
+        self.tokens_unsaid = 0
+        self.usage_refused = 0
         self.queue_delay = Histogram()
         self.first_byte_delay = Histogram()
         self.receipts_verified = 0
@@ -83,6 +86,7 @@ class Metrics:
             lines += [f"# TYPE aipaging_anchor_{name} gauge", f"aipaging_anchor_{name} {value}"]
         lines += _labelled("in_flight_requests", "gauge", "tenant", self.in_flight)
         lines += _labelled("queued_requests", "gauge", "tenant", waiting_of)
+        lines += _labelled("tokens_total", "counter", "tenant", self.tokens)
         for name, pairs, second in (
             ("requests", self.requests, "outcome"),
             ("refused", self.refused, "code"),
@@ -99,6 +103,8 @@ class Metrics:
             "upstream_connects",
             "upstream_retries",
             "controller_failures",
+            "tokens_unsaid",
+            "usage_refused",
         ):
             lines += [
                 f"# TYPE aipaging_anchor_{name}_total counter",

@@ -10,7 +10,7 @@ from typing import Final
 
 from aipaging.adapters.sidecar.answers import Refusal, error_event
 from aipaging.adapters.sidecar.event_stream import EventStreamWatch, ends_with_done
-from aipaging.adapters.sidecar.framing import ChunkedFramer, Framer, LengthFramer, UntilCloseFramer
+from aipaging.adapters.sidecar.framing import ChunkedFramer, Framer, LengthFramer, Tap, UntilCloseFramer
 from aipaging.adapters.sidecar.heads import (
     HEAD_BYTES_MAX,
     HEAD_END,
@@ -18,6 +18,7 @@ from aipaging.adapters.sidecar.heads import (
     ResponseHead,
     read_response_head,
 )
+from aipaging.adapters.sidecar.usage import UsageWatch, tokens_of
 
 _INTERIM: Final = (b"HTTP/1.1 1", b"HTTP/1.0 1")
 """100 (Continue) is answered by us and 103 is not passed on; 101 is never asked for."""
@@ -43,6 +44,7 @@ class ResponseRelay:
         "_method",
         "_partial",
         "_target",
+        "_usage",
         "_watch",
         "begun",
         "done",
@@ -63,6 +65,7 @@ class ResponseRelay:
         self._fields = fields
         self._framer: Framer = _NOTHING
         self._watch: EventStreamWatch | None = None
+        self._usage: UsageWatch | None = None
         self._partial = b""
         self._interim = 0
         self.begun = False
@@ -79,6 +82,13 @@ class ResponseRelay:
     def truncated(self) -> bool:
         """Whether the stream, though complete by its framing, lacks its end."""
         return self._watch is not None and self._watch.truncated
+
+    @property
+    def tokens(self) -> int | None:
+        """What the model server has said so far of the tokens that it took, or None."""
+        if self._watch is not None and (said := tokens_of(self._watch.usage)) is not None:
+            return said
+        return None if self._usage is None else self._usage.tokens
 
     def feed(self, piece: bytes) -> bytes:
         """Return what may be passed on.
@@ -144,7 +154,7 @@ class ResponseRelay:
         if head.event_stream and not head.encoded and self._method != b"HEAD":
             is_success = head.status // 100 == 2
             self._watch = EventStreamWatch(is_chat=is_success and ends_with_done(self._target))
-        tap = None if self._watch is None else self._watch.see
+        tap = self._tap(head)
         self.reusable = head.keep_alive
         if head.chunked:
             self._framer = ChunkedFramer(tap)
@@ -153,6 +163,22 @@ class ResponseRelay:
         else:
             self.reusable = False
             self._framer = UntilCloseFramer(tap)
+
+    def _tap(self, head: ResponseHead) -> Tap | None:
+        """Return what looks at the body as it passes, or None where there is nothing to be seen."""
+        watch = self._watch
+        counted = self._method == b"POST" and head.status // 100 == 2 and not head.encoded
+        if not counted or not (head.json or watch is not None) or (watch is not None and ends_with_done(self._target)):
+            return None if watch is None else watch.see
+        self._usage = usage = UsageWatch()
+        if watch is None:
+            return usage.see
+
+        def see(piece: bytes) -> None:
+            watch.see(piece)
+            usage.see(piece)
+
+        return see
 
     def closed(self, *, clean: bool) -> bytes:
         """Return what ends the response, now that the upstream has closed its connection.

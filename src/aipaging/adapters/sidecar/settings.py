@@ -15,6 +15,9 @@ from aipaging.core.lease.holder import HolderTerms
 CONCURRENCY_DEFAULT: Final = 64
 """Requests at the model server at once; vLLM batches up to 256, a small server does best with far fewer."""
 
+USAGE_S_DEFAULT: Final = 5.0
+"""Between two batches of counts: what a sidecar that dies loses at most, and a record of the evidence each."""
+
 QUEUE_DEFAULT: Final = 1024
 """Waiting requests in all: at 64 in service and 1 s each, a wait of 16 s, near what a client still waits for."""
 
@@ -95,6 +98,7 @@ class SidecarSettings:
         queue: Slots and bounds of the fair queue.
         timeouts: How long to wait for whom.
         terms: Margins of the lease holder.
+        usage_s: How often the controller is told what sessions used.
         reservations: Whether guardrails are enforced and the queue is fair. Without: one line, first come, first
             served, for measuring what reservations are worth.
     """
@@ -109,6 +113,7 @@ class SidecarSettings:
     )
     timeouts: Timeouts = field(default_factory=Timeouts)
     terms: HolderTerms = field(default_factory=HolderTerms)
+    usage_s: float = USAGE_S_DEFAULT
     reservations: bool = True
 
     def __post_init__(self) -> None:

@@ -15,13 +15,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from aipaging.adapters.sidecar.controller import AnchorState, ControllerClient, Heartbeat, NodeIdentity
-from aipaging.adapters.sidecar.exchange import DataPath, Exchange
+from aipaging.adapters.sidecar.data_path import DataPath, Waiting
 from aipaging.adapters.sidecar.gate import LeaseGate
 from aipaging.adapters.sidecar.gateway_side import GatewaySide, Reception, Role
 from aipaging.adapters.sidecar.instruments import Instruments
 from aipaging.adapters.sidecar.operations import Operations, UpstreamProbe
 from aipaging.adapters.sidecar.settings import SidecarSettings
 from aipaging.adapters.sidecar.upstream import UpstreamPool
+from aipaging.adapters.sidecar.usage import UsageMeter
 from aipaging.core.anchor.fair_queue import FairQueue
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.errors import AipagingError, UnavailableError, UnverifiedError
@@ -112,8 +113,10 @@ class Sidecar:
             settings.anchor, controller, instruments, terms=settings.terms, waiting_max=settings.queue.waiting_max + 64
         )
         pool = UpstreamPool(settings.upstream, settings.timeouts, instruments, kept_max=settings.queue.slots)
-        queue: FairQueue[Exchange] = FairQueue(settings.queue)
-        self.path = DataPath(settings=settings, instruments=instruments, gate=gate, queue=queue, pool=pool)
+        queue: FairQueue[Waiting] = FairQueue(settings.queue)
+        self.path = DataPath(
+            settings=settings, instruments=instruments, gate=gate, queue=queue, pool=pool, meter=UsageMeter()
+        )
         self._operations = Operations(healthy=self._ready, healthy_now=self._ready_now, metrics=self._metrics_text)
         self._reception = Reception(
             path=self.path,
@@ -158,8 +161,8 @@ class Sidecar:
                 code="LISTEN_FAILED",
             ) from None
         self._sweep()
-        loops: tuple[Callable[[], Awaitable[float]], ...] = (self._refresh_keys, self._follow, self._beat, self._renew)
-        self._tasks = [loop.create_task(self._forever(step), name=step.__name__) for step in loops]
+        steps = (self._refresh_keys, self._follow, self._beat, self._report, self._renew)
+        self._tasks = [loop.create_task(self._forever(step), name=step.__name__) for step in steps]
         for task in self._tasks:
             task.add_done_callback(self._loop_ended)
         self._log.event("started", host=settings.listen_host, port=self.port, tls=self._tls is not None)
@@ -195,6 +198,8 @@ class Sidecar:
         while self._reception.sides and loop.time() < leave_s:
             self._close_idle()
             await asyncio.sleep(DRAIN_POLL_S)
+        with contextlib.suppress(AipagingError):
+            await self._report()
         await self.close()
 
     def _close_idle(self) -> None:
@@ -322,6 +327,16 @@ class Sidecar:
                 await self._beat_now.wait()
         self._beat_now.clear()
         return 0.0
+
+    async def _report(self) -> float:
+        """Say what sessions used; a batch that is not answered is sent again."""
+        meter, metrics = self.path.meter, self._instruments.metrics
+        while (batch := meter.batch()) is not None:
+            for refused in await self._controller.usage(self._boot, batch):
+                metrics.usage_refused += 1
+                self._log.event("count_refused", session=refused.session, code=refused.code)
+            meter.taken(batch)
+        return self._settings.usage_s
 
     async def _renew(self) -> float:
         if self._identity is not None:

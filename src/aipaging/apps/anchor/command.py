@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import click
 
-from aipaging.adapters.sidecar.settings import CONCURRENCY_DEFAULT, QUEUE_DEFAULT, Timeouts
+from aipaging.adapters.sidecar.settings import CONCURRENCY_DEFAULT, QUEUE_DEFAULT, USAGE_S_DEFAULT, Timeouts
 
 _TIMEOUTS: Final = Timeouts()
 
@@ -113,6 +113,13 @@ def _options_from_file(ctx: click.Context, param: click.Parameter, value: Path |
     default=_TIMEOUTS.gap_s,
     show_default=True,
     help="How long an answer that has begun may stand still; then it is broken off, visibly.",
+)
+@click.option(
+    "--usage-s",
+    type=click.FloatRange(min=0.1, max=3600),
+    default=USAGE_S_DEFAULT,
+    show_default=True,
+    help="How often the controller is told what sessions used: what a crash of the sidecar loses at most.",
 )
 @click.option(
     "--upstream-authorization-file",

@@ -43,6 +43,7 @@ class Options:
     health_path: str
     first_byte_s: float
     gap_s: float
+    usage_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +89,7 @@ def checked(options: Options) -> Program:
         plaintext=options.plaintext,
         queue=queue_limits(concurrency=options.concurrency, waiting_max=options.waiting_max, slots=options.slots),
         timeouts=Timeouts(first_byte_s=options.first_byte_s, gap_s=options.gap_s),
+        usage_s=options.usage_s,
         reservations=not options.without_reservations,
     )
     identity = FolderIdentity(options.identity, anchor=anchor, clocks=HostClocks())
