@@ -1,7 +1,9 @@
 """The engine loop over the reference journal and a user plane that does as told."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import pytest
 
@@ -172,6 +174,70 @@ async def test_a_read_waits_for_what_it_saw(rig: Rig) -> None:
     assert seen == 1
     assert any(b"SESSION_REQUESTED" in entry.record for entry in rig.journal.read(0))
     await waiting
+
+
+@contextlib.contextmanager
+def held_up(journal: MemoryJournal) -> Iterator[threading.Event]:
+    """Have the journal take nothing until the event is set."""
+    free, append = threading.Event(), journal.append
+
+    def held(*args: object, **kwargs: object) -> None:
+        assert free.wait(30)
+        append(*args, **kwargs)  # type: ignore[arg-type]
+
+    journal.append = held  # type: ignore[method-assign]
+    try:
+        yield free
+    finally:
+        free.set()
+
+
+def read(rig: Rig, session: SessionId) -> asyncio.Task[bool]:
+    return asyncio.create_task(rig.engine.view(lambda state, _: state.sessions[session].available, session))
+
+
+async def test_a_read_of_one_session_waits_for_that_session_only(rig: Rig) -> None:
+    settled, ending = await rig.page(), await rig.page()
+    with held_up(rig.journal) as free:
+        over = asyncio.create_task(rig.engine.submit(c.End(session=ending, status_info=StatusInfo.DELETE_REQUESTED)))
+        await asyncio.sleep(0)
+        seen = read(rig, ending)
+        assert await read(rig, settled)
+        assert not over.done()
+        assert not seen.done(), "what it saw is not durable"
+        free.set()
+        assert not await seen
+        await over
+
+
+@pytest.mark.parametrize("moved_us", [30_000_000, 0], ids=["a renewal", "a change of the catalogue"])
+async def test_a_read_of_one_session_waits_for_what_concerns_many(rig: Rig, moved_us: int) -> None:
+    session = await rig.page()
+    with held_up(rig.journal) as free:
+        rig.clock.boot_us += moved_us
+        command = c.EntitleClients(clients=(ClientId("c"),)) if moved_us else c.RemoveAnchor(anchor=AnchorId("b"))
+        asked = asyncio.create_task(rig.engine.submit(command))
+        await asyncio.sleep(0)
+        seen = read(rig, session)
+        await asyncio.sleep(0)
+        assert not seen.done(), "what it saw is not durable"
+        free.set()
+        assert await seen
+        await asked
+
+
+async def test_what_was_read_and_is_lost_is_not_answered(rig: Rig) -> None:
+    session = await rig.page()
+    with held_up(rig.journal) as free:
+        over = asyncio.create_task(rig.engine.submit(c.End(session=session, status_info=StatusInfo.DELETE_REQUESTED)))
+        await asyncio.sleep(0)
+        seen = read(rig, session)
+        await asyncio.sleep(0)
+        rig.journal.disk.failing = True
+        free.set()
+        for waiting in (seen, over):
+            with pytest.raises(UnavailableError):
+                await waiting
 
 
 async def test_ending_a_session_revokes_before_it_answers(rig: Rig) -> None:

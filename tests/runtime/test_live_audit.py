@@ -7,7 +7,7 @@ from aipaging.core.audit import Status
 from aipaging.core.audit.live import LivePlan
 from aipaging.core.calculus.risk_budget import DelayContract
 from aipaging.core.envelope.envelope import Dependence, Envelope
-from aipaging.core.foundation.names import DomainName
+from aipaging.core.foundation.names import DomainName, SessionId
 from aipaging.core.foundation.time import BootUs, Now, WallUs
 from aipaging.core.paging.commands import Command
 from aipaging.core.paging.state import State
@@ -29,7 +29,7 @@ class Still:
     async def submit(self, command: Command) -> Any:
         self.submitted.append(command)
 
-    async def view(self, read: Callable[[State, Now], Any]) -> Any:
+    async def view(self, read: Callable[[State, Now], Any], of: SessionId | None = None) -> Any:
         return read(self.state, Now(boot_us=BootUs(1), wall_us=WallUs(1)))
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
+from aipaging.core.foundation.names import SessionId
 from aipaging.core.foundation.time import Now
 from aipaging.core.paging.commands import Command, Reply
 from aipaging.core.paging.state import State
@@ -31,6 +32,11 @@ class ControlPlane(Protocol):
         """
         ...
 
-    async def view(self, read: Callable[[State, Now], T]) -> T:
-        """Return what `read` makes of the state, once all that it may have seen is durable."""
+    async def view(self, read: Callable[[State, Now], T], of: SessionId | None = None) -> T:
+        """Return what `read` makes of the state, once all that it may have seen is durable.
+
+        Args:
+            read: Looks at the state.
+            of: The one session that it looks at; None if it looks at more.
+        """
         ...

@@ -8,7 +8,8 @@ takes next (group commit: one fsync for all that came while the last one ran). O
 * A failed append acknowledges nothing: the state is rebuilt from the journal, admission stops, and what was granted
   runs out where it is enforced.
 
-Effects are carried out by `runtime.effects`; this module never talks to the world but to the journal.
+The journal is kept by `runtime.recording`, who waits for it stands in `runtime.pending`, and effects are carried out by
+`runtime.effects`.
 """
 
 import asyncio
@@ -16,44 +17,37 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeVar, get_args
 
-from aipaging.core.evidence.log import EMPTY_LOG, LogHead, Sealer
+from aipaging.core.evidence.log import LogHead
 from aipaging.core.evidence.record import SealedEntry
 from aipaging.core.foundation.errors import AipagingError, UnavailableError, Who
+from aipaging.core.foundation.names import SessionId
 from aipaging.core.foundation.time import BootUs, Now
 from aipaging.core.paging import commands as c
 from aipaging.core.paging.effects import Effect, Restrictive
 from aipaging.core.paging.events import ClientsEntitled, Event, HeartbeatSeen, Observation, PoliciesLoaded
 from aipaging.core.paging.evolve import rearm
-from aipaging.core.paging.records import RESTRICTIVE, draft_of, event_of
+from aipaging.core.paging.records import RESTRICTIVE
 from aipaging.core.paging.settings import Settings
-from aipaging.core.paging.snapshot import decode_state, encode_state
 from aipaging.core.paging.state import State
 from aipaging.core.paging.step import evolve, step, wake_at
 from aipaging.ports.journal import Journal, SnapshotStore
 from aipaging.ports.signing import CheckpointSigner
 from aipaging.runtime.clock import Clock
 from aipaging.runtime.observation import EngineObserver
+from aipaging.runtime.pending import Item, Pending
+from aipaging.runtime.recording import Recorder
 from aipaging.runtime.tracing import Tracer, note_append, steering_span
 
 T = TypeVar("T")
 LOG: Final = logging.getLogger("aipaging.engine")
-
-CHECKPOINT_RECORDS: Final = 64
-CHECKPOINT_MS: Final = 100
-"""A checkpoint is signed every 64 records or 100 ms, whichever is first (design, section 5)."""
 
 BATCH_ENTRIES_MAX: Final = 4096
 """Entries in one append: bounds what waits on one fsync."""
 
 PENDING_ITEMS_MAX: Final = 20_000
 """Commands that may wait for the journal; beyond it the caller is asked to come back."""
-
-SNAPSHOT_RECORDS: Final = 50_000
-"""A snapshot every so many records: replaying that many takes about a second."""
 
 WAKE_MS_MIN: Final = 2
 """The least time between two wakes: what falls due together is renewed together."""
@@ -87,18 +81,6 @@ class Effects(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class _Item:
-    """A command that was decided, on its way through the journal."""
-
-    entries: list[SealedEntry]
-    permissive: list[Effect]
-    restricted: asyncio.Future[None] | None
-    reply: c.Reply
-    trace: str = ""
-    answer: asyncio.Future[c.Reply] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-
-
 class Engine:
     """Owns the state and the journal.
 
@@ -119,27 +101,14 @@ class Engine:
     ) -> None:
         self.state = State()
         self.ready = False
-        self._journal = journal
-        self._snapshots = snapshots
-        self._signer = signer
         self._clock = clock
-        self._node = node
-        self._boot = boot
-        self._sealer = Sealer(node, boot, EMPTY_LOG)
+        self._recorder = Recorder(journal, snapshots, signer, writer=(node, boot))
         self._effects: Effects | None = None
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
-        self._pending: list[_Item] = []
-        self._in_flight: list[_Item] = []
-        self._readers: list[tuple[int, asyncio.Future[None]]] = []
-        self._decided_count = 0
-        self._durable_count = 0
+        self._pending = Pending()
         self._arrived = asyncio.Event()
         self._ill = ""
         self._kills: dict[tuple[str, str], c.Kill] = {}
         self._restrictive_only = False
-        self._checkpoint_seq = 0
-        self._checkpoint_us = 0
-        self._snapshot_seq = 0
         self._retry_us = BootUs(0)
         self._slept_us = clock.slept_us()
         self._tasks: list[asyncio.Task[None]] = []
@@ -158,12 +127,9 @@ class Engine:
         Raises:
             UnavailableError: The journal is locked by another controller, corrupt, or unreadable.
         """
-        head = await self._in_thread(self._journal.open)
-        self._sealer = Sealer(self._node, self._boot, head)
-        self.state = await self._in_thread(self._rebuilt)
+        self.state = await self._recorder.recover()
         for observer in self._observers:
-            observer.recovered(head.seq)
-        self._checkpoint_seq = self._snapshot_seq = head.seq
+            observer.recovered(self.head.seq)
 
     async def start(self, effects: Effects, settings: Settings, *, software: str) -> None:
         """Begin a term and reconcile the user plane; only then is anything admitted.
@@ -185,14 +151,13 @@ class Engine:
     async def stop(self) -> None:
         """Let what is pending reach the journal, then close it."""
         self.ready = False
-        while (self._pending or self._in_flight) and not self._ill:
+        while self._pending and not self._ill:
             self._arrived.set()
             await asyncio.sleep(0.001)
         for task in [*self._tasks, *self._background]:
             task.cancel()
         await asyncio.gather(*self._tasks, *self._background, return_exceptions=True)
-        await self._in_thread(self._journal.close)
-        self._thread.shutdown(wait=True)
+        await self._recorder.close()
 
     # -- what others call
 
@@ -208,7 +173,7 @@ class Engine:
     @property
     def waiting(self) -> int:
         """How many commands wait for the journal."""
-        return len(self._pending) + len(self._in_flight)
+        return len(self._pending)
 
     def now(self) -> Now:
         """Return the present instant."""
@@ -227,7 +192,7 @@ class Engine:
     @property
     def head(self) -> LogHead:
         """Where the evidence log stands, not yet durable records included."""
-        return self._sealer.head
+        return self._recorder.head
 
     async def submit(self, command: c.Command) -> c.Reply:
         """Decide about a command; returns when it is durable and what the answer promises is in force.
@@ -249,23 +214,24 @@ class Engine:
             self._kills.pop((command.kind.value, command.name), None)
         return answer
 
-    async def view(self, read: Callable[[State, Now], T]) -> T:
+    async def view(self, read: Callable[[State, Now], T], of: SessionId | None = None) -> T:
         """Return what `read` makes of the state, once everything that it may have seen is durable.
+
+        Args:
+            read: Looks at the state.
+            of: The one session that it looks at; None if it looks at more.
 
         Raises:
             UnavailableError: What was seen did not become durable.
         """
         seen = read(self.state, self.now())
-        if self._pending or self._in_flight:
-            waiter = asyncio.get_running_loop().create_future()
-            self._readers.append((self._decided_count, waiter))
-            await waiter
+        await self._pending.read(of)
         return seen
 
     # -- deciding
 
-    def _decided(self, command: c.Command) -> _Item:
-        if len(self._pending) >= PENDING_ITEMS_MAX:
+    def _decided(self, command: c.Command) -> Item:
+        if len(self._pending.waiting) >= PENDING_ITEMS_MAX:
             raise UnavailableError("too many transactions are waiting for the journal", code="OVERLOADED")
         if not isinstance(command, c.Wake):
             self._catch_up()
@@ -275,15 +241,15 @@ class Engine:
         if self._ill and not restrictive and not isinstance(command, c.StartTerm):
             raise UnavailableError(self._ill, code="JOURNAL_UNAVAILABLE")
         restricting = [effect for effect in decision.effects if isinstance(effect, _RESTRICTIVE_EFFECTS)]
-        item = _Item(
+        item = Item(
+            events=decision.events,
             entries=self._applied(decision.events, now),
             permissive=[effect for effect in decision.effects if not isinstance(effect, _RESTRICTIVE_EFFECTS)],
             restricted=self._effects.restrict(restricting) if restricting and self._effects else None,
             reply=decision.reply,
         )
         if item.entries or item.permissive:
-            self._pending.append(item)
-            self._decided_count += 1
+            self._pending.add(item)
             self._arrived.set()
         else:
             item.answer.set_result(item.reply)
@@ -313,7 +279,7 @@ class Engine:
         for event in events:
             evolve(self.state, event)
             if not isinstance(event, HeartbeatSeen | ClientsEntitled | PoliciesLoaded):
-                entries += self._sealer.seal([draft_of(event, self.state)], term=self.state.term, now=now)
+                entries += self._recorder.seal(event, self.state, now)
 
     # -- writing
 
@@ -321,19 +287,19 @@ class Engine:
         while True:
             await self._arrived.wait()
             self._arrived.clear()
-            while self._pending:
+            while self._pending.waiting:
                 await self._flush()
 
     async def _flush(self) -> None:
-        batch, self._pending = self._pending[:BATCH_ENTRIES_MAX], self._pending[BATCH_ENTRIES_MAX:]
-        self._in_flight = batch
+        batch = self._pending.batch(BATCH_ENTRIES_MAX)
         entries = [entry for item in batch for entry in item.entries]
         if entries:
-            checkpoint = self._due_checkpoint()
+            # With more waiting, the sealer is ahead of this batch: the next one carries the checkpoint.
+            checkpoint = None if self._pending.waiting else self._recorder.due_checkpoint(self.now())
             restrictive = self._restrictive_only
             begun = time.perf_counter()
             try:
-                await self._in_thread(lambda: self._journal.append(entries, checkpoint, restrictive=restrictive))
+                await self._recorder.append(entries, checkpoint, restrictive=restrictive)
             except AipagingError as error:
                 await self._append_failed(error)
                 return
@@ -341,32 +307,28 @@ class Engine:
                 self._ill = ""
             self._tell(entries, time.perf_counter() - begun)
             note_append(self.tracer, (item.trace for item in batch), len(entries), time.perf_counter() - begun)
-        self._in_flight = []
-        self._durable_count += len(batch)
+        self._pending.settle()
         self._settle(batch)
-        await self._snapshot_if_due()
+        if not self._pending.waiting:
+            await self._recorder.snapshot_if_due(self.state)
 
     def _tell(self, entries: Sequence[SealedEntry], seconds: float) -> None:
         for observer in self._observers:
             observer.appended(entries, seconds)
 
-    def _settle(self, batch: list[_Item]) -> None:
+    def _settle(self, batch: Sequence[Item]) -> None:
         for item in batch:
             if item.permissive:
                 self._spawn(self._act(item))
             elif not item.answer.done():
                 item.answer.set_result(item.reply)
-        while self._readers and self._readers[0][0] <= self._durable_count:
-            _, reader = self._readers.pop(0)
-            if not reader.done():
-                reader.set_result(None)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    async def _act(self, item: _Item) -> None:
+    async def _act(self, item: Item) -> None:
         try:
             if self._effects is not None:
                 with steering_span(self.tracer, item.trace):
@@ -379,17 +341,6 @@ class Engine:
         if not item.answer.done():
             item.answer.set_result(item.reply)
 
-    def _due_checkpoint(self) -> str | None:
-        """Return a signed checkpoint if one is due; the tree head is that of all sealed records of this batch."""
-        head = self._sealer.head
-        now_us = self.now().boot_us
-        if self._pending:
-            return None  # the sealer is ahead of this batch: the next one carries it
-        if head.seq - self._checkpoint_seq < CHECKPOINT_RECORDS and now_us - self._checkpoint_us < CHECKPOINT_MS * 1000:
-            return None
-        self._checkpoint_seq, self._checkpoint_us = head.seq, now_us
-        return self._signer.sign_note(self._sealer.checkpoint_text(self._signer.key_name))
-
     async def _append_failed(self, error: AipagingError) -> None:
         """Acknowledge nothing, and go back to what the journal holds."""
         for observer in self._observers:
@@ -398,9 +349,9 @@ class Engine:
         self._ill = f"the journal cannot be written: {error.message}"
         self._restrictive_only = error.code == "JOURNAL_FULL"
         self._retry_us = self.now().after(RECOVER_MS * 1000)
-        lost, self._pending, self._in_flight = [*self._in_flight, *self._pending], [], []
+        never = UnavailableError(self._ill, code="JOURNAL_UNAVAILABLE")
         try:
-            head, state = await self._in_thread(self._reopened)
+            state = await self._recorder.reopen()
         except AipagingError as second:
             LOG.critical("journal cannot be read back", extra={"code": second.code, "reason": second.message})
             self._restrictive_only = False
@@ -408,45 +359,8 @@ class Engine:
             state.entitled, state.heard_us = self.state.entitled, self.state.heard_us
             state.tenancy.policies = self.state.tenancy.policies
             self.state = state
-            self._sealer = Sealer(self._node, self._boot, head)
             rearm(state, self.now())
-        self._durable_count = self._decided_count
-        readers, self._readers = self._readers, []
-        unanswered: list[asyncio.Future[Any]] = [*(item.answer for item in lost), *(reader for _, reader in readers)]
-        for waiting in unanswered:
-            if not waiting.done():
-                waiting.set_exception(UnavailableError(self._ill, code="JOURNAL_UNAVAILABLE"))
-                waiting.exception()  # nobody may be waiting any more
-
-    # -- recovery
-
-    def _reopened(self) -> tuple[LogHead, State]:
-        self._journal.close()
-        return self._journal.open(), self._rebuilt()
-
-    def _rebuilt(self) -> State:
-        """Return the state that the journal holds (runs in the journal's thread)."""
-        newest = self._snapshots.newest() if self._snapshots is not None else None
-        state, first = None, 0
-        if newest is not None:
-            state, first = decode_state(newest[2]), newest[0]
-        if state is None:
-            state, first = State(), 0
-        for entry in self._journal.read(first):
-            event = event_of(entry, state.sessions.__contains__)
-            if event is not None:
-                evolve(state, event)
-        return state
-
-    async def _snapshot_if_due(self) -> None:
-        seq = self._sealer.head.seq
-        if self._snapshots is None or self._pending or seq - self._snapshot_seq < SNAPSHOT_RECORDS:
-            return
-        self._snapshot_seq = seq
-        blob, root = encode_state(self.state), self._sealer.head.tree.root().hex()
-        store = self._snapshots
-        with contextlib.suppress(UnavailableError):
-            await self._in_thread(lambda: store.save(seq, root, blob))
+        self._pending.lose(never)
 
     # -- time
 
@@ -493,6 +407,3 @@ class Engine:
             self._slept_us = slept_us
             LOG.warning("the machine was suspended: all steering is granted anew")
             self._spawn(self.begin_term())
-
-    async def _in_thread(self, call: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)

@@ -51,7 +51,7 @@ class Control:
     async def submit(self, command: c.Command) -> c.Reply:
         return self.world.do(command).reply
 
-    async def view(self, read: Callable[[State, Now], T]) -> T:
+    async def view(self, read: Callable[[State, Now], T], of: SessionId | None = None) -> T:
         seen = read(self.world.state, self.world.now)
         if self.fails_while_reading:
             self.healthy = False

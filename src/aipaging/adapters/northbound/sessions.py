@@ -180,7 +180,7 @@ class SessionRoutes:
         return json_answer(await self._document(session, caller, receipt=True), status=202)
 
     async def _seen(self, session: SessionId, caller: Caller) -> tuple[Session, Now]:
-        return await self._control.view(lambda state, now: (visible(state, session, caller), now))
+        return await self._control.view(lambda state, now: (visible(state, session, caller), now), session)
 
     async def _document(
         self, session: SessionId, caller: Caller, *, aist: bool = False, receipt: bool = False

@@ -31,7 +31,7 @@ from aipaging.core.paging.session_machine import StatusInfo
 from aipaging.core.paging.settings import Settings
 from aipaging.core.paging.snapshot import encode_state
 from aipaging.runtime.clock import SystemClock
-from aipaging.runtime.engine import SNAPSHOT_RECORDS
+from aipaging.runtime.recording import SNAPSHOT_RECORDS
 
 SESSIONS: Final = 100_000
 LEASE_MS: Final = 60_000
