@@ -33,6 +33,13 @@ class AuditCollector(Collector):
         yield CounterMetricFamily(
             "aipaging_audit_malformed_messages", "Messages of gateways that could not be read.", value=counts.malformed
         )
+        traces = CounterMetricFamily(
+            "aipaging_audit_late_requests", "Requests that were late for certain, by whether their trace was kept.",
+            labels=["trace"],
+        )  # fmt: skip
+        traces.add_metric(["kept"], counts.traces)
+        traces.add_metric(["left_out"], counts.traces_left_out)
+        yield traces
         findings = CounterMetricFamily(
             "aipaging_audit_findings", "Alarms and verdicts, by kind and verdict.", labels=["kind", "verdict"]
         )

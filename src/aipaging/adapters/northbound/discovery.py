@@ -92,10 +92,10 @@ class DiscoveryRoutes:
             )
         )
 
-    async def metrics(self, _request: Request, _caller: Caller) -> Answer:
+    async def metrics(self, request: Request, _caller: Caller) -> Answer:
         """Answer the metrics."""
-        body = await self._metrics.scraped(self._service.control)
-        return Answer(body=body, media_type="text/plain; version=0.0.4; charset=utf-8")
+        body, media_type = await self._metrics.scraped(self._service.control, request.header(b"accept"))
+        return Answer(body=body, media_type=media_type)
 
     def operations(self) -> Sequence[Operation]:
         """Return the table of these operations."""
@@ -165,7 +165,11 @@ class DiscoveryRoutes:
                 tag="Service",
                 handler=self.metrics,
                 scope="ai-paging:metrics:read",
-                replies={200: Reply(meaning="Exposition text.", media_type="text/plain")},
+                replies={
+                    200: Reply(
+                        meaning="Exposition text.", media_type="text/plain", example="aipaging_sessions_live 1.0\n"
+                    )
+                },
                 quiet=True,
             ),
         ]

@@ -6,7 +6,8 @@ evidence does not. Counters begin anew with each start, as Prometheus expects. U
 """
 
 from collections import Counter as Tally
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -20,6 +21,7 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from aipaging.core.anchor.catalogue import AnchorState
@@ -27,6 +29,8 @@ from aipaging.core.evidence.record import SealedEntry
 from aipaging.core.foundation.time import SECOND
 from aipaging.core.paging.state import State
 from aipaging.ports.control import ControlPlane
+
+TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 SECONDS: Final = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0)
 """Around the goal of a page, 3 ms at the median."""
@@ -48,6 +52,21 @@ class _Noted(msgspec.Struct):
 _NOTED: Final = msgspec.json.Decoder(_Noted)
 
 
+@dataclass(frozen=True, slots=True)
+class ExpositionForm:
+    """Another form than text.
+
+    Attributes:
+        media_type: Of what is written.
+        fits: Whether an `Accept` header asks for it.
+        written: Writes all metrics.
+    """
+
+    media_type: str
+    fits: Callable[[str], bool]
+    written: Callable[[Iterable[Metric]], bytes]
+
+
 class Metrics:
     """The metrics of one controller, in a registry of their own."""
 
@@ -63,6 +82,7 @@ class Metrics:
             registry=self._registry,
         )
         self._at_scrape: list[Callable[[], None]] = []
+        self._forms: list[ExpositionForm] = []
         self._seen: Tally[tuple[str, str]] = Tally()
         self._make_gauges()
         self._make_counters()
@@ -128,6 +148,10 @@ class Metrics:
     def include(self, collector: Collector) -> None:
         """Let another part of the controller add its metrics; it is asked at every scrape."""
         self._registry.register(collector)
+
+    def offer(self, form: ExpositionForm) -> None:
+        """Write the metrics in another form, too, for those who ask for it."""
+        self._forms.append(form)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(name, text, labels, registry=self._registry)
@@ -216,13 +240,21 @@ class Metrics:
         self._gateway.set(gateway)
         self._waiting.set(waiting)
 
-    async def scraped(self, control: ControlPlane) -> bytes:
-        """Return the exposition text."""
+    async def scraped(self, control: ControlPlane, accept: str = "") -> tuple[bytes, str]:
+        """Return the exposition and its media type.
+
+        Args:
+            control: The engine.
+            accept: What the scraper asks for; text where nothing is known that fits.
+        """
         for read in self._at_scrape:
             read()
         await control.view(lambda state, _: self._read(state))
         self._healthy.set(control.healthy)
-        return generate_latest(self._registry)
+        for form in self._forms:
+            if form.fits(accept):
+                return form.written(self._registry.collect()), form.media_type
+        return generate_latest(self._registry), TEXT
 
     def _read(self, state: State) -> None:
         self._term.set(state.term)

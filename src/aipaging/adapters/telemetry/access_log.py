@@ -63,6 +63,7 @@ def _seen(entry: Any) -> SeenRequest:
         first_us=_us(common, "time_to_first_downstream_tx_byte", "duration"),
         anchor_us=ending.most_anchor_us(anchor_us),
         body_us=max(0, ending.answered_us - ending.begun_us),
+        sent_us=ending.sent_us,
         least_total_us=ending.least_total_us(),
         least_first_us=ending.least_first_us(),
         least_anchor_us=ending.least_anchor_us(anchor_us),

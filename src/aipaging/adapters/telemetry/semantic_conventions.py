@@ -22,6 +22,19 @@ DOMAIN_DURATION: Final = "aipaging.domain.duration"
 DOMAIN: Final = "aipaging.domain"
 TENANT: Final = "aipaging.tenant"
 
+SESSION: Final = "aipaging.session"
+SERVICE: Final = "aipaging.service"
+ANCHOR: Final = "aipaging.anchor"
+EXCEEDED: Final = "aipaging.exceeded"
+"""Domains whose contract a request exceeded, with commas."""
+PROMISED_MS: Final = "aipaging.delay_ms"
+"""The delay that its session was promised."""
+
+OPERATIONS: Final = {
+    "chat": "chat", "embeddings": "embeddings", "text-generation": "text_completion", "completions": "text_completion",
+}  # fmt: skip
+"""`gen_ai.operation.name` by the task of an intent; other tasks stand as they are."""
+
 UNITS_US: Final = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}
 """UCUM units of time, in microseconds."""
 

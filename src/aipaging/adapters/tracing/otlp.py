@@ -4,7 +4,7 @@ No span holds an intent, a token, a prompt or an address of a client; `aipaging.
 from a trace to logs and evidence.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -49,6 +49,7 @@ class OtlpTracer:
         self._provider.add_span_processor(processor)
         self._tracer = self._provider.get_tracer("aipaging")
         self._propagator = TraceContextTextMapPropagator()
+        self._trace, self._failure = trace, trace.StatusCode.ERROR
         self._kinds = {False: trace.SpanKind.INTERNAL, True: trace.SpanKind.SERVER}
 
     @contextmanager
@@ -75,6 +76,33 @@ class OtlpTracer:
             name, context=context, start_time=begun_ns, attributes={"aipaging.records": records}
         )
         span.end(end_time=ended_ns)
+
+    def observed(
+        self, name: str, *, parent: str, began_ns: int, ended_ns: int, attributes: Mapping[str, str | int | float]
+    ) -> str:
+        """Note what others saw of a request that is over, and return its span as `traceparent`.
+
+        It is kept whether or not the client sampled its trace: what was late is not left to chance.
+
+        Args:
+            name: Of the span.
+            parent: `traceparent` of whoever asked; without one it is a trace of its own.
+            began_ns: Wall clock.
+            ended_ns: Wall clock.
+            attributes: Of the span; `error.type` among them makes it a failure.
+        """
+        version, _, rest = parent.partition("-")
+        sampled = f"{version}-{rest[:-2]}01" if rest else ""
+        context = self._propagator.extract({"traceparent": sampled} if sampled else {})
+        span = self._tracer.start_span(
+            name, context=context, kind=self._kinds[True], start_time=began_ns, attributes=attributes
+        )
+        if "error.type" in attributes:
+            span.set_status(self._failure)
+        span.end(end_time=ended_ns)
+        carrier: dict[str, str] = {}
+        self._propagator.inject(carrier, self._trace.set_span_in_context(span))
+        return carrier.get("traceparent", "")
 
     def close(self) -> None:
         """Send what waits."""

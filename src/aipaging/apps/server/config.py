@@ -143,6 +143,7 @@ class ServerConfig:
         audit: How what is promised is audited while it is in force, None where it is not.
     """
 
+        delays_endpoint: Where the delays that the audit measures go, or None.
     file: Path
     operator: Operator
     northbound: Northbound
@@ -162,6 +163,7 @@ class ServerConfig:
     audit: LivePlan | None = None
 
 
+    delays_endpoint: str | None = None
 def load_config(path: Path, *, wall_us: WallUs, environment: Mapping[str, str] = os.environ) -> ServerConfig:
     """Return the configuration of a file.
 
@@ -337,6 +339,7 @@ def _config(path: Path, tables: Tables, clients: tuple[Client, ...], warnings: t
         audit=_audit(tables.one["audit"]),
     )
 
+        delays_endpoint=tables.one["audit"].get("otlp_endpoint"),
 
 def _audit(table: Table) -> LivePlan | None:
     if not table.get("enabled"):

@@ -14,7 +14,7 @@
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -22,17 +22,26 @@ from typing import Final
 from aipaging.core.anchor.intent import DelayScope
 from aipaging.core.audit.account import Row
 from aipaging.core.audit.contract import END_TO_END, Contract, EnvelopeTail
+from aipaging.core.audit.delays import Series
 from aipaging.core.audit.telemetry import DELAY_US_MAX, Status
 from aipaging.core.envelope.envelope import Envelope
 from aipaging.core.foundation.names import AnchorId, SessionId
 from aipaging.core.paging.state import Session, State
-from aipaging.ports.telemetry import SeenRequest
+from aipaging.ports.telemetry import LateRequest, SeenRequest
 
 STEPS: Final = (1, 2, 5, 10)
 """Within a power of ten: few points of one envelope are watched, whatever clients ask for."""
 
 EPSILON_MAX: Final = 0.5
 """A contract that more than half may miss is none."""
+
+REMAINDER: Final = "remainder"
+"""What the anchor does not explain, as a domain of histograms; no contract is about it."""
+
+ERROR_WORDS: Final[Mapping[int, str]] = {
+    Status.ERROR: "error", Status.TIMEOUT: "timeout", Status.LOST: "lost", Status.UNKNOWN: "client",
+}  # fmt: skip
+"""How requests failed, in the histograms; `client` are those that their client may have ended itself."""
 
 POINTS_CACHED: Final = 8_192
 
@@ -98,10 +107,19 @@ def contract_of(watched: Watched, envelope: Envelope | None) -> Contract:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one request says: about every contract, domains first, and as a row of its path."""
+    """What one request says.
+
+    Attributes:
+        said: About every contract, domains first.
+        row: As a row of its path.
+        delays_us: As the delays that were measured, each for its histogram.
+        late: As a request whose trace is kept, None where it kept every contract or that is not certain.
+    """
 
     said: tuple[Said, ...]
     row: Row
+    delays_us: tuple[tuple[Series, int], ...]
+    late: LateRequest | None
 
 
 def reading(state: State, seen: SeenRequest) -> Reading | None:
@@ -132,7 +150,27 @@ def reading(state: State, seen: SeenRequest) -> Reading | None:
         domain=anchor.domain,
         domain_us=_known(seen.least_anchor_us),
     )
-    return Reading(tuple(said), row)
+    return Reading(
+        tuple(said), row, _delays(session, seen, anchor.domain, delay_us), _late(session, seen, anchor.domain, said)
+    )
+
+
+def _delays(session: Session, seen: SeenRequest, domain: str, delay_us: int) -> tuple[tuple[Series, int], ...]:
+    error = ERROR_WORDS.get(seen.status, "")
+    found = [(Series(session.tenant, END_TO_END, error), delay_us)]
+    anchor_us = _known(seen.anchor_us)
+    if not error:
+        remainder_us = delay_us - anchor_us if 0 <= anchor_us <= delay_us else -1
+        found += [(Series(session.tenant, domain), anchor_us), (Series(session.tenant, REMAINDER), remainder_us)]
+    return tuple((series, value) for series, value in found if value >= 0)
+
+
+def _late(session: Session, seen: SeenRequest, domain: str, said: Iterable[Said]) -> LateRequest | None:
+    exceeded = tuple(one.watched.domain for one in said if one.certain)
+    if not exceeded:
+        return None
+    intent = session.intent
+    return LateRequest(seen, session.tenant, intent.task, session.aisi, domain, exceeded, intent.delay_ms)
 
 
 def _known(delay_us: int) -> int:

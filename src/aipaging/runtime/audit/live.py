@@ -10,7 +10,7 @@ as far as the gateway's own counter says so.
 
 import asyncio
 import logging
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,6 +22,7 @@ import numpy as np
 from aipaging.core.audit.account import Row, live_account
 from aipaging.core.audit.continuous import NOTHING, Change, ChangeKind, Counts
 from aipaging.core.audit.contract import END_TO_END, Contract
+from aipaging.core.audit.delays import DelayBook, Series
 from aipaging.core.audit.live import LivePlan, Watch, finding_fields
 from aipaging.core.audit.verdict import Outcome
 from aipaging.core.envelope.envelope import Envelope
@@ -30,7 +31,7 @@ from aipaging.core.foundation.time import Now, WallUs
 from aipaging.core.paging.standing import ALARM, VERDICT, Finding, RecordFinding
 from aipaging.core.paging.state import State
 from aipaging.ports.control import ControlPlane
-from aipaging.ports.telemetry import SeenRequest
+from aipaging.ports.telemetry import LateRequest, LateRequests, SeenRequest
 from aipaging.runtime.audit.contracts import Reading, Watched, contract_of, reading
 
 LOG: Final = logging.getLogger("aipaging.audit")
@@ -47,11 +48,23 @@ SLICE_REQUESTS: Final = 500
 WATCHED_MAX: Final = 4_096
 """Contracts watched at a time; requests of others are counted as unwatched."""
 
+WATCHED_PER_TENANT_MAX: Final = 256
+"""Of those, a tenant's: clients choose delays and epsilons, and must not use up what watches over others."""
+
 ROWS_MAX: Final = 20_000
 """Requests kept of each path for the account of who was late; the latest count."""
 
 ROWS_TOTAL_MAX: Final = 400_000
 """Of all paths, at about 150 bytes: 60 MB."""
+
+PATHS_PER_TENANT_MAX: Final = 4
+"""Of the twenty paths that there is room for, a tenant's."""
+
+TRACES_PER_TICK_MAX: Final = 32
+"""Traces kept of late requests: 128 a second, however many are late."""
+
+TRACES_OF_TENANT_MAX: Final = 8
+"""Of those, a tenant's in one tick."""
 
 FINDINGS_WAITING_MAX: Final = 1_024
 """Findings that the journal has not taken yet."""
@@ -66,9 +79,11 @@ class AuditCounts:
     Attributes:
         records: Requests that were counted.
         missing: Requests that were not reported, or found no room.
-        unknown: Requests of sessions, anchors or paths that are not known (refused ones among them).
+        unknown: Requests of sessions, anchors or paths that are not known; what a gateway refuses is not reported.
         unwatched: Requests of contracts for which there was no room.
         malformed: Messages that could not be read.
+        traces: Late requests whose trace was kept.
+        traces_left_out: Those for which there was no room.
         findings: By (kind, verdict).
     """
 
@@ -77,6 +92,8 @@ class AuditCounts:
     unknown: int = 0
     unwatched: int = 0
     malformed: int = 0
+    traces: int = 0
+    traces_left_out: int = 0
     findings: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
 
 
@@ -85,7 +102,13 @@ async def _none_dropped() -> int:
 
 
 class LiveAudit:
-    """One controller's audit."""
+    """One controller's audit.
+
+    Attributes:
+        counts: What it has seen.
+        delays: The delays that were measured, to be exported.
+        late_requests: Keeps the traces of requests that were late; None: nobody does.
+    """
 
     def __init__(
         self,
@@ -108,6 +131,9 @@ class LiveAudit:
             dropped: How many requests the gateways could not report since they started.
         """
         self.counts = AuditCounts()
+        self.delays = DelayBook()
+        self.late_requests: LateRequests | None = None
+        self._late_of_tick: Counter[str] = Counter()
         self._control = control
         self._plan = plan
         self._decode = decode
@@ -118,6 +144,7 @@ class LiveAudit:
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._watches: dict[Watched, Watch] = {}
+        self._watches_of: Counter[str] = Counter()
         self._rows: dict[Watched, deque[Row]] = {}
         self._number = 0
         self._unsaid: deque[RecordFinding] = deque()
@@ -152,6 +179,7 @@ class LiveAudit:
             AipagingError: The engine takes nothing now; what was found is kept, and said later.
         """
         await self._note_dropped()
+        self._late_of_tick.clear()
         messages, self._waiting, self._waiting_bytes = list(self._waiting), deque(), 0
         found = await asyncio.to_thread(self._decoded, messages) if messages else []
         for first in range(0, len(found), SLICE_REQUESTS):
@@ -179,13 +207,12 @@ class LiveAudit:
 
     def _take(self, part: Sequence[SeenRequest], state: State, now: Now) -> "list[_News]":
         batches: dict[Watched, list[int]] = {}
-        for seen in part:
-            said = reading(state, seen)
-            if said is None:
-                self.counts.unknown += 1
-            else:
-                self.counts.records += 1
-                self._count(said, batches)
+        read = [said for said in (reading(state, seen) for seen in part) if said is not None]
+        self.counts.unknown += len(part) - len(read)
+        self.counts.records += len(read)
+        for said in read:
+            self._count(said, batches)
+        self._keep(read)
         news: list[_News] = []
         envelopes = {envelope.digest: envelope for envelope in state.catalogue.envelopes.values()}
         for watched, (requests, certain, possible) in batches.items():
@@ -205,16 +232,43 @@ class LiveAudit:
             counts[1] += one.certain
             counts[2] += one.possible
             if one.watched.domain == END_TO_END:
-                rows = self._rows.get(one.watched)
-                if rows is None and len(self._rows) * ROWS_MAX < ROWS_TOTAL_MAX:
-                    rows = self._rows[one.watched] = deque(maxlen=ROWS_MAX)
+                rows = self._rows_of(one.watched)
                 if rows is not None:
                     rows.append(said.row)
 
+    def _rows_of(self, watched: Watched) -> deque[Row] | None:
+        rows = self._rows.get(watched)
+        if rows is None and len(self._rows) * ROWS_MAX < ROWS_TOTAL_MAX:
+            of_tenant = sum(other.tenant == watched.tenant for other in self._rows)
+            if of_tenant < PATHS_PER_TENANT_MAX:
+                rows = self._rows[watched] = deque(maxlen=ROWS_MAX)
+        return rows
+
+    def _keep(self, read: Sequence[Reading]) -> None:
+        """Note the delays, and keep the traces of who was late, as far as there is room."""
+        delays_us: defaultdict[Series, list[int]] = defaultdict(list)
+        late: list[LateRequest] = []
+        for one in read:
+            for series, value_us in one.delays_us:
+                delays_us[series].append(value_us)
+            if one.late is not None and self.late_requests is not None:
+                tenant, kept = one.late.tenant, self._late_of_tick
+                if kept.total() < TRACES_PER_TICK_MAX and kept[tenant] < TRACES_OF_TENANT_MAX:
+                    kept[tenant] += 1
+                    late.append(one.late)
+                else:
+                    self.counts.traces_left_out += 1
+        self.delays.add(delays_us)
+        if self.late_requests is not None and late:
+            self.counts.traces += len(late)
+            self.late_requests.keep(late)
+
     def _watch(self, watched: Watched, envelope: Envelope | None, now_us: WallUs) -> Watch | None:
         watch = self._watches.get(watched)
-        if watch is None and len(self._watches) < WATCHED_MAX:
+        room = len(self._watches) < WATCHED_MAX and self._watches_of[watched.tenant] < WATCHED_PER_TENANT_MAX
+        if watch is None and room:
             self._number += 1
+            self._watches_of[watched.tenant] += 1
             contract = contract_of(watched, envelope)
             missing = self.counts.missing
             watch = Watch.begun(contract, self._plan, number=self._number, now_us=now_us, missing=missing)
@@ -228,6 +282,7 @@ class LiveAudit:
                 continue
             if watch.audit.total == NOTHING:
                 del self._watches[watched]
+                self._watches_of[watched.tenant] -= 1
                 self._rows.pop(watched, None)
                 continue
             after, verdict = watch.closed(now.wall_us, self.counts.missing)
