@@ -141,9 +141,9 @@ class ServerConfig:
         notification: Where events are pushed.
         tracing_endpoint: Where traces go, or None.
         audit: How what is promised is audited while it is in force, None where it is not.
+        delays_endpoint: Where the delays that the audit measures go, or None.
     """
 
-        delays_endpoint: Where the delays that the audit measures go, or None.
     file: Path
     operator: Operator
     northbound: Northbound
@@ -161,9 +161,9 @@ class ServerConfig:
     notification: NotificationPlan = field(default_factory=NotificationPlan)
     tracing_endpoint: str | None = None
     audit: LivePlan | None = None
-
-
     delays_endpoint: str | None = None
+
+
 def load_config(path: Path, *, wall_us: WallUs, environment: Mapping[str, str] = os.environ) -> ServerConfig:
     """Return the configuration of a file.
 
@@ -337,9 +337,9 @@ def _config(path: Path, tables: Tables, clients: tuple[Client, ...], warnings: t
         notification=notification_of(tables),
         tracing_endpoint=tables.one["tracing"].get("otlp_endpoint"),
         audit=_audit(tables.one["audit"]),
+        delays_endpoint=tables.one["audit"].get("otlp_endpoint"),
     )
 
-        delays_endpoint=tables.one["audit"].get("otlp_endpoint"),
 
 def _audit(table: Table) -> LivePlan | None:
     if not table.get("enabled"):

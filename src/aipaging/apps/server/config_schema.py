@@ -281,6 +281,11 @@ _AUDIT: Final = Section(
             default=_AUDIT_DEFAULTS.period_us // 1_000_000,
             about="The longest period of a contract.",
         ),
+        "otlp_endpoint": Field(
+            kind=url(),
+            about="Where the measured delays go (extra `tracing`): OTLP over HTTP, such as "
+            "`http://127.0.0.1:4318/v1/metrics`. Without it they are at `/metrics` alone.",
+        ),
     },
 )
 
@@ -291,11 +296,6 @@ def _client(path: Kind) -> Section:
         about="Who may call the API. The secret itself never stands here.",
         many=True,
         fields={
-        "otlp_endpoint": Field(
-            kind=url(),
-            about="Where the measured delays go (extra `tracing`): OTLP over HTTP, such as "
-            "`http://127.0.0.1:4318/v1/metrics`. Without it they are at `/metrics` alone.",
-        ),
             "client_id": Field(kind=name(), required=True, about="The client's name."),
             "tenant": Field(kind=name(), required=True, about="Who its reservations belong to."),
             "role": Field(

@@ -30,17 +30,17 @@ from aipaging.adapters.northbound.metrics import ExpositionForm, Metrics
 from aipaging.adapters.northbound.service import Northbound
 from aipaging.adapters.signing.domain_keys import DomainKeyRing
 from aipaging.adapters.southbound.app import Southbound, southbound_app
-from aipaging.adapters.tracing.otlp import OtlpTracer
 from aipaging.adapters.telemetry.exposition import MEDIA_TYPE, exposition, wants_protobuf
 from aipaging.adapters.telemetry.live_delays import DelayCollector
+from aipaging.adapters.tracing.otlp import OtlpTracer
 from aipaging.apps.server.access import AccessDesk
 from aipaging.apps.server.audit import DelayExport, live_audit
 from aipaging.apps.server.config import ServerConfig, TlsFiles
 from aipaging.apps.server.domain_keys import KeySources
 from aipaging.apps.server.free_text import task_reader
 from aipaging.apps.server.identities import Identities, alternatives
-from aipaging.apps.server.listeners import Listener
 from aipaging.apps.server.late_requests import LateRequestSpans
+from aipaging.apps.server.listeners import Listener
 from aipaging.apps.server.notifications import ControllerNotifications
 from aipaging.apps.server.policies import PolicyFile
 from aipaging.apps.server.user_plane import EnvoyUserPlane, MemoryUserPlane, UserPlane
@@ -105,10 +105,10 @@ class Controller:
         self.metrics = Metrics()
         if self._audit is not None:
             self.metrics.include(AuditCollector(self._audit.counts))
-        self.engine.watch(self.hub)
             self.metrics.include(DelayCollector(self._audit.delays.histograms))
             self.metrics.offer(ExpositionForm(MEDIA_TYPE, wants_protobuf, exposition))
             self._audit.late_requests = None if self._tracer is None else LateRequestSpans(self._tracer)
+        self.engine.watch(self.hub)
         self.engine.watch(self.metrics)
         self.metrics.at_scrape(self._measured)
         self.notifications = ControllerNotifications(
@@ -165,11 +165,11 @@ class Controller:
         if self._audit is not None:
             audit = asyncio.create_task(self._audit.run())
             stops.callback(audit.cancel)
-        await northbound.start()
             if self.config.delays_endpoint is not None:
                 delays = DelayExport(self._audit.delays, self.config.delays_endpoint, self._wall_clock)
                 stops.push_async_callback(delays.stop)
                 delays.start()
+        await northbound.start()
         stops.push_async_callback(northbound.stop)
         await self.notifications.start(self.hub, source_of(self._identities.issuer))
         stops.push_async_callback(self.notifications.stop)
