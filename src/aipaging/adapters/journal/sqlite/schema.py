@@ -24,6 +24,9 @@ BUSY_SECONDS: Final = 5.0
 WAL_PAGES: Final = 2_000
 """Pages after which SQLite moves the write-ahead log into the file: 8 MB, a quarter of the ballast."""
 
+ROWS_TOGETHER_MAX: Final = 256
+"""Rows in one statement: 1,280 values at most, and SQLite takes 32,766."""
+
 _TABLES: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 INSERT INTO meta VALUES ('schema_version', 1);
@@ -86,3 +89,19 @@ def stored_hashes(connection: sqlite3.Connection, level: int, first: int, count:
         query = "SELECT hash FROM subtrees WHERE level = ? AND place >= ? AND place < ? ORDER BY place"
         rows = connection.execute(query, (level, first, first + count))
     return [row[0] for row in rows]
+
+
+def insert_rows(connection: sqlite3.Connection, table: str, rows: Sequence[tuple[object, ...]]) -> None:
+    """Insert rows, many in one statement.
+
+    Every row of `executemany` gives the interpreter's lock away and asks for it back, which takes up to a switch
+    interval when the engine is busy: a batch of a hundred rows waited for the engine to run out of work.
+    Statements have a power of two of rows, so that there are few and they stay prepared.
+    """
+    first = 0
+    while first < len(rows):
+        count = min(1 << (len(rows) - first).bit_length() - 1, ROWS_TOGETHER_MAX)
+        places = f"({', '.join('?' * len(rows[0]))})"
+        statement = f"INSERT INTO {table} VALUES {', '.join([places] * count)}"  # noqa: S608 - a table of ours
+        connection.execute(statement, [value for row in rows[first : first + count] for value in row])
+        first += count

@@ -8,12 +8,14 @@ encrypted under it is then noise.
 import os
 import sqlite3
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from aipaging.adapters.journal.errors import session_erased
+from aipaging.adapters.journal.sqlite.schema import ROWS_TOGETHER_MAX, insert_rows
 from aipaging.core.foundation.errors import UnavailableError
 
 KEY_BYTES: Final = 32
@@ -65,9 +67,28 @@ class Vault:
                 code="JOURNAL_KEY",
             ) from None
 
-    def number(self, session: str, salt: bytes | None) -> int:
-        """Return the session's number in this file, giving it one, and a key, if it is new."""
-        return self._of(session, salt).number
+    def know(self, salts: Mapping[str, bytes | None]) -> None:
+        """Look up sessions, with their salts where these are known; those that are new get numbers and keys."""
+        unknown = [session for session in salts if session not in self._cached]
+        if not unknown:
+            return
+        new = dict.fromkeys(unknown)
+        for session, number, wrapped in self._stored(unknown):
+            del new[session]
+            self._keep(session, number, wrapped)
+        if not new:
+            return
+        (first,) = self._connection.execute("SELECT coalesce(max(number), 0) + 1 FROM session_keys").fetchone()
+        rows: list[tuple[int, str, bytes]] = []
+        for number, session in enumerate(new, first):
+            secret = os.urandom(KEY_BYTES) + (salts[session] or b"")
+            rows.append((number, session, _sealed(self._wrapping, secret, session.encode())))
+            self._cache(session, _Cached(number, AESGCM(secret[:KEY_BYTES]), secret[KEY_BYTES:]))
+        insert_rows(self._connection, "session_keys", rows)
+
+    def number(self, session: str) -> int:
+        """Return the number in this file of a session that is known."""
+        return self._of(session).number
 
     def encrypted(self, session: str, seq: int, payload: bytes, salt: bytes | None) -> bytes:
         """Return `payload` encrypted under the session's key, bound to its place.
@@ -75,7 +96,7 @@ class Vault:
         Raises:
             AipagingError: The session was erased (SESSION_ERASED).
         """
-        known = self._of(session, salt)
+        known = self._of(session)
         if known.cipher is None:
             raise session_erased(session)
         if salt is not None and salt != known.salt:
@@ -109,21 +130,28 @@ class Vault:
         """Drop what is cached: a rolled back transaction may have made it, or an erasure ended it."""
         self._cached.clear()
 
-    def _of(self, session: str, salt: bytes | None = None) -> _Cached:
+    def _of(self, session: str) -> _Cached:
         known = self._cached.get(session)
         if known is not None:
             self._cached.move_to_end(session)
             return known
-        query = "SELECT number, secret FROM session_keys WHERE session = ?"
-        row = self._connection.execute(query, (session,)).fetchone()
-        if row is None:
-            secret = os.urandom(KEY_BYTES) + (salt or b"")
-            wrapped = _sealed(self._wrapping, secret, session.encode())
-            insert = "INSERT INTO session_keys (session, secret) VALUES (?, ?) RETURNING number"
-            (number,) = self._connection.execute(insert, (session, wrapped)).fetchone()
-        else:
-            number, wrapped = row
-            secret = b"" if wrapped is None else _opened(self._wrapping, wrapped, session.encode())
+        ((_, number, wrapped),) = self._stored([session])
+        return self._keep(session, number, wrapped)
+
+    def _stored(self, sessions: Sequence[str]) -> list[tuple[str, int, bytes | None]]:
+        """Return (session, number, wrapped secret) of those that the file has."""
+        found: list[tuple[str, int, bytes | None]] = []
+        for first in range(0, len(sessions), ROWS_TOGETHER_MAX):
+            asked = sessions[first : first + ROWS_TOGETHER_MAX]
+            # One statement for each power of two, so that they stay prepared: the last is asked for more than once.
+            width = 1 << (len(asked) - 1).bit_length()
+            places = ", ".join("?" * width)
+            query = f"SELECT session, number, secret FROM session_keys WHERE session IN ({places})"  # noqa: S608
+            found += self._connection.execute(query, [*asked, *asked[-1:] * (width - len(asked))])
+        return found
+
+    def _keep(self, session: str, number: int, wrapped: bytes | None) -> _Cached:
+        secret = b"" if wrapped is None else _opened(self._wrapping, wrapped, session.encode())
         cipher = AESGCM(secret[:KEY_BYTES]) if secret else None  # no secret is left of an erased session
         return self._cache(session, _Cached(number, cipher, secret[KEY_BYTES:]))
 

@@ -24,6 +24,7 @@ from aipaging.adapters.journal.sqlite.lock import FileLock
 from aipaging.adapters.journal.sqlite.schema import (
     READ_ROWS,
     SCHEMA_VERSION,
+    insert_rows,
     stored_hashes,
     stored_version,
     writer_connection,
@@ -266,10 +267,11 @@ class SqliteJournal:
     ) -> None:
         """Store a batch in one transaction."""
         connection.execute("BEGIN IMMEDIATE")
+        vault.know(_salts(entries))
         rows: list[tuple[int, int | None, bytes, bytes, bytes | None]] = []
         batches: list[tuple[int, bytes, bytes]] = []
         for entry in entries:
-            number = None if entry.session is None else vault.number(entry.session, entry.salt)
+            number = None if entry.session is None else vault.number(entry.session)
             stored = None
             if entry.payload is not None:
                 stored = vault.encrypted(entry.session or NO_SESSION, entry.seq, entry.payload, entry.salt)
@@ -277,9 +279,9 @@ class SqliteJournal:
             if entry.leaves:
                 batches.append((entry.seq, entry.root, bundle(entry.leaves)))
         completed = [tile for entry in entries for tile in entry.tiles]
-        connection.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?)", rows)
-        connection.executemany("INSERT INTO leaves VALUES (?, ?, ?)", batches)
-        connection.executemany("INSERT INTO subtrees VALUES (?, ?, ?)", completed)
+        insert_rows(connection, "entries", rows)
+        insert_rows(connection, "leaves", batches)
+        insert_rows(connection, "subtrees", completed)
         if checkpoint is not None:
             size = noted_checkpoint(checkpoint).size
             connection.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?)", (size, checkpoint))
@@ -348,6 +350,16 @@ class SqliteJournal:
         """Return what to raise when a transaction outside the log failed; the log is as it was."""
         where = str(self._path)
         return journal_full(where) if self._is_full(error) else journal_io(where, str(error))
+
+
+def _salts(entries: Sequence[SealedEntry]) -> dict[str, bytes | None]:
+    """Return the sessions that entries are about or encrypted for, and their salts where these are given."""
+    salts: dict[str, bytes | None] = {}
+    for entry in entries:
+        if entry.session is not None or entry.payload is not None:
+            session = entry.session or NO_SESSION
+            salts[session] = salts.get(session) or entry.salt
+    return salts
 
 
 class _Transaction:
