@@ -175,6 +175,7 @@ def _refused(path: str, headers: Mapping[str, str], stale: Epoch) -> bytes:
     return f"HTTP/1.1 {REPEAT_STATUS} Permanent Redirect\r\n{fields}".encode()
 
 
+AccessLog = Callable[[bytes], None]
 Answer = tuple[int, dict[bytes, bytes]]
 
 FAULTS: Final[dict[str, Callable[[dict[bytes, bytes]], Answer]]] = {
@@ -189,6 +190,7 @@ FAULTS: Final[dict[str, Callable[[dict[bytes, bytes]], Answer]]] = {
     "no-rate": lambda h: (200, {k: v for k, v in h.items() if k != b"x-aipaging-rate-mrps"}),
     "rate-zero": lambda h: (200, h | {b"x-aipaging-rate-mrps": b"0"}),
     "burst-text": lambda h: (200, h | {b"x-aipaging-burst": b"1e9"}),
+    "certificate-text": lambda h: (200, h | {b"x-aipaging-certificate": b"any"}),
     "no-generation": lambda h: (200, {k: v for k, v in h.items() if k != b"x-aipaging-generation"}),
     "old-term": lambda h: (200, h | {b"x-aipaging-term": b"0", b"x-aipaging-generation": b"0.0"}),
     "server-error": lambda h: (500, h),
@@ -216,9 +218,12 @@ class Controller:
     _state: ServerState = field(default_factory=ServerState)
 
     @classmethod
-    def make(cls, identity: Path, *, xds_port: int = 0, look_up_port: int = 0) -> "Controller":
+    def make(
+        cls, identity: Path, *, xds_port: int = 0, look_up_port: int = 0, log: AccessLog | None = None
+    ) -> "Controller":
         """Return a controller that is not started."""
-        xds = AdsServer(XdsListener(host=HOST, port=xds_port, identity=identity, trust_domain=TRUST_DOMAIN))
+        listener = XdsListener(host=HOST, port=xds_port, identity=identity, trust_domain=TRUST_DOMAIN, access_log=log)
+        xds = AdsServer(listener)
         return cls(identity=identity, driver=EnvoySteering(xds, clock=system_now), xds=xds, look_up_port=look_up_port)
 
     async def start(self, verifier: JwtVerifier) -> None:
@@ -315,8 +320,8 @@ class EnvoyRig:
         """Return the clocks."""
         return system_now()
 
-    def session(self, *, lifetime_us: int = TOKEN_LIFETIME_US) -> SessionId:
-        """Return a new session, with a token of the given lifetime."""
+    def session(self, *, lifetime_us: int = TOKEN_LIFETIME_US, certificate: str = "") -> SessionId:
+        """Return a new session with a token of that lifetime, bound to the certificate of that hex digest, if any."""
         session = SessionId(str(uuid.uuid4()))
         now_us = system_now().wall_us
         claims = AistClaims(
@@ -327,6 +332,7 @@ class EnvoyRig:
             token_id=str(uuid.uuid4()),
             issued_us=now_us,
             expires_us=WallUs(now_us + lifetime_us),
+            certificate=certificate,
         )
         self.tokens[session] = self.signer.sign_aist(claims)
         return session
@@ -429,16 +435,26 @@ class EnvoyRig:
 
 @contextlib.asynccontextmanager
 async def envoy_rig(
-    directory: Path, *, tls: bool = False, workers: int = 1, anchors: int = 2
+    directory: Path,
+    *,
+    tls: bool = False,
+    workers: int = 1,
+    anchors: int = 2,
+    log: AccessLog | None = None,
+    client_authority: Path | None = None,
 ) -> AsyncGenerator[EnvoyRig]:
-    """Start a controller side, recording anchors and an Envoy; yield when the gateway serves."""
+    """Start a controller side, recording anchors and an Envoy; yield when the gateway serves.
+
+    `log` takes the messages of the gateway's access log; of whom `client_authority` vouches for, the gateway takes
+    certificates.
+    """
     authority = CertificateAuthority.open(directory / "ca", TRUST_DOMAIN)
     controller_identity, gateway_identity = directory / "controller", directory / "gateway"
     authority.write_identity(controller_identity, "controller", CONTROLLER, addresses=[HOST])
     authority.write_identity(gateway_identity, "gateway", GATEWAY, addresses=[HOST])
     keys = KeyStore.open(directory / "keys")
     verifier = JwtVerifier(keys.jwks(), "https://rig.example", lambda: system_now().wall_us)
-    controller = Controller.make(controller_identity)
+    controller = Controller.make(controller_identity, log=log)
     servers = {name: RecordingAnchor(name) for name in (AnchorId(f"anchor-{n}") for n in range(1, anchors + 1))}
     async with contextlib.AsyncExitStack() as stack:
         for server in servers.values():
@@ -454,6 +470,7 @@ async def envoy_rig(
                 port=free_port(),
                 certificate=pair / "cert.pem" if pair else None,
                 key=pair / "key.pem" if pair else None,
+                client_authority=client_authority,
             ),
             controller_id=CONTROLLER,
             controller_host=HOST,

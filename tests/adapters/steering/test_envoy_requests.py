@@ -10,7 +10,7 @@ from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.names import SessionId
 from aipaging.core.foundation.time import MS, SECOND
 from aipaging.core.steering.grant import Fence, SteeringRenewal
-from aipaging.testing.envoy_rig import EnvoyRig
+from aipaging.testing.envoy_rig import FAULTS, Answer, EnvoyRig
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
 
@@ -150,6 +150,36 @@ async def test_a_refresh_that_is_refused_ends_the_entry_at_once(rig: EnvoyRig) -
         assert await rig.request(session) is None
     finally:
         await rig.answer_malformed(None)
+
+
+async def test_an_entry_that_ends_while_a_request_waits_steers_nothing(
+    rig: EnvoyRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer that the request waits for is of a lower epoch: the entry that is kept instead is over by then."""
+    session = rig.session()
+    grant = rig.grant(session, rig.anchors[0], Epoch(1, 2), 400)
+    await rig.driver.install([grant])
+    assert await rig.request(session) == rig.anchors[0]
+
+    def overtaken(headers: dict[bytes, bytes]) -> Answer:
+        while rig.now().boot_us <= grant.deadline_us:
+            time.sleep(0.001)  # the whole controller side is held up
+        lower = {b"x-aipaging-n": b"1", b"x-aipaging-lease-ms": b"60000", b"x-aipaging-commit": b"lower"}
+        return 200, headers | lower
+
+    monkeypatch.setitem(FAULTS, "overtaken", overtaken)
+    await rig.answer_malformed("overtaken")
+    try:
+        await rig.advance(210)
+        await rig.send(session)
+    finally:
+        await rig.answer_malformed(None)
+    late = [
+        one
+        for one in rig.anchor_servers[rig.anchors[0]].received
+        if one.headers.get("x-aipaging-commit") == grant.receipt and one.at_us > grant.deadline_us
+    ]
+    assert late == []
 
 
 async def test_an_entry_never_outlives_the_token(rig: EnvoyRig) -> None:

@@ -163,6 +163,6 @@ def test_an_experiment_on_the_real_stack(tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
     setting = experiment.Setting(scale=0.05, seed=1, folder=tmp_path / "parts", work=tmp_path / "work")
     finding = one.conclude(one.measure(setting))
-    assert finding.numbers["begun_late"] == 0
+    assert finding.numbers["left_late"] == 0
     assert finding.numbers["served_after"] == 0
     assert finding.numbers["sent_after"] > 0

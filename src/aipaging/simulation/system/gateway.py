@@ -115,7 +115,7 @@ class Gateway(Node):
             if isinstance(answer, SteeringAnswer):
                 fresh = self.cache.accept(answer, asked_us, self.clock_us())
                 if fresh is not None:
-                    self._forward(self.cache.keep(fresh), request)
+                    self._go_on(self.cache.keep(fresh), request)
                     return
                 if attempt < ATTEMPTS_MAX:
                     self._look_up(request, held, attempt + 1)
@@ -128,13 +128,20 @@ class Gateway(Node):
     def _unanswered(self, request: Request, held: Entry | None, status: str) -> None:
         if held is not None and status != "503":
             self.cache.entries.pop(request.session, None)
-        if held is not None and status == "503" and self.still_held(held):
-            self._forward(held, request)
+        if held is not None and status == "503":
+            self._go_on(held, request)
             return
         request.over(status)
 
+    def _go_on(self, entry: Entry, request: Request) -> None:
+        """Steer a request that has waited: the entry is judged again."""
+        if self.still_held(entry):
+            self._forward(entry, request)
+        else:
+            request.over("503")
+
     def still_held(self, entry: Entry) -> bool:
-        """Whether an entry holds when the controller is silent."""
+        """Whether an entry holds after a wait."""
         return entry.deadline_us > self.clock_us() and self.cache.is_live(entry)
 
     def _forward(self, entry: Entry, request: Request) -> None:

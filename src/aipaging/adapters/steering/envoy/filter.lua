@@ -10,9 +10,10 @@
 --   5. A request is charged to its session's guardrail once: after its steering is decided, before it is forwarded.
 --   6. A sidecar that refuses an epoch has Envoy run the request through here once more, with x-aipaging-refused: the
 --      entry of that epoch is dropped and the session looked up again.
+--   7. The last look at the deadline comes after the last wait of the script, and steering is decided at that instant.
 --
--- Left out: signatures (the controller verifies the token; the sidecar verifies the COMMIT receipt) and requests
--- in flight at the deadline (the sidecar cuts them).
+-- Left out: signatures (the controller verifies the token; the sidecar verifies the COMMIT receipt) and requests under
+-- way at the deadline: the sidecar refuses those that were waiting for a connection to it, and cuts those in flight.
 
 local DRIFT = 0.999 -- two clocks slewed apart by NTP's largest rate, 500 ppm each way
 local LOOK_UP_TIMEOUT_MS = 1000 -- a miss waits no longer for the controller
@@ -272,6 +273,10 @@ local function read_answer(answer, asked_ms)
   local anchor = matching(answer["x-aipaging-anchor"], "^anchor:[a-z0-9.%-]+$", 80)
   local receipt = matching(answer["x-aipaging-commit"], "^[%w%-_.]+$", RECEIPT_CHARS_MAX)
   local generation = matching(answer["x-aipaging-generation"], "^%d+%.%d+$", 31)
+  local certificate = answer["x-aipaging-certificate"] -- the one that the token is bound to; most are bound to none
+  if certificate ~= nil and matching(certificate, "^[0-9a-f]+$", 64) == nil then
+    return nil
+  end
   local rate_mrps, burst = whole_number(answer["x-aipaging-rate-mrps"]), whole_number(answer["x-aipaging-burst"])
   if not (lease_ms and token_ms and term and n and session and anchor and receipt and generation and rate_mrps
       and burst) then
@@ -283,7 +288,7 @@ local function read_answer(answer, asked_ms)
   local of_term, of_generation = generation:match("^(%d+)%.(%d+)$")
   local held_ms = (lease_ms < token_ms and lease_ms or token_ms) * DRIFT
   local entry = {
-    session = session, anchor = anchor, receipt = receipt, term = term, n = n,
+    session = session, anchor = anchor, receipt = receipt, term = term, n = n, certificate = certificate,
     list_term = tonumber(of_term), list_generation = tonumber(of_generation),
     version = -1, deadline_ms = asked_ms + held_ms, refresh_ms = asked_ms + held_ms * 0.5,
   }
@@ -321,14 +326,17 @@ local REFUSALS = {
   ["503"] = '{"status":503,"code":"UNAVAILABLE","message":"Steering cannot be decided now; try again shortly."}',
 }
 
-local function refuse(handle, status)
+local NOT_SHOWN = '{"status":401,"code":"CERTIFICATE_MISMATCH","message":"This session token is bound to the client '
+  .. 'certificate that its session was paged with: connect with that certificate."}'
+
+local function refuse(handle, status, why)
   local headers = { [":status"] = status, ["content-type"] = "application/json", ["cache-control"] = "no-store" }
   if status == "401" then
-    headers["www-authenticate"] = "Bearer"
+    headers["www-authenticate"] = why == nil and "Bearer" or 'Bearer error="invalid_token"'
   elseif status == "503" then
     headers["retry-after"] = "1"
   end
-  handle:respond(headers, REFUSALS[status])
+  handle:respond(headers, why or REFUSALS[status])
 end
 
 local OVER_CONTRACT = '{"status":429,"code":"GUARDRAIL_EXCEEDED","message":"This session was admitted with %s requests '
@@ -366,10 +374,7 @@ local function refreshed(handle, token, entry, now)
     forget(token)
     return nil, status
   end
-  if entry.deadline_ms <= boot_ms() or not is_live(entry) then
-    return nil, status
-  end
-  return entry
+  return entry -- the controller is silent: the entry is good for as long as it holds
 end
 
 -- The slow path: expired, fenced, half spent or never seen. May wait for the controller.
@@ -402,6 +407,13 @@ local function forget_refused(headers, token, refused)
   end
 end
 
+-- Whether the client proved, in the handshake of this connection, to hold the key of the certificate that its token is
+-- bound to (RFC 8705, 3). The digest is no secret.
+local function shows(handle, certificate)
+  local connection = handle:streamInfo():downstreamSslConnection()
+  return connection ~= nil and connection:sha256PeerCertificateDigest() == certificate
+end
+
 local function steer(handle)
   local now = boot_ms()
   if now >= list_stale_ms then
@@ -429,6 +441,13 @@ local function steer(handle)
     end
     headers = handle:headers() -- Envoy retires its objects whenever a script waits
     now = boot_ms()
+    -- Whatever was kept while this request waited: it is judged where the request goes on.
+    if entry.deadline_ms <= now or not is_live(entry) then
+      return refuse(handle, "503")
+    end
+  end
+  if entry.certificate ~= nil and not shows(handle, entry.certificate) then
+    return refuse(handle, "401", NOT_SHOWN)
   end
   local early_ms = refused == nil and too_early_ms(entry, now) or nil
   if early_ms ~= nil then
