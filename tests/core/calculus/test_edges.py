@@ -12,7 +12,7 @@ from aipaging.core import calculus as c
 from aipaging.core.calculus.bound import delay_for
 from aipaging.core.calculus.chain_states import log_ahead, log_least_rising
 from aipaging.core.calculus.deficit import deficit_bound
-from aipaging.core.calculus.fluid_exact import FLOWS_MAX, fluid_exact_tail, utilisation
+from aipaging.core.calculus.fluid_exact import FLOWS_MAX, fluid_exact_tail
 from aipaging.core.calculus.hypoexponential import hypoexponential_tail
 from aipaging.core.calculus.interval import moments_of
 from aipaging.core.calculus.onoff import fluid_decay, fluid_martingale, slotted_decay, slotted_martingale
@@ -112,8 +112,6 @@ def test_effort_is_limited_and_what_is_left_is_valid() -> None:
     assert leaky_bucket_tail(c.LeakyBuckets(count=9, burst=1e9, rate=1.0), 9.0001, 0.0) == 1.0
     assert unlike_buckets_tail([c.LeakyBuckets(count=9, burst=1e9, rate=1.0)], 9.0001, 0.0) == 1.0
     assert backlog_lattice(SLOTTED, 1.1, 1e6) is None
-    assert utilisation(FLUID, 2.0) == 0.5
-    assert math.isinf(utilisation(FLUID, 0.0))
     assert math.isinf(delay_for(lambda _: 1.0, 0.5, scale=1.0, slotted=False))
 
 

@@ -5,7 +5,6 @@ summed in decimal arithmetic with enough digits, and the largest term times the 
 Time is counted in mean on-periods, work in what one flow sends in one.
 """
 
-import math
 from decimal import Decimal, localcontext
 from typing import Final
 
@@ -34,14 +33,19 @@ def fluid_exact_tail(flows: FluidOnOff, capacity: float, backlog: float) -> floa
         context.Emin, context.Emax = -(10**9), 10**9
         n = flows.count
         ratio = Decimal(flows.off_to_on) / Decimal(flows.on_to_off)
-        c = Decimal(capacity) / Decimal(flows.peak)
         level = Decimal(backlog) * Decimal(flows.on_to_off) / Decimal(flows.peak)
-        servers = whole_below(capacity / flows.peak)
-        if abs(c - servers) <= Decimal("1e-12") * max(servers, 1):
-            # A state of zero drift makes the system singular: take the capacity a hair lower, the safe side.
-            c = Decimal(servers) * (1 - Decimal("1e-18"))
-            servers -= 1
-        return _sum_expansion(_negative_eigenvalues(n, ratio, c, n - servers), n, ratio=ratio, c=c, level=level)
+        c, servers = overloading_below(flows, capacity)
+        return _sum_expansion(negative_eigenvalues(n, ratio, c, n - servers), n, ratio=ratio, c=c, level=level)
+
+
+def overloading_below(flows: FluidOnOff, capacity: float) -> tuple[Decimal, int]:
+    """Return C/P, and the most flows that do not overload it."""
+    c = Decimal(capacity) / Decimal(flows.peak)
+    servers = whole_below(capacity / flows.peak)
+    if abs(c - servers) <= Decimal("1e-12") * max(servers, 1):
+        # A state of zero drift makes the system singular: take the capacity a hair lower, the safe side.
+        return Decimal(servers) * (1 - Decimal("1e-18")), servers - 1
+    return c, servers
 
 
 def _sum_expansion(values: list[Decimal], n: int, *, ratio: Decimal, c: Decimal, level: Decimal) -> float:
@@ -52,14 +56,15 @@ def _sum_expansion(values: list[Decimal], n: int, *, ratio: Decimal, c: Decimal,
         for i, other in enumerate(values):
             if i != j:
                 product *= other / (other - z)
-        term = product * _mass(z, n, ratio, c) * (z * level).exp()
+        k, first, second = eigenvector_factors(z, n, ratio, c)
+        term = product * first**k * second ** (n - k) * (z * level).exp()
         total += term
         largest = max(largest, abs(term))
     allowance = largest * Decimal(10) ** (-50)
     return round_up(max(0.0, float(total + allowance)))
 
 
-def _negative_eigenvalues(n: int, ratio: Decimal, c: Decimal, count: int) -> list[Decimal]:
+def negative_eigenvalues(n: int, ratio: Decimal, c: Decimal, count: int) -> list[Decimal]:
     """Return the `count` negative eigenvalues; the quadratics of k and n - k are the same one."""
     half, found = Decimal(n) / 2, list[Decimal]()
     for k in range(n // 2 + 1):
@@ -77,16 +82,10 @@ def _negative_eigenvalues(n: int, ratio: Decimal, c: Decimal, count: int) -> lis
     return found[:count]
 
 
-def _mass(z: Decimal, n: int, ratio: Decimal, c: Decimal) -> Decimal:
-    """Return the sum of the eigenvector, its last component being 1: (1 - r1)^k (1 - r2)^(n - k)."""
+def eigenvector_factors(z: Decimal, n: int, ratio: Decimal, c: Decimal) -> tuple[int, Decimal, Decimal]:
+    """Return (k, 1 - r1, 1 - r2): the eigenvector with last component 1 sums to (1 - r1)^k (1 - r2)^(n - k)."""
     b = z + 1 - ratio
     root = (b * b + 4 * ratio).sqrt()
     r1, r2 = (root - b) / (2 * ratio), (-b - root) / (2 * ratio)
     residue = (z * c - n * ratio + n * ratio * r1) / (ratio * (r1 - r2))
-    k = int(residue.to_integral_value())
-    return (1 - r1) ** k * (1 - r2) ** (n - k)
-
-
-def utilisation(flows: FluidOnOff, capacity: float) -> float:
-    """Return mean rate / capacity."""
-    return flows.mean_rate / capacity if capacity > 0.0 else math.inf
+    return int(residue.to_integral_value()), 1 - r1, 1 - r2

@@ -23,6 +23,7 @@ from aipaging.core.calculus.bound import RungClass, TailBound, bound_of, bound_o
 from aipaging.core.calculus.deterministic import TokenBucket
 from aipaging.core.calculus.errors import NotAttestedError, UnstableError, never_exceeds, overloaded, require_positive
 from aipaging.core.calculus.fluid_exact import fluid_exact_tail
+from aipaging.core.calculus.fluid_martingales import fluid_martingales
 from aipaging.core.calculus.interval import moments_of, no_factor
 from aipaging.core.calculus.modulated import MarkovFluid, MarkovPoisson, MarkovSlots
 from aipaging.core.calculus.onoff import FluidOnOff, SlottedOnOff, fluid_martingale, slotted_martingale, slotted_union
@@ -171,6 +172,7 @@ def _fluid(arrival: FluidOnOff, capacity: float, backlog: float, *, sharp: bool)
     if never_exceeds(arrival.peak_rate, capacity):
         return certain(0.0, "deterministic-cap", ("peak-rate",))
     log_bound, theta = fluid_martingale(arrival, capacity, backlog)
+    log_bound = min(log_bound, fluid_martingales(arrival, capacity, backlog))
     rungs = [bound_of_log(log_bound, "onoff-martingale", assumptions, theta=theta)]
     exact = fluid_exact_tail(arrival, capacity, backlog) if sharp else None
     if exact is not None:
