@@ -79,6 +79,8 @@ MISTAKES = [
     ('listen = "127.0.0.1:8080"', 'listen = "127.0.0.1:8444"', "taken by northbound.listen"),
     ('address = "127.0.0.1:9101"', 'address = "127.0.0.1:8445"', "taken by southbound.ads_listen"),
     ('# certificate = "api.pem"', 'certificate = "api.pem"', "give both or none"),
+    ('# client_ca = "clients.pem"            # session', 'client_ca = "clients.pem"  #', "over TLS only"),
+    ('# client_ca = "clients.pem"            # that', 'client_ca = "nowhere.pem"  #', "nowhere.pem is missing"),
     ('driver = "envoy"', 'driver = "nginx"', '"envoy", "memory"'),
     ("plain_text = false ", "plain_text = 0 ", "true or false"),
     ("concurrency = 1", "concurrency = 0", "from 1 to"),

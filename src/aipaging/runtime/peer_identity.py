@@ -1,11 +1,14 @@
-"""Who is at the other end of a southbound connection, read once per connection and put into every request's scope.
+"""Who is at the other end of a connection, read once per connection and put into every request's scope.
 
 `scope["extensions"]["aipaging.identity"]` is `(role, name)` for a peer whose verified certificate carries exactly one
 URI `spiffe://<trust domain>/<role>/<name>`; without such a certificate the entry is absent, and routes refuse.
+`scope["extensions"]["aipaging.certificate"]` is the hex SHA-256 of the verified certificate of a northbound client that
+shows one, whatever stands in it.
 """
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import Any, ClassVar, Final, TypeAlias
 
 from aipaging.core.foundation.errors import InvalidInputError
@@ -13,6 +16,9 @@ from aipaging.core.foundation.names import checked_name
 from aipaging.runtime.http.heads import BoundedHeadsProtocol
 
 IDENTITY: Final = "aipaging.identity"
+"""Key in `scope["extensions"]`."""
+
+CERTIFICATE: Final = "aipaging.certificate"
 """Key in `scope["extensions"]`."""
 
 ROLES: Final = frozenset({"controller", "gateway", "anchor"})
@@ -49,25 +55,46 @@ def identity_of_peercert(peercert: Mapping[str, Any] | None, *, trust_domain: st
     return identity_of_uris(uris, trust_domain=trust_domain)
 
 
-class PeerIdentityProtocol(BoundedHeadsProtocol):
-    """uvicorn's HTTP/1.1 protocol that knows its peer; use `peer_identity_protocol` to name the trust domain."""
-
-    trust_domain: ClassVar[str] = ""
+class _PeerProtocol(BoundedHeadsProtocol):
+    """uvicorn's HTTP/1.1 protocol that reads its peer's certificate, once."""
 
     _extensions: dict[str, Any]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Read the peer's certificate, once."""
+        """Read it."""
         super().connection_made(transport)
-        peercert = transport.get_extra_info("peercert")
-        identity = identity_of_peercert(peercert, trust_domain=self.trust_domain)
-        self._extensions = {} if identity is None else {IDENTITY: identity}
+        self._extensions = self.extensions_of(transport)
+
+    def extensions_of(self, transport: asyncio.Transport) -> dict[str, Any]:
+        """Return what requests are told of the peer."""
+        raise NotImplementedError
 
     def on_message_begin(self) -> None:
         """Put the identity into the scope of the request that begins."""
         super().on_message_begin()
         # A copy: a scope belongs to its request.
         self.scope["extensions"] = dict(self._extensions)
+
+
+class PeerIdentityProtocol(_PeerProtocol):
+    """For nodes of ours; use `peer_identity_protocol` to name the trust domain."""
+
+    trust_domain: ClassVar[str] = ""
+
+    def extensions_of(self, transport: asyncio.Transport) -> dict[str, Any]:
+        """Return the identity, if there is one."""
+        identity = identity_of_peercert(transport.get_extra_info("peercert"), trust_domain=self.trust_domain)
+        return {} if identity is None else {IDENTITY: identity}
+
+
+class ClientCertificateProtocol(_PeerProtocol):
+    """For clients, who may show a certificate of an authority that the operator trusts."""
+
+    def extensions_of(self, transport: asyncio.Transport) -> dict[str, Any]:
+        """Return the certificate's digest, if there is one: TLS has verified it, or there were no connection."""
+        tls = transport.get_extra_info("ssl_object")
+        shown = None if tls is None else tls.getpeercert(binary_form=True)
+        return {} if shown is None else {CERTIFICATE: sha256(shown).hexdigest()}
 
 
 def peer_identity_protocol(trust_domain: str) -> type[PeerIdentityProtocol]:

@@ -32,6 +32,7 @@ class SessionTokens:
                 token_id=session.token_id,
                 issued_us=session.requested_wall_us,
                 expires_us=self._ends_wall_us(session),
+                certificate=session.certificate,
             )
         )
 

@@ -311,3 +311,34 @@ def test_a_key_set_with_a_private_or_foreign_key_is_refused(keys):
 def test_text_forms_hold_no_key(signer, verifier):
     assert "kid" in repr(signer)
     assert "object at" not in f"{signer!r} {verifier!r}"
+
+
+BOUND = dataclasses.replace(AIST, certificate=hashlib.sha256(b"a certificate").hexdigest())
+
+
+def test_a_bound_token_says_so_as_rfc_8705_has_it(signer, verifier):
+    token = signer.sign_aist(BOUND)
+    said = base64.urlsafe_b64encode(hashlib.sha256(b"a certificate").digest()).rstrip(b"=").decode()
+    assert payload_of(token)["cnf"] == {"x5t#S256": said}
+    assert verifier.verify_aist(token) == BOUND
+    assert "cnf" not in payload_of(signer.sign_aist(AIST))
+
+
+@pytest.mark.parametrize(
+    "cnf",
+    [
+        "x5t#S256",
+        {},
+        [],
+        {"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"},
+        {"x5t#S256": ""},
+        {"x5t#S256": 7},
+        {"x5t#S256": "A" * 42},
+        {"x5t#S256": "A" * 42 + "B"},
+        {"x5t#S256": "A" * 43 + "\n"},
+        {"x5t#S256": "A" * 43, "jkt": "A" * 43},
+    ],
+)
+def test_a_binding_that_is_not_understood_opens_nothing(keys, signer, verifier, cnf):
+    token = resigned(keys, signer.sign_aist(AIST), changes={"cnf": cnf})
+    assert refusal(verifier.verify_aist, token) == "TOKEN_CLAIMS"

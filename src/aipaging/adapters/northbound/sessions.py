@@ -40,6 +40,7 @@ from aipaging.core.paging.session_machine import StatusInfo
 from aipaging.core.paging.state import Session, State
 from aipaging.runtime.http.exchange import NO_CONTENT, Answer, Request, json_answer
 from aipaging.runtime.http.faults import API_PREFIX
+from aipaging.runtime.peer_identity import CERTIFICATE
 
 SALT_BYTES: Final = 16
 TOKEN_ID_BYTES: Final = 16
@@ -96,6 +97,7 @@ class SessionRoutes:
                 salt=secrets.token_bytes(SALT_BYTES),
                 intent=intent,
                 key=key,
+                certificate=request.extensions.get(CERTIFICATE, ""),
                 sink=sink,
             )
         )

@@ -6,7 +6,8 @@ claims object; no message repeats anything of a token. Times: `iat` rounds down 
 second, because a session must not lose its token before its end, and steering ends with the COMMIT, not with it.
 """
 
-from base64 import urlsafe_b64encode
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol, TypeVar
 
@@ -57,6 +58,12 @@ KNOWN_HEADERS_MAX: Final = 64
 
 ALGORITHM: Final = "ES256"
 
+CONFIRMATION: Final = "x5t#S256"
+"""The one member of `cnf` that is known here (RFC 8705, 3.1)."""
+
+_THUMBPRINT: Final = re.compile(r"[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]")
+"""32 bytes in base64url, whose last character carries four bits: of each digest there is one spelling."""
+
 RECEIPTS_KEPT: Final = 1024
 """A page's receipt goes to the gateway and into the answer: signed once, it must be remembered for that long."""
 
@@ -90,6 +97,7 @@ class JwtSigner:
 
     def sign_aist(self, claims: AistClaims) -> str:
         """Return the AIST as a compact JWT (RFC 9068)."""
+        bound = {"cnf": {CONFIRMATION: _thumbprint(claims.certificate)}} if claims.certificate else {}
         return self._signed(
             AIST_TYPE,
             {
@@ -103,6 +111,7 @@ class JwtSigner:
                 "scope": AIST_SCOPE,
                 "sid": claims.session,
                 "aisi": claims.aisi,
+                **bound,
             },
         )
 
@@ -159,7 +168,7 @@ class JwtSigner:
             },
         )
 
-    def _signed(self, token_type: str, payload: dict[str, str | int]) -> str:
+    def _signed(self, token_type: str, payload: Mapping[str, object]) -> str:
         """Return a compact JWS (RFC 7515, 7.1); signing is most of its cost, and nothing else should be."""
         key = self._keys.signing_key
         head = self._heads.get((token_type, key.kid))
@@ -170,6 +179,25 @@ class JwtSigner:
         r, s = decode_dss_signature(key.private.sign(signed, _HASHED))
         signature = r.to_bytes(_COORDINATE_BYTES, "big") + s.to_bytes(_COORDINATE_BYTES, "big")
         return (signed + b"." + _encoded(signature)).decode("ascii")
+
+
+def _thumbprint(certificate: str) -> str:
+    """Return a hex digest as `x5t#S256` has it."""
+    return _encoded(bytes.fromhex(certificate)).decode("ascii")
+
+
+def _certificate(payload: Mapping[str, Any]) -> str:
+    """Return the hex digest of the certificate that a token is bound to, or "" where it is bound to nothing.
+
+    A binding that is not understood is none that could be left out: the token is refused.
+    """
+    if "cnf" not in payload:
+        return ""
+    bound = payload["cnf"]
+    said = bound.get(CONFIRMATION) if isinstance(bound, dict) and len(bound) == 1 else None
+    if not isinstance(said, str) or _THUMBPRINT.fullmatch(said) is None:
+        raise InvalidInputError("not a certificate's thumbprint", field="cnf")
+    return urlsafe_b64decode(said + "=").hex()
 
 
 def _encoded(raw: bytes) -> bytes:
@@ -333,6 +361,7 @@ def _aist_claims(payload: Mapping[str, Any]) -> AistClaims:
         token_id=_text(payload, "jti"),
         issued_us=WallUs(_count(payload, "iat") * SECOND),
         expires_us=WallUs(_count(payload, "exp") * SECOND),
+        certificate=_certificate(payload),
     )
 
 

@@ -61,6 +61,7 @@ class Northbound:
 
     listen: HostPort
     tls: TlsFiles | None
+    client_ca: Path | None
     public_url: str | None
     free_text: str = "auto"
     static_secrets: bool = True
@@ -85,6 +86,7 @@ class GatewayPlan:
     gateway: GatewayId
     listen: HostPort
     tls: TlsFiles | None
+    client_ca: Path | None
     plain_text: bool
     concurrency: int
     public_url: str | None
@@ -318,7 +320,7 @@ def _config(path: Path, tables: Tables, clients: tuple[Client, ...], warnings: t
         ),
         northbound=_northbound(tables.one["northbound"]),
         southbound=Southbound(listen=south.get("listen"), ads_listen=south.get("ads_listen"), names=south.get("names")),
-        gateway=_gateway(tables.one["gateway"]),
+        gateway=_gateway(tables.one["gateway"], client_ca=tables.one["northbound"].get("client_ca")),
         settings=settings_of(tables),
         journal=JournalPlan(
             path=journal.get("path") or data_dir / "journal.db", reserve_bytes=journal.get("reserve_mb") * 2**20
@@ -361,6 +363,7 @@ def _northbound(table: Table) -> Northbound:
     plan = Northbound(
         listen=table.get("listen"),
         tls=_tls(table),
+        client_ca=table.get("client_ca"),
         public_url=table.get("public_url"),
         free_text=table.get("free_text"),
         static_secrets=table.get("static_secrets"),
@@ -370,7 +373,7 @@ def _northbound(table: Table) -> Northbound:
     return replace(plan, public_url=plan.public_url or _derived(plan.listen, tls=plan.tls is not None))
 
 
-def _gateway(table: Table) -> GatewayPlan:
+def _gateway(table: Table, *, client_ca: Path | None) -> GatewayPlan:
     listen: HostPort = table.get("listen")
     plain_text: bool = table.get("plain_text")
     return GatewayPlan(
@@ -378,6 +381,7 @@ def _gateway(table: Table) -> GatewayPlan:
         gateway=GatewayId(table.get("id")),
         listen=listen,
         tls=_tls(table),
+        client_ca=None if plain_text else table.get("client_ca") or client_ca,
         plain_text=plain_text,
         concurrency=table.get("concurrency"),
         public_url=table.get("public_url") or _derived(listen, tls=not plain_text),

@@ -144,6 +144,23 @@ def _plain_text(tables: Tables) -> Iterator[Mistake]:
             yield Mistake(path, f"{shown(path)}: {address} is not loopback: plain text is refused there")
 
 
+def _client_certificates(tables: Tables) -> Iterator[Mistake]:
+    """Yield where certificates of clients would never be asked for, or never be of use."""
+    north, gateway = tables.one["northbound"], tables.one["gateway"]
+    for table, lacking in ((north, "certificate" not in north.given), (gateway, gateway.get("plain_text"))):
+        if "client_ca" in table.given and lacking:
+            path = table.at("client_ca")
+            yield Mistake(path, f"{shown(path)}: clients show certificates over TLS only, and there is none here")
+    if "client_ca" in north.given and gateway.get("plain_text"):
+        path = north.at("client_ca")
+        yield Mistake(path, f"{shown(path)}: the gateway is without TLS, and would refuse every token that is bound")
+    for table in (north, gateway):
+        authority = table.get("client_ca")
+        if authority is not None and not authority.is_file():
+            path = table.at("client_ca")
+            yield Mistake(path, f"{shown(path)}: {authority} is missing")
+
+
 def _public_urls(tables: Tables) -> Iterator[Mistake]:
     for section in ("northbound", "gateway"):
         table = tables.one[section]
@@ -288,6 +305,7 @@ CHECKS: Final[Sequence[Check]] = (
     _references,
     _ports,
     _plain_text,
+    _client_certificates,
     _public_urls,
     _lease_times,
     _secrets,

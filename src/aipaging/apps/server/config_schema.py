@@ -99,6 +99,11 @@ def _northbound(path: Kind) -> Section:
             "listen": Field(kind=address(), default=NORTHBOUND_LISTEN, about=f"Address to listen on; {_PORT_ABOUT}."),
             "certificate": Field(kind=path, about="PEM chain; with `key`, the API is HTTPS."),
             "key": Field(kind=path, about="PEM key of the certificate."),
+            "client_ca": Field(
+                kind=path,
+                about="PEM certificates of authorities. A client that shows a certificate of theirs when it pages gets "
+                "a session token that is bound to it (`cnf`); none is demanded.",
+            ),
             "public_url": Field(kind=url(), about="How clients reach the API; derived from `listen` by default."),
             "rate_rps": Field(
                 kind=number(0, _CAPACITY_RPS_MAX),
@@ -158,6 +163,11 @@ def _gateway(path: Kind) -> Section:
             ),
             "certificate": Field(kind=path, about="PEM chain; self-signed if left out."),
             "key": Field(kind=path, about="PEM key of the certificate."),
+            "client_ca": Field(
+                kind=path,
+                about="PEM certificates of authorities. Clients are asked for a certificate, and a token that is bound "
+                "to one is served with that one only. That of the API by default.",
+            ),
             "plain_text": Field(
                 kind=boolean(), default=False, about="HTTP without TLS: on loopback only, for measuring."
             ),

@@ -16,6 +16,7 @@ import contextlib
 import logging
 import ssl
 import uuid
+from pathlib import Path
 from typing import Final, Literal
 
 from aipaging import __version__
@@ -57,7 +58,7 @@ from aipaging.runtime.envelopes import EnvelopeIntake, document_of
 from aipaging.runtime.events.hub import EventHub, owner_in
 from aipaging.runtime.http.counted import counted
 from aipaging.runtime.http.rates import CallerRates
-from aipaging.runtime.peer_identity import peer_identity_protocol
+from aipaging.runtime.peer_identity import ClientCertificateProtocol, peer_identity_protocol
 from aipaging.runtime.tokens import SessionTokens
 
 LOG: Final = logging.getLogger("aipaging.controller")
@@ -319,8 +320,9 @@ class Controller:
                 policies=lambda: self._policies.status,
             )
         )
-        context = _own_context(plan.tls) if plan.tls else None
-        listener = Listener(app, plan.listen.host, plan.listen.port, context=context)
+        context = _own_context(plan.tls, plan.client_ca) if plan.tls else None
+        protocol = ClientCertificateProtocol if plan.client_ca else None
+        listener = Listener(app, plan.listen.host, plan.listen.port, context=context, protocol=protocol)
         self._northbound_port = listener.port
         return listener
 
@@ -336,11 +338,11 @@ def _registrations(config: ServerConfig) -> list[c.Command]:
     ]
 
 
-def _own_context(files: TlsFiles) -> ssl.SSLContext:
-    """Return the context of the operator's own certificate.
+def _own_context(files: TlsFiles, client_ca: Path | None) -> ssl.SSLContext:
+    """Return the context of the operator's own certificate, which asks clients for theirs if that serves for anything.
 
     Raises:
-        AipagingError: The pair cannot be loaded.
+        AipagingError: The pair, or the clients' authorities, cannot be loaded.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -353,6 +355,19 @@ def _own_context(files: TlsFiles) -> ssl.SSLContext:
             who=Who.OPERATOR,
             field="northbound.certificate",
         ) from error
+    if client_ca is not None:
+        context.verify_mode = ssl.CERT_OPTIONAL
+        context.options |= ssl.OP_NO_TICKET  # resumed, a connection would outlive the certificate it was made with
+        context.num_tickets = 0
+        try:
+            context.load_verify_locations(client_ca)
+        except (OSError, ssl.SSLError) as error:
+            raise AipagingError(
+                f"{client_ca} holds no certificates of authorities: {error}",
+                code="CERTIFICATE_UNUSABLE",
+                who=Who.OPERATOR,
+                field="northbound.client_ca",
+            ) from error
     return context
 
 

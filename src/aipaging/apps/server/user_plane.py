@@ -201,7 +201,13 @@ class EnvoyUserPlane:
         return Gateway(
             gateway=plan.gateway,
             trust_domain=self._config.operator.trust_domain,
-            listener=Listener(host=plan.listen.host, port=plan.listen.port, certificate=certificate, key=key),
+            listener=Listener(
+                host=plan.listen.host,
+                port=plan.listen.port,
+                certificate=certificate,
+                key=key,
+                client_authority=plan.client_ca,
+            ),
             controller_id=CONTROLLER_ID,
             controller_host=_ANYWHERE.get(south.listen.host, south.listen.host),
             look_up_port=south.listen.port,

@@ -40,6 +40,8 @@ class AistClaims:
         token_id: `jti`; appears in records only as a hash.
         issued_us: `iat`.
         expires_us: `exp`; an enforcement point keeps nothing of the token beyond it.
+        certificate: `cnf`: hex SHA-256 of the one client certificate with which it may be used (RFC 8705, 3.1), or "":
+            whoever holds it may.
     """
 
     session: SessionId
@@ -49,6 +51,7 @@ class AistClaims:
     token_id: str
     issued_us: WallUs
     expires_us: WallUs
+    certificate: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

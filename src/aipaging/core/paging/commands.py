@@ -44,6 +44,7 @@ class Page:
         salt: Random; what is private enters the evidence only as a commitment under it.
         intent: What is wanted.
         key: Digest of the idempotency key, or "": the same client and key again get the same session.
+        certificate: SHA-256 of the certificate that the client showed, in hex, or "": its token is bound to it.
         sink: Where its events are to go, or None; checked by whoever took it.
     """
 
@@ -54,6 +55,7 @@ class Page:
     salt: bytes
     intent: Intent
     key: str = ""
+    certificate: str = ""
     sink: Sink | None = None
 
 

@@ -113,6 +113,7 @@ class SessionRequested:
     boot_us: BootUs
     wall_us: WallUs
     key: str = ""
+    certificate: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -115,6 +115,7 @@ def _session_requested(state: State, event: e.SessionRequested) -> None:
         salt=event.salt,
         phase=SessionPhase.REQUESTED,
         key=event.key,
+        certificate=event.certificate,
         requested_wall_us=event.wall_us,
         duration_ms=duration_ms,
         ends_us=ends_us,

@@ -118,6 +118,7 @@ def _admitted(state: State, command: Page, now: Now, *, chosen: Candidate, rulin
         token_id=command.token_id,
         salt=command.salt,
         key=command.key,
+        certificate=command.certificate,
         boot_us=now.boot_us,
         wall_us=now.wall_us,
     )

@@ -71,6 +71,7 @@ class Session:
         phase: Where it stands.
         status_info: Why it is UNAVAILABLE, or None.
         key: Digest of the idempotency key that it was asked for with, or "".
+        certificate: SHA-256 of the certificate that its token is bound to, in hex, or "".
         requested_wall_us: When it was asked for, wall clock.
         ended_wall_us: When it ended, wall clock, or None.
         duration_ms: How long it may last from then on.
@@ -96,6 +97,7 @@ class Session:
     salt: bytes
     phase: SessionPhase
     key: str = ""
+    certificate: str = ""
     status_info: StatusInfo | None = None
     requested_wall_us: WallUs
     ended_wall_us: WallUs | None = None

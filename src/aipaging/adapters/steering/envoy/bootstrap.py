@@ -67,12 +67,15 @@ class Listener:
         port: TCP port.
         certificate: PEM chain, or None for plain text (loopback only: for benchmarks and tests).
         key: PEM key, with `certificate`.
+        client_authority: PEM certificates; who shows one that they vouch for may use tokens that are bound to it. None:
+            clients are not asked for any.
     """
 
     host: str
     port: int
     certificate: Path | None
     key: Path | None
+    client_authority: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,10 +124,12 @@ def write_bootstrap(gateway: Gateway) -> Path:
     gateway.secrets.mkdir(mode=0o700, exist_ok=True)
     identity = gateway.identity.resolve()
     _write(gateway.secrets / "identity.json", _pair("identity", identity / "cert.pem", identity / "key.pem"))
-    _write(gateway.secrets / "authority.json", _authority(identity))
+    _write(gateway.secrets / "authority.json", _authority("authority", identity / "ca.pem"))
     if gateway.listener.certificate is not None and gateway.listener.key is not None:
         own = _pair("listener", gateway.listener.certificate.resolve(), gateway.listener.key.resolve())
         _write(gateway.secrets / "listener.json", own)
+    if gateway.listener.client_authority is not None:
+        _write(gateway.secrets / "clients.json", _authority("clients", gateway.listener.client_authority.resolve()))
     path = gateway.run_directory / "envoy.json"
     _write(path, document)
     return path
@@ -192,11 +197,15 @@ def _listener(gateway: Gateway, secrets: str) -> Document:
             "alpn_protocols": ["h2", "http/1.1"],
             "tls_certificate_sds_secret_configs": [file_secret("listener", f"{secrets}/listener.json")],
         }
+        if listener.client_authority is not None:
+            # Asked for, not demanded: only a token that is bound to a certificate needs one.
+            context["validation_context_sds_secret_config"] = file_secret("clients", f"{secrets}/clients.json")
         chain["transport_socket"] = {
             "name": "envoy.transport_sockets.tls",
             "typed_config": {
                 "@type": TYPES + "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
                 "common_tls_context": context,
+                "require_client_certificate": False,
             },
         }
     elif not is_loopback(listener.host):
@@ -281,12 +290,12 @@ def _pair(name: str, certificate: Path, key: Path) -> Document:
     return _secret(name, {"tls_certificate": pair})
 
 
-def _authority(identity: Path) -> Document:
+def _authority(name: str, authority: Path) -> Document:
     trusted: Document = {
-        "trusted_ca": {"filename": str(identity / "ca.pem")},
-        "watched_directory": {"path": str(identity)},
+        "trusted_ca": {"filename": str(authority)},
+        "watched_directory": {"path": str(authority.parent)},
     }
-    return _secret("authority", {"validation_context": trusted})
+    return _secret(name, {"validation_context": trusted})
 
 
 def _secret(name: str, body: Document) -> Document:

@@ -197,6 +197,8 @@ class SteeringEndpoint:
             (b"x-aipaging-burst", b"%d" % steered.burst),
             (b"content-length", b"0"),
         ]
+        if claims.certificate:
+            headers.append((b"x-aipaging-certificate", claims.certificate.encode()))
         return 200, headers, b""
 
 
