@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import itertools
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Generator, Sequence
 
 import pytest
 
+from aipaging.adapters.journal.errors import journal_io
 from aipaging.adapters.journal.memory import MemoryJournal
 from aipaging.core.anchor.catalogue import AnchorState
 from aipaging.core.foundation.epoch import Epoch
@@ -177,7 +179,7 @@ async def test_a_read_waits_for_what_it_saw(rig: Rig) -> None:
 
 
 @contextlib.contextmanager
-def held_up(journal: MemoryJournal) -> Iterator[threading.Event]:
+def held_up(journal: MemoryJournal) -> Generator[threading.Event]:
     """Have the journal take nothing until the event is set."""
     free, append = threading.Event(), journal.append
 
@@ -327,6 +329,37 @@ async def test_a_failed_append_acknowledges_nothing_stops_admission_and_heals(ri
         if rig.engine.healthy:
             break
         await asyncio.sleep(0.01)
+    assert await rig.page()
+
+
+async def let_pass(rig: Rig, milliseconds: int) -> None:
+    """Move the clock, and let the loop look at it and do what follows."""
+    rig.clock.boot_us += milliseconds * 1000
+    await rig.engine.submit(c.EntitleClients(clients=(ClientId("c"),)))
+    for _ in range(2):
+        await asyncio.sleep(0.003)
+
+
+async def test_a_disk_that_goes_on_failing_is_tried_seldom(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    await rig.page(duration_s=30)
+    failed_at_ms: list[int] = []
+
+    def failing(*_args: object, **_kwargs: object) -> None:
+        failed_at_ms.append(rig.clock.boot_us // 1000)
+        raise journal_io("the journal", "the disk is broken")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(rig.journal, "append", failing)
+        rig.clock.boot_us += 30_000_000  # the session is over, which the journal is to be told
+        for _ in range(100):
+            await let_pass(rig, 100)
+    gaps_ms = [after - before for before, after in itertools.pairwise(failed_at_ms)]
+    assert 5 <= len(failed_at_ms) <= 20, "in ten seconds: often at first, then about every second"
+    assert max(gaps_ms[-3:]) >= 500
+    for _ in range(400):
+        if rig.engine.healthy:
+            break
+        await let_pass(rig, 100)
     assert await rig.page()
 
 

@@ -58,6 +58,9 @@ WAKES_MAX: Final = 256
 RECOVER_MS: Final = 2_000
 """How often a journal that failed is tried again: each try reads it back."""
 
+PAUSE_MS_MIN: Final = 20
+"""How long what is due waits after a failed append; twice as long after the next, and at most as long as a recovery."""
+
 SUSPEND_MS: Final = 100
 """Boot and monotonic clock apart by more since last looked at: the machine slept (their reading is not atomic)."""
 
@@ -110,6 +113,8 @@ class Engine:
         self._kills: dict[tuple[str, str], c.Kill] = {}
         self._restrictive_only = False
         self._retry_us = BootUs(0)
+        self._pause_ms = 0
+        self._pause_us = BootUs(0)
         self._slept_us = clock.slept_us()
         self._tasks: list[asyncio.Task[None]] = []
         self._background: set[asyncio.Task[None]] = set()
@@ -303,6 +308,7 @@ class Engine:
             except AipagingError as error:
                 await self._append_failed(error)
                 return
+            self._pause_ms = 0
             if not restrictive:
                 self._ill = ""
             self._tell(entries, time.perf_counter() - begun)
@@ -348,7 +354,8 @@ class Engine:
         LOG.error("journal append failed", extra={"code": error.code, "reason": error.message})
         self._ill = f"the journal cannot be written: {error.message}"
         self._restrictive_only = error.code == "JOURNAL_FULL"
-        self._retry_us = self.now().after(RECOVER_MS * 1000)
+        if self._retry_us <= self.now().boot_us:
+            self._retry_us = self.now().after(RECOVER_MS * 1000)
         never = UnavailableError(self._ill, code="JOURNAL_UNAVAILABLE")
         try:
             state = await self._recorder.reopen()
@@ -360,6 +367,8 @@ class Engine:
             state.tenancy.policies = self.state.tenancy.policies
             self.state = state
             rearm(state, self.now())
+        self._pause_ms = min(max(2 * self._pause_ms, PAUSE_MS_MIN), RECOVER_MS)
+        self._pause_us = self.now().after(self._pause_ms * 1000)
         self._pending.lose(never)
 
     # -- time
@@ -370,7 +379,7 @@ class Engine:
             if self._ill:
                 await self._recover()
             for _ in range(WAKES_MAX):
-                when_us = wake_at(self.state)
+                when_us = self._wake_us()
                 if when_us is None or when_us > self.now().boot_us:
                     break
                 with contextlib.suppress(UnavailableError):
@@ -393,13 +402,20 @@ class Engine:
         await asyncio.sleep(WAKE_MS_MIN / 1000)
         while True:
             self._wake_changed.clear()
-            when_us = wake_at(self.state)
+            when_us = self._wake_us()
+            if self._ill:
+                when_us = self._retry_us if when_us is None else min(when_us, self._retry_us)
             wait_s = 3600.0 if when_us is None else (when_us - self.now().boot_us) / 1_000_000
             if wait_s <= 0:
                 return
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake_changed.wait(), min(wait_s, 1.0))
             self._check_suspend()
+
+    def _wake_us(self) -> BootUs | None:
+        """Return when something is due next; after a failed append nothing is until its pause is over."""
+        when_us = wake_at(self.state)
+        return when_us if when_us is None or not self._ill else max(when_us, self._pause_us)
 
     def _check_suspend(self) -> None:
         slept_us = self._clock.slept_us()
