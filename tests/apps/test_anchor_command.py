@@ -103,7 +103,7 @@ async def test_it_starts_without_its_controller_and_a_signal_ends_it(identity) -
     assert ready["anchor"] == "gpu-1"
     assert ready["listening"].startswith("https://127.0.0.1:")
     process.send_signal(signal.SIGTERM)
-    _, errors = await asyncio.wait_for(process.communicate(), 20)
+    _, errors = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 0
     events = [json.loads(line)["event"] for line in errors.decode().splitlines() if line.startswith("{")]
     assert events[0] == "started"

@@ -47,7 +47,7 @@ async def test_every_context_of_the_controller_takes_up_a_renewed_certificate(
     await asyncio.sleep(0.02)
     assert not contexts[0].loaded
     now_us = WallUs(NOW_US + DAY_US)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not all(context.loaded for context in contexts):
             await asyncio.sleep(0.001)
     keeping.cancel()

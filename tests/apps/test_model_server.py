@@ -70,7 +70,7 @@ class StubEmbedder:
 
     def embed(self, batch):
         self.computing.release()
-        assert self.may_compute.wait(10)
+        assert self.may_compute.wait(60)
         return np.full((len(batch), 384), 0.5, dtype=np.float32)
 
 
@@ -249,7 +249,7 @@ async def test_a_full_queue_refuses_at_once_and_drains(service, stub):
     body = {"model": MODEL, "input": "a"}
     async with client_of(service) as client:
         running = asyncio.ensure_future(client.post("/v1/embeddings", json=body))
-        assert await asyncio.to_thread(stub.computing.acquire, timeout=10)
+        assert await asyncio.to_thread(stub.computing.acquire, timeout=60)
         waiting = asyncio.ensure_future(client.post("/v1/embeddings", json=body))
         while (await client.get("/healthz")).json()["open"] < 2:
             await asyncio.sleep(0)
@@ -266,7 +266,7 @@ async def test_a_client_that_leaves_while_it_waits_is_not_computed(service, stub
     stub.may_compute.clear()
     async with client_of(service) as client:
         running = asyncio.ensure_future(client.post("/v1/embeddings", json={"model": MODEL, "input": "first"}))
-        assert await asyncio.to_thread(stub.computing.acquire, timeout=10)
+        assert await asyncio.to_thread(stub.computing.acquire, timeout=60)
         left = asyncio.Event()
         leaving = asyncio.ensure_future(service(*_connection(b'{"model":"all-MiniLM-L6-v2","input":"left"}', left)))
         while (await client.get("/healthz")).json()["open"] < 2:

@@ -393,7 +393,7 @@ def server(start_command):
 
 @pytest.fixture
 def client(server):
-    return openai.OpenAI(base_url=f"{server.url}/v1", api_key="unused", max_retries=0, timeout=10)
+    return openai.OpenAI(base_url=f"{server.url}/v1", api_key="unused", max_retries=0, timeout=60)
 
 
 @pytest.mark.real
@@ -421,7 +421,7 @@ def raw_stream(server, fault):
         f"content-length: {len(body)}\r\n\r\n"
     )
     received = b""
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
         connection.sendall(head.encode() + body)
         try:
             while not received.endswith(b"\r\n0\r\n\r\n"):

@@ -202,7 +202,7 @@ async def test_the_asynchronous_client_does_the_same() -> None:
 
     async with AsyncClient("https://control.example", credential="secret") as control:
         control._http = httpx.AsyncClient(base_url="https://control.example", transport=httpx.MockTransport(answer))
-        async with asyncio.timeout(5), await control.page(**FIELDS) as session:
+        async with asyncio.timeout(60), await control.page(**FIELDS) as session:
             assert await session.token() == "token-1"
             pytest.importorskip("openai")
             assert str(session.openai().base_url) == "https://gateway.example/v1/"

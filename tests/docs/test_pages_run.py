@@ -33,7 +33,7 @@ PAGES = [
     if any(found["mark"] == "run" for found in FENCE.finditer(page.read_text()))
 ]
 
-pytestmark = [pytest.mark.real, pytest.mark.xdist_group("docs"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.real, pytest.mark.xdist_group("docs")]
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def test_blocks_print_what_the_page_says(page: Path, stack: Stack, tmp_path: Pat
         env=_environment(stack),
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=240,
     )
     assert ran.returncode == 0, ran.stderr
     for number, command in enumerate(commands):

@@ -53,7 +53,7 @@ async def exchanged(port: int, *pieces: bytes) -> bytes:
             writer.write(piece)
             await writer.drain()
             await asyncio.sleep(0)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             answer = await reader.read()
     except ConnectionError:
         pass
@@ -72,11 +72,11 @@ async def test_a_head_without_bounds_is_let_go(port: int) -> None:
 
 
 async def test_a_whole_head_has_no_deadline_any_more(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heads, "HEAD_S_MAX", 0.05)
+    monkeypatch.setattr(heads, "HEAD_S_MAX", 0.5)  # a busy machine may take a while between connection and head
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     for _ in range(2):
         writer.write(HEAD + b"content-length: 2\r\n\r\n")
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.6)
         writer.write(b"ok")
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 204")
     writer.close()

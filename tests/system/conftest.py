@@ -8,7 +8,7 @@ from tests.system.living import Living
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def living(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Living]:
+async def living_of_all(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Living]:
     system = Living.prepared(tmp_path_factory.mktemp("living"))
     try:
         await system.start()
@@ -17,11 +17,23 @@ async def living(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Livi
         system.stop()
 
 
+@pytest_asyncio.fixture(loop_scope="session")
+async def living(living_of_all: Living) -> AsyncIterator[Living]:
+    yield living_of_all
+    await living_of_all.heal()
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def mortal(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Living]:
+async def mortal_of_module(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Living]:
     system = Living.prepared(tmp_path_factory.mktemp("mortal"))
     try:
         await system.start()
         yield system
     finally:
         system.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def mortal(mortal_of_module: Living) -> AsyncIterator[Living]:
+    yield mortal_of_module
+    await mortal_of_module.heal()

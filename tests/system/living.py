@@ -28,10 +28,12 @@ from aipaging.testing.stack import CONTROLLER, Processes, free_ports
 
 BASE = "/ai-paging/v0.1"
 TRUST_DOMAIN = "living.example"
-LEASE_MS = 1_500
+LEASE_MS = 3_000
+"""Half of it is what a renewal may take on two busy cores; tests that outlive a lease wait for all of it."""
+
 ANCHORS = ("one", "two")
 
-READY_S_MAX = 40.0
+READY_S_MAX = 120.0
 """A busy machine of two cores starts a dozen Pythons slowly."""
 
 INTENT: dict[str, Any] = {
@@ -47,7 +49,7 @@ INTENT: dict[str, Any] = {
 
 def configuration(data_dir: Path, ports: Ports, secrets_of: Mapping[str, str], **changes: Any) -> str:
     """Return the configuration: two anchors of one service in two domains, 100 requests/s each."""
-    figures = {"lease_ms": LEASE_MS, "drain_ms_max": LEASE_MS, "reserve_mb": 4, "anchor_lost_ms": 1_500} | changes
+    figures = {"lease_ms": LEASE_MS, "drain_ms_max": LEASE_MS, "reserve_mb": 4, "anchor_lost_ms": 3_000} | changes
     text = f"""\
 operator = {{ name = "living", trust_domain = "{TRUST_DOMAIN}", data_dir = {json.dumps(str(data_dir))} }}
 northbound = {{ listen = "{HOST}:{ports.northbound}" }}
@@ -130,6 +132,8 @@ class Living:
     upstreams: dict[str, RecordingUpstream]
     processes: Processes
     sidecar_options: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    opened: set[str] = field(default_factory=set)
+    """Sessions that were paged and not ended since."""
     _contexts: dict[str, ssl.SSLContext] = field(default_factory=dict)
 
     @classmethod
@@ -221,6 +225,20 @@ class Living:
             return False
         return status == 200 and [each["state"] for each in said.get("anchors", [])] == ["READY"] * len(ANCHORS)
 
+    async def heal(self) -> None:
+        """Bring back what a test broke and give back what it held, so that its failure is nobody else's."""
+        for upstream in self.upstreams.values():
+            if upstream.mode == "dead":
+                upstream.live_again()
+            upstream.mode = "well"
+        for name in (CONTROLLER, *ANCHORS):
+            if self.processes.children[name].process.poll() is not None:
+                await (self.start_controller() if name == CONTROLLER else self.start_sidecar(name))
+        await self.until_ready()
+        for name in tuple(self.opened):
+            await self.call("DELETE", f"/sessions/{name}")
+        self.opened.clear()
+
     def stop(self) -> None:
         """End everything that was started here, without ceremony: a test that wants a clean stop does it itself."""
         for child in self.processes.children.values():
@@ -234,7 +252,7 @@ class Living:
     async def _request(self, method: str, path: str, who: str, body: Any) -> tuple[int, Any]:
         headers = {"authorization": f"Bearer {self.secrets[who]}"}
         url = f"http://{HOST}:{self.ports.northbound}{path}"
-        async with httpx.AsyncClient(timeout=15, trust_env=False) as client:
+        async with httpx.AsyncClient(timeout=60, trust_env=False, verify=False) as client:  # plain text
             response = await client.request(method, url, json=body, headers=headers)
         return response.status_code, response.json() if response.content else {}
 
@@ -246,6 +264,7 @@ class Living:
         """Return the session of an intent that must be admitted."""
         status, said = await self.call("POST", "/sessions", {"intent": INTENT | changes})
         assert status == 201, said
+        self.opened.add(said["sessionId"])
         return said
 
     async def session(self, session: Mapping[str, Any]) -> dict[str, Any]:
@@ -255,6 +274,7 @@ class Living:
         for session in sessions:
             status, said = await self.call("DELETE", f"/sessions/{session['sessionId']}")
             assert status == 204, said
+            self.opened.discard(session["sessionId"])
 
     # -- user plane
 
@@ -272,7 +292,7 @@ class Living:
         """Return a client of the gateway."""
         limits = limits or httpx.Limits()
         return httpx.AsyncClient(
-            base_url=self.gateway_url, verify=self.trusting(), http2=http2, timeout=10, trust_env=False, limits=limits
+            base_url=self.gateway_url, verify=self.trusting(), http2=http2, timeout=60, trust_env=False, limits=limits
         )
 
     async def ask(
@@ -298,7 +318,7 @@ class Living:
                 status, body = 0, type(error).__name__
             return Asked(token=token, mark=mark, began_us=began_us, ended_us=boot_us(), status=status, body=body)
 
-    async def until_served(self, token: str, limit_s: float = 20.0) -> Asked:
+    async def until_served(self, token: str, limit_s: float = 60.0) -> Asked:
         """Ask until a request is served."""
         end_s = time.monotonic() + limit_s
         while True:
@@ -309,8 +329,8 @@ class Living:
             await asyncio.sleep(0.05)
 
     @contextlib.asynccontextmanager
-    async def load(self, *sessions: Mapping[str, Any], pause_s: float = 0.02) -> AsyncGenerator[list[Asked]]:
-        """Send requests of the sessions, one client each, until the block ends."""
+    async def load(self, *sessions: Mapping[str, Any], pause_s: float = 0.2) -> AsyncGenerator[list[Asked]]:
+        """Send requests of the sessions, one client each, until the block ends; so few that no guardrail is met."""
         asked: list[Asked] = []
         over = asyncio.Event()
 
@@ -342,7 +362,7 @@ class Living:
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a command of ours to its end."""
         command = [sys.executable, "-m", "aipaging.apps.cli", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=180)
 
     def verdict(self, path: Path | None = None) -> tuple[int, dict[str, Any]]:
         """Return exit status and document of `aipaging evidence verify`."""

@@ -24,7 +24,7 @@ from aipaging.testing.stack import CONTROLLER
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("system-machine")]
 
-LEASE_MS = 5_000
+LEASE_MS = 8_000
 """Longer than a sync of one second and a few that wait behind it."""
 
 HOUR_S = 3_600
@@ -68,6 +68,13 @@ async def bad(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bad]:
         system.stop()
         os.environ.clear()
         os.environ.update(before)
+
+
+@pytest_asyncio.fixture(autouse=True, loop_scope="module")
+async def healed(bad: Bad) -> AsyncIterator[None]:
+    yield
+    bad.machine.goes()
+    await bad.system.heal()
 
 
 async def attempt(system: Living) -> tuple[int, dict[str, Any]]:

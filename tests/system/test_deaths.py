@@ -4,11 +4,11 @@ import asyncio
 import contextlib
 import os
 import signal
+from dataclasses import dataclass
 
 import httpx
 import pytest
 from tests.system.living import ANCHORS, LEASE_MS, Living
-from tests.system.upstream import boot_us
 
 from aipaging.testing.stack import CONTROLLER
 
@@ -26,7 +26,8 @@ async def test_a_killed_controller_leaves_steering_that_dies_on_time_and_is_take
     over_us = killed_us + LEASE_MS * 1000
     assert [each for each in asked if each.began_us > killed_us and each.served], "the user plane died with it"
     assert [each for each in asked if each.began_us > over_us and each.served] == []
-    assert [each for each in mortal.reached if each.at_us > over_us + 500_000] == []
+    # By when it was sent, not by when a busy upstream saw it: what a client began too late got nowhere.
+    assert mortal.reached_by(each.mark for each in asked if each.began_us > over_us) == []
     for session in sessions:
         assert mortal.outside_leases(session, asked) == []
     assert mortal.processes.gateway_pid() == envoy, "the gateway must outlive its controller"
@@ -59,36 +60,54 @@ async def test_a_killed_gateway_is_started_again_and_refilled(mortal: Living) ->
     await mortal.end(*sessions)
 
 
-async def streamed(system: Living, token: str, began: asyncio.Event, *, events: int = 200) -> tuple[int, str]:
-    """Return how many events came, and how the stream ended: "well", or what was raised."""
-    count = 0
+@dataclass(slots=True)
+class Streamed:
+    """What came of a stream.
+
+    Attributes:
+        count: How many events.
+        last_us: When the last of them was sent by the upstream, on the boot clock.
+        ending: "well", or what was raised.
+    """
+
+    count: int = 0
+    last_us: int = 0
+    ending: str = "well"
+
+
+async def streamed(system: Living, token: str, began: asyncio.Event, *, events: int = 2_000) -> Streamed:
+    came = Streamed()
     async with system.user() as client:
         try:
             path = f"/stream?events={events}&gap_ms=20"
             async with client.stream("GET", path, headers={"authorization": f"Bearer {token}"}) as stream:
                 async for line in stream.aiter_lines():
                     if line.startswith("event: error"):
-                        return count, "error event"
-                    count += line.startswith("data: ")
-                    if count:
+                        came.ending = "error event"
+                        break
+                    if line.startswith("data: "):
+                        came.count += 1
+                        came.last_us = int(line.split()[2])
                         began.set()
         except httpx.HTTPError as error:
-            return count, type(error).__name__
-    return count, "well"
+            came.ending = type(error).__name__
+    return came
 
 
 async def test_a_sidecar_killed_under_a_stream_is_an_explicit_error(mortal: Living) -> None:
     session = await mortal.page()
     began = asyncio.Event()
     stream = asyncio.create_task(streamed(mortal, session["aist"], began))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await began.wait()
     mortal.kill(session["anchorId"])
-    count, ending = await stream
-    assert 0 < count < 200
-    assert ending != "well", "a broken stream was passed on as a finished one"
-    await mortal.until_served(session["aist"])  # on the other anchor
-    assert (await mortal.session(session))["anchorId"] != session["anchorId"]
+    came = await stream
+    assert 0 < came.count < 2_000
+    assert came.ending != "well", "a broken stream was passed on as a finished one"
+    await mortal.until_served(session["aist"])  # on the other anchor, which serves a moment before it is written down
+    async with asyncio.timeout(60):
+        while (await mortal.session(session))["anchorId"] == session["anchorId"]:
+            await asyncio.sleep(0.02)
     await mortal.start_sidecar(session["anchorId"])
     await mortal.until_ready()
     mortal.verified()
@@ -99,14 +118,14 @@ async def test_an_upstream_that_breaks_off_is_an_explicit_error(mortal: Living) 
     session = await mortal.page()
     began = asyncio.Event()
     stream = asyncio.create_task(streamed(mortal, session["aist"], began))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await began.wait()
     upstream = mortal.upstreams[session["anchorId"]]
     upstream.die()
-    count, ending = await stream
+    came = await stream
     upstream.live_again()
-    assert 0 < count < 200
-    assert ending != "well"
+    assert 0 < came.count < 2_000
+    assert came.ending != "well"
     await mortal.until_served(session["aist"])
     await mortal.until_ready()
     await mortal.end(session)
@@ -115,14 +134,14 @@ async def test_an_upstream_that_breaks_off_is_an_explicit_error(mortal: Living) 
 async def test_a_stream_is_cut_when_the_controller_stays_dead(mortal: Living) -> None:
     session = await mortal.page()
     began = asyncio.Event()
-    stream = asyncio.create_task(streamed(mortal, session["aist"], began, events=2_000))
-    async with asyncio.timeout(10):
+    stream = asyncio.create_task(streamed(mortal, session["aist"], began))
+    async with asyncio.timeout(60):
         await began.wait()
     killed_us = mortal.kill(CONTROLLER)
-    count, ending = await stream
-    # Two enforcement points may only shorten it; the last half second is for a busy machine to pass the cut on.
-    assert boot_us() < killed_us + LEASE_MS * 1000 + 500_000
-    assert ending != "well", f"{count} events and a clean end, without a lease"
+    came = await stream
+    # By when the upstream sent it, and not by when it came: a busy machine passes late on what was sent in time.
+    assert came.last_us < killed_us + LEASE_MS * 1000, "events were passed on without a lease"
+    assert came.ending != "well", f"{came.count} events and a clean end, without a lease"
     await mortal.start_controller()
     await mortal.until_ready()
     mortal.verified()
@@ -137,7 +156,7 @@ async def test_a_second_controller_refuses_and_leaves_the_first_unharmed(mortal:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             stdout, _ = await second.communicate()
         await asyncio.sleep(LEASE_MS / 1000)
     assert second.returncode == 4
@@ -153,12 +172,13 @@ async def test_a_stream_outlives_the_order_to_stop(mortal: Living) -> None:
     session = await mortal.page()
     began = asyncio.Event()
     stream = asyncio.create_task(streamed(mortal, session["aist"], began, events=150))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await began.wait()
     controller = mortal.processes.children[CONTROLLER].process
     controller.send_signal(signal.SIGTERM)
-    assert await stream == (150, "well"), "3 s of a stream were not let finish"
-    assert await asyncio.to_thread(controller.wait, 30) == 0
+    came = await stream
+    assert (came.count, came.ending) == (150, "well"), "3 s of a stream were not let finish"
+    assert await asyncio.to_thread(controller.wait, 60) == 0
     assert mortal.processes.gateway_pid() is None
     await mortal.start_controller()
     await mortal.until_ready()
@@ -173,7 +193,7 @@ async def test_a_sidecar_that_is_stopped_lets_its_sessions_move_first(mortal: Li
         await asyncio.sleep(0.5)
         process = mortal.processes.children[leaving].process
         process.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(process.wait, 40) == 0
+        assert await asyncio.to_thread(process.wait, 60) == 0
         await asyncio.sleep(0.5)
     assert [each for each in asked if not each.served] == []
     assert {(await mortal.session(session))["anchorId"] for session in sessions} == {*ANCHORS} - {leaving}

@@ -85,7 +85,7 @@ async def raw(living: Living, request: bytes) -> bytes:
     writer.write(request)
     answer = b""
     with contextlib.suppress(TimeoutError, ConnectionError):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not is_whole(answer) and (piece := await reader.read(65_536)):
                 answer += piece
     writer.transport.abort()

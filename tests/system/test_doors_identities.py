@@ -41,7 +41,7 @@ async def asked(
 ) -> tuple[int, httpx.Response | None]:
     """Return the status; 0 where the handshake or the first read fails."""
     verify = living.trusting(identity)
-    async with httpx.AsyncClient(verify=verify, trust_env=False, timeout=10) as client:
+    async with httpx.AsyncClient(verify=verify, trust_env=False, timeout=60) as client:
         try:
             response = await client.request(method, url, **more)  # type: ignore[arg-type]
         except httpx.TransportError:
@@ -143,7 +143,7 @@ async def test_only_an_enrolled_gateway_is_told_where_anchors_are(living: Living
                 "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
             )()
             with pytest.raises(grpc.aio.AioRpcError) as refused:
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(60):
                     await call.read()
         assert refused.value.code() in {grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAVAILABLE}, name
 

@@ -159,14 +159,14 @@ async def test_the_sidecar_wants_a_gateway_and_a_receipt_not_a_token(living: Liv
             403,
         ),
     }
-    async with httpx.AsyncClient(verify=living.trusting(gateway), trust_env=False, timeout=10) as client:
+    async with httpx.AsyncClient(verify=living.trusting(gateway), trust_env=False, timeout=60) as client:
         for name, (where, headers, status) in cases.items():
             url = f"{living.sidecar_url(where)}/v1/echo"
             response = await client.post(url, headers={**headers, "x-mark": f"sidecar {name}"})
             assert response.status_code == status, (name, response.text)
     assert [each.mark for each in living.reached if each.mark.startswith("sidecar ")] == ["sidecar the true one"]
     await living.end(session)
-    async with httpx.AsyncClient(verify=living.trusting(gateway), trust_env=False, timeout=10) as client:
+    async with httpx.AsyncClient(verify=living.trusting(gateway), trust_env=False, timeout=60) as client:
         response = await client.post(
             f"{living.sidecar_url(anchor)}/v1/echo", headers={"x-aipaging-commit": receipt, "x-mark": "sidecar replay"}
         )

@@ -73,9 +73,15 @@ async def telling(tmp_path_factory: pytest.TempPathFactory, sinks: Sinks) -> Asy
         system.stop()
 
 
+@pytest_asyncio.fixture(autouse=True, loop_scope="module")
+async def healed(telling: Living) -> AsyncIterator[None]:
+    yield
+    await telling.heal()
+
+
 async def listed(system: Living, *, who: str = "user", after: str = "0") -> list[dict[str, Any]]:
     """Return every event since a place, as `aipaging events` would."""
-    async with httpx.AsyncClient(timeout=15, trust_env=False) as client:
+    async with httpx.AsyncClient(timeout=60, trust_env=False, verify=False) as client:
         answer = await client.get(
             f"http://{HOST}:{system.ports.northbound}{BASE}/events",
             params={"lastEventId": after, "follow": "false"},
@@ -92,7 +98,7 @@ async def follow(system: Living, heard: list[dict[str, Any]], after: str) -> Non
         headers = {"authorization": f"Bearer {system.secrets['user']}", "last-event-id": after}
         with contextlib.suppress(httpx.TransportError):
             async with (
-                httpx.AsyncClient(timeout=15, trust_env=False) as client,
+                httpx.AsyncClient(timeout=60, trust_env=False, verify=False) as client,
                 client.stream("GET", url, headers=headers) as answer,
             ):
                 async for line in answer.aiter_lines():
@@ -156,18 +162,18 @@ async def test_nothing_private_is_in_the_log_or_the_ledger(telling: Living) -> N
 
 async def test_ready_says_when_the_gateway_is_gone_and_when_it_is_back(telling: Living) -> None:
     async def ready() -> tuple[int, dict[str, Any]]:
-        async with httpx.AsyncClient(timeout=15, trust_env=False) as client:
+        async with httpx.AsyncClient(timeout=60, trust_env=False, verify=False) as client:
             answer = await client.get(f"http://{HOST}:{telling.ports.northbound}/readyz")
             health = await client.get(f"http://{HOST}:{telling.ports.northbound}/healthz")
         assert health.status_code == 200
         return answer.status_code, answer.json()
 
     assert (await ready())[0] == 200
-    pid = telling.processes.gateway_pid()
-    assert pid is not None
-    os.kill(pid, signal.SIGKILL)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while (said := await ready())[0] == 200:
+            pid = telling.processes.gateway_pid()
+            if pid is not None:  # again, if it is back before anybody on a busy machine has asked
+                os.kill(pid, signal.SIGKILL)
             await asyncio.sleep(0.01)
         assert said[1] == {"status": "NOT_READY", "reasons": ["no gateway is connected"]}
         while (await ready())[0] != 200:

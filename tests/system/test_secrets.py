@@ -71,7 +71,7 @@ async def test_nothing_secret_is_in_logs_journal_or_exported_evidence(tmp_path: 
             process = system.processes.children[name].process
             process.send_signal(signal.SIGTERM)
         for name in (CONTROLLER, "one", "two"):
-            await asyncio.to_thread(system.processes.children[name].process.wait, 40)
+            await asyncio.to_thread(system.processes.children[name].process.wait, 60)
         exported = system.command("evidence", "export", str(system.journal), str(tmp_path / "tiles"))
         assert exported.returncode == 0, exported.stderr
     finally:

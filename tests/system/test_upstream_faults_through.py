@@ -87,11 +87,17 @@ async def faulty(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Livi
             *("--first-token-ms", "1", "--gap-ms", "5", "--tokens", "10"),
         )
         options = ("--upstream", said["listening"], "--upstream-health-path", "/healthz")
-        system.sidecar_options = dict.fromkeys(ANCHORS, (*options, "--first-byte-s", "1", "--gap-s", "1.5"))
+        system.sidecar_options = dict.fromkeys(ANCHORS, (*options, "--first-byte-s", "2", "--gap-s", "3"))
         await system.start()
         yield system
     finally:
         system.stop()
+
+
+@pytest_asyncio.fixture(autouse=True, loop_scope="module")
+async def healed(faulty: Living) -> AsyncIterator[None]:
+    yield
+    await faulty.heal()
 
 
 @pytest.fixture(autouse=True)
@@ -122,13 +128,13 @@ def in_turn(system: Living, faults: tuple[str, ...]) -> InTurn:
 
 
 async def seen_by_the_official_client(system: Living, token: str, turns: InTurn, *, stream: bool) -> Seen:
-    async with httpx.AsyncClient(transport=turns, trust_env=False, timeout=10) as below:
+    async with httpx.AsyncClient(transport=turns, trust_env=False, timeout=60) as below:
         client = openai.AsyncOpenAI(
             base_url=f"{system.gateway_url}/v1",
             api_key=token,
             max_retries=max(1, len(turns.faults) - 1),
             http_client=below,
-            timeout=10,
+            timeout=60,
         )
         try:
             text = "".join([piece async for piece in pieces_of(client, stream=stream)])
@@ -152,7 +158,7 @@ async def pieces_of(client: openai.AsyncOpenAI, *, stream: bool) -> AsyncGenerat
 async def seen_by_a_lenient_reader(system: Living, token: str, turns: InTurn) -> Seen:
     """Take for an answer whatever ends without being called an error; skip what is no JSON; do not wait for [DONE]."""
     text, told = "", False
-    async with httpx.AsyncClient(transport=turns, base_url=system.gateway_url, trust_env=False, timeout=10) as client:
+    async with httpx.AsyncClient(transport=turns, base_url=system.gateway_url, trust_env=False, timeout=60) as client:
         asking = client.stream(
             "POST",
             "/v1/chat/completions",

@@ -40,7 +40,10 @@ Mode = Literal["well", "lies", "dead"]
 
 
 class RecordingUpstream:
-    """Answers `{"upstream": name}`, or events on `/stream?events=N&gap_ms=N`; probes of its health are not recorded."""
+    """Answers `{"upstream": name}`, or events on `/stream?events=N&gap_ms=N`; probes of its health are not recorded.
+
+    An event says its number and when, on the boot clock, it was sent.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -55,18 +58,18 @@ class RecordingUpstream:
     def start(self) -> None:
         if not self._thread.is_alive():
             self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(60)
 
     def stop(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(60)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(60)
         self._loop.close()
 
     def die(self) -> None:
         """Let nobody in any more, and break what is under way."""
         self.mode = "dead"
-        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(60)
 
     def live_again(self) -> None:
         self.mode = "well"
@@ -146,6 +149,6 @@ class _Protocol(asyncio.Protocol):
         if number == events:
             self.transport.write(b"0\r\n\r\n")
             return
-        event = b"data: %d\n\n" % number
+        event = b"data: %d %d\n\n" % (number, boot_us())
         self.transport.write(b"%x\r\n%s\r\n" % (len(event), event))
         asyncio.get_running_loop().call_later(gap_s, self._event, number + 1, events, gap_s)

@@ -51,6 +51,10 @@ WIDE_MRPS: Final = 1_000_000_000
 WIDE_BURST: Final = 100_000
 """A contract that nothing here exceeds: where guardrails are not the matter, they stay out of it."""
 
+READY_S_MAX: Final = 60.0
+ANSWER_S_MAX: Final = 60.0
+"""Limits for what hangs, not for what is slow: a busy machine is no fault."""
+
 STREAM_PAUSE_S: Final = 0.05
 KEEP_ALIVE_S: Final = 75
 """Longer than the gateway's idle timeout, so that it is always the gateway that closes."""
@@ -89,12 +93,15 @@ class RecordingAnchor:
     """A plain HTTP/1.1 server that records requests; `/stream` sends ten events, the rest echoes the body's size.
 
     Receipts in `stale` it refuses as a sidecar does that has seen a higher epoch: with the epoch that stands there.
+    While `go_on` is not set, a stream stands still behind its first event.
     """
 
     def __init__(self, anchor: AnchorId) -> None:
         self.anchor = anchor
         self.received: list[Received] = []
         self.stale: dict[str, Epoch] = {}
+        self.go_on = asyncio.Event()
+        self.go_on.set()
         self.port = 0
         self._server: asyncio.Server | None = None
 
@@ -161,6 +168,9 @@ class _AnchorProtocol(asyncio.Protocol):
         assert self.transport is not None
         if number == 10:
             self.transport.write(b"0\r\n\r\n")
+            return
+        if number and not self.anchor.go_on.is_set():
+            asyncio.get_running_loop().call_later(STREAM_PAUSE_S, self._event, number)
             return
         event = b"data: %d\n\n" % number
         self.transport.write(b"%x\r\n%s\r\n" % (len(event), event))
@@ -425,7 +435,7 @@ class EnvoyRig:
 
     async def connected(self) -> None:
         """Return when the gateway serves: it has the anchors and the route."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(READY_S_MAX):
             while True:
                 with contextlib.suppress(httpx.TransportError):
                     await self.client.get(self.url)
@@ -483,7 +493,7 @@ async def envoy_rig(
         supervisor = EnvoySupervisor(gateway, drain_timeout_s=2.0)
         limits = httpx.Limits(max_connections=100, max_keepalive_connections=100)
         client = await stack.enter_async_context(
-            httpx.AsyncClient(verify=False, http2=tls, timeout=10, limits=limits, trust_env=False)  # noqa: S501
+            httpx.AsyncClient(verify=False, http2=tls, timeout=ANSWER_S_MAX, limits=limits, trust_env=False)  # noqa: S501
         )
         rig = EnvoyRig(
             directory=directory,

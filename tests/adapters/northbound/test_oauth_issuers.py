@@ -1,7 +1,6 @@
 """Issuers that are elsewhere: whose tokens open, how slow or lying ones are borne, and what their words mean here."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -184,13 +183,12 @@ async def test_a_hung_issuer_holds_up_nobody_who_is_known() -> None:
     await idp.known(idp.token())
     idp.answer = idp.hung
     idp.now_s += FRESH_S + 1
-    began = time.monotonic()
     waiting = [asyncio.create_task(idp.known(idp.token("later"))) for _ in range(WAITING_MAX + 50)]
     for _ in range(20):
         await idp.known(idp.token())
     await asyncio.sleep(0)
     refused = [task for task in waiting if task.done()]
-    assert time.monotonic() - began < 5, "nobody waited for the fetch"
+    # Whoever had waited for the fetch would wait still: it hangs until the test is over.
     assert len(refused) == 50, "no more than a few wait, the others are told at once"
     for task in waiting:
         task.cancel()

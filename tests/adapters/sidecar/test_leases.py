@@ -130,7 +130,7 @@ async def test_a_request_that_waits_for_its_answer_is_refused_at_the_end(bench) 
     bench.lapse(60_000)
     status, _, body = await client.response()
     assert (status, json.loads(body)["error"]["code"]) == (403, "LEASE_ENDED")
-    await asyncio.wait_for(seen.wait(), 5)
+    await asyncio.wait_for(seen.wait(), 60)
     bench.upstream.script = answer_ok
     client.send(request(body=b"again"))
     assert (await client.response())[2] == b"again", "asked again, and granted"
@@ -168,10 +168,12 @@ async def test_an_answer_extends_what_is_under_way(bench) -> None:
     bench.upstream.script = streaming(chunk(EVENT))
     client = await started(bench)
     await client.reader.readexactly(len(chunk(EVENT)))
-    for _ in range(5):
+    for number in range(5):
         bench.lapse(30_000)
-        await asyncio.sleep(0.01)  # the answer comes
-    assert len(bench.controller.asked) >= 5
+        while len(bench.controller.asked) < number + 2:
+            await asyncio.sleep(0.001)
+        for _ in range(20):
+            await asyncio.sleep(0)  # the answer is taken in
     assert bench.sidecar.path.gate.open_work == 1
 
 
@@ -310,7 +312,7 @@ async def test_a_drain_says_so_serves_on_and_ends_when_nothing_is_under_way(make
     body, ended = decoded(await client.until_closed())
     assert body.endswith(b"data: [DONE]\n\n")
     assert ended
-    await asyncio.wait_for(draining, 10)
+    await asyncio.wait_for(draining, 60)
 
 
 async def test_a_drain_ends_with_the_leases_at_the_latest(make_bench) -> None:
@@ -325,4 +327,4 @@ async def test_a_drain_ends_with_the_leases_at_the_latest(make_bench) -> None:
     assert b" 200 " not in await late.until_closed()
     bench.lapse(60_000)
     assert cut_event(decoded(await client.until_closed())[0])
-    await asyncio.wait_for(draining, 10)
+    await asyncio.wait_for(draining, 60)

@@ -156,7 +156,6 @@ def test_the_list_names_every_experiment(capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.mark.real
 @pytest.mark.soak  # half a minute; the benchmarks that it stands on are tested
-@pytest.mark.timeout(120)
 def test_an_experiment_on_the_real_stack(tmp_path: Path) -> None:
     pytest.importorskip("envoy")
     one = catalogue.experiment("AIP3")
