@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import threading
-from collections.abc import AsyncIterator, Generator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
 
 import pytest
 
@@ -125,6 +125,16 @@ class Rig:
         reply = await self.engine.submit(command)
         assert isinstance(reply, c.Admitted)
         return reply.session
+
+    def lease_end_us(self, session: SessionId) -> int:
+        lease = self.engine.state.sessions[session].lease
+        return 0 if lease is None else lease.deadline_us
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.005)
 
 
 @pytest.fixture
@@ -251,11 +261,12 @@ async def test_ending_a_session_revokes_before_it_answers(rig: Rig) -> None:
 async def test_a_relocation_runs_to_the_switch_by_itself(rig: Rig) -> None:
     session = await rig.page()
     await rig.engine.submit(c.Relocate(session=session, cause=c.RelocationCause.OPERATOR))
-    for _ in range(200):
+
+    def switched() -> bool:
         lease = rig.engine.state.sessions[session].lease
-        if lease is not None and lease.anchor == "b":
-            break
-        await asyncio.sleep(0.005)
+        return lease is not None and lease.anchor == "b"
+
+    await until(switched)
     assert ("install", (session, "b", Epoch(1, 2))) in rig.plane.asked
 
 
@@ -279,10 +290,7 @@ async def test_a_restart_grants_live_sessions_anew_and_ends_the_others(rig: Rig)
 async def test_a_suspended_machine_begins_a_new_term(rig: Rig) -> None:
     session = await rig.page()
     rig.clock.suspended_us = 3_600_000_000
-    for _ in range(400):
-        if rig.engine.state.term == 2:
-            break
-        await asyncio.sleep(0.01)
+    await until(lambda: rig.engine.state.term == 2)
     lease = rig.engine.state.sessions[session].lease
     assert lease is not None
     assert lease.epoch.term == 2
@@ -301,15 +309,14 @@ async def test_a_step_of_the_wall_clock_neither_prolongs_nor_ends_anything(rig: 
         rig.clock.boot_us += 25_000_000
         for anchor in ("a", "b"):
             await rig.engine.submit(c.Heartbeat(anchor=AnchorId(anchor), state=AnchorState.READY))
-        await asyncio.sleep(0.02)
+        await until(lambda: rig.lease_end_us(session) > rig.clock.boot_us + 26_000_000)  # whatever was due is renewed
     after = rig.engine.state.sessions[session].lease
     assert after is not None
     assert after.epoch == before.epoch
     assert before.deadline_us < after.deadline_us <= 1_000_000 + 150_000_000
     rig.clock.boot_us += 60_000_000
     await rig.engine.submit(c.EntitleClients(clients=(ClientId("c"),)))
-    await asyncio.sleep(0.02)
-    assert rig.engine.state.sessions[session].status_info is StatusInfo.DURATION_EXPIRED
+    await until(lambda: rig.engine.state.sessions[session].status_info is StatusInfo.DURATION_EXPIRED)
 
 
 async def test_a_failed_append_acknowledges_nothing_stops_admission_and_heals(rig: Rig) -> None:
@@ -325,10 +332,7 @@ async def test_a_failed_append_acknowledges_nothing_stops_admission_and_heals(ri
     await rig.engine.submit(c.End(session=kept, status_info=StatusInfo.DELETE_REQUESTED))
     rig.journal.disk.full = False
     rig.clock.boot_us += 3_000_000
-    for _ in range(400):
-        if rig.engine.healthy:
-            break
-        await asyncio.sleep(0.01)
+    await until(lambda: rig.engine.healthy)
     assert await rig.page()
 
 
