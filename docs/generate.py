@@ -334,7 +334,8 @@ NORTHBOUND_INTRO: Final = """\
 
 REST in the style of CAMARA: plural resources, lowerCamelCase fields, SCREAMING_SNAKE_CASE codes, `x-correlator` echoed.
 The whole description, with schemas and examples, is the OpenAPI 3.1 document that a controller serves at
-`/openapi.json`; this page is its table of contents. Unknown properties are refused.
+`/openapi.json`, and for people at `/reference` (one page that loads nothing from anywhere else); this page is its
+table of contents. Where it departs from CAMARA's design guide, and why, is [listed](../background/camara.md). Unknown properties are refused.
 
 A caller is known by `authorization: Bearer SECRET`, the secret of one `[[client]]` of the
 [configuration](configuration.md). Its role (`client` or `operator`) gives it scopes. A client sees its own sessions

@@ -294,7 +294,7 @@ def test_the_other_operations(cli: Any, controller: Controller) -> None:
         f"{path}/extend": (200, PAGED),
         f"{path}/relocate": (202, PAGED),
         f"{path}/move": (202, PAGED),
-        "/retrieve-sessions": (200, {"sessions": [PAGED], "pagination": {"totalItems": 1}}),
+        "/retrieve-sessions": (200, {"sessions": [PAGED], "pagination": {"totalCount": 1}}),
         "/anchors": (200, {"anchors": [anchor]}),
         "/anchors/a/drain": (200, anchor),
         "/anchors/a/ready": (200, anchor),

@@ -116,7 +116,7 @@ class AsyncClient:
             found = await self.run(flows.listed(filters, number, PER_PAGE))
             for session in found.sessions:
                 yield session
-            if number * PER_PAGE >= found.pagination.total_items:
+            if number * PER_PAGE >= found.pagination.total_count:
                 return
             number += 1
 

@@ -117,7 +117,7 @@ class Client:
         while True:
             found = self.run(flows.listed(filters, number, PER_PAGE))
             yield from found.sessions
-            if number * PER_PAGE >= found.pagination.total_items:
+            if number * PER_PAGE >= found.pagination.total_count:
                 return
             number += 1
 

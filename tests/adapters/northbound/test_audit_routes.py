@@ -36,7 +36,7 @@ async def test_filters_and_pages(rig: Rig, noc: httpx.AsyncClient) -> None:
         await rig.engine.submit(RecordFinding(finding=found))
     listed = (await noc.get("audits?domain=end-to-end&perPage=2&page=2")).json()
     assert [each["auditId"] for each in listed["audits"]] == ["0"]
-    assert listed["pagination"]["totalItems"] == 3
+    assert listed["pagination"]["totalCount"] == 3
     assert (await noc.get("audits?verdict=guilty")).status_code == 400
     assert (await noc.get("audits/0")).json()["attribution"]["unattributed"] == 0.4
 

@@ -85,6 +85,8 @@ def failures_of(operation: Any, server: str, examples: int) -> list[str]:
     )
     def ask(case: schemathesis.Case) -> None:
         headers = {"authorization": f"Bearer {SECRETS['noc'][0]}"}
+        if operation.label.endswith("/events"):
+            case.query = {**(case.query or {}), "follow": "false"}  # a stream that goes on is no answer to compare
         try:
             case.call_and_validate(base_url=server, headers=headers, checks=CHECKS)
         except (schemathesis.errors.SchemathesisError, AssertionError, BaseExceptionGroup) as error:

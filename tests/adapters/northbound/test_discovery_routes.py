@@ -133,7 +133,7 @@ async def test_the_description_names_the_schemas(described: dict[str, Any]) -> N
     schemas = described["components"]["schemas"]
     assert schemas["IntentDocument"]["required"] == ["task", "place", "delayMs"]
     assert schemas["IntentDocument"]["additionalProperties"] is False
-    assert {"status", "code", "message"} <= set(schemas["Fault"]["required"])
+    assert {"status", "code", "message"} <= set(schemas["ErrorInfo"]["required"])
 
 
 @pytest.mark.parametrize("digest", ["", "ab", "zz" * 32, "ab" * 33])

@@ -31,7 +31,7 @@ async def test_a_client_proves_its_own_records(rig: Rig, app_one: httpx.AsyncCli
     evidence = msgspec.json.decode(answer.content, type=dict[str, Any])
     checkpoint = noted_checkpoint(evidence["checkpoint"])
     assert [found["record"]["type"] for found in evidence["records"]][:2] == ["SESSION_REQUESTED", "COMMIT_GRANTED"]
-    assert evidence["pagination"]["totalItems"] == len(evidence["records"])
+    assert evidence["pagination"]["totalCount"] == len(evidence["records"])
     for found in evidence["records"]:
         start = answer.content.index(b'{"', answer.content.index(b'"seq":%d,"record":' % found["seq"]) + 10)
         end = answer.content.index(b"}", start) + 1

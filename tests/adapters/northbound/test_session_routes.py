@@ -216,12 +216,12 @@ async def test_sessions_are_listed_page_by_page(
     await paged(app_two, ratePerSecond=1)
     first = (await app_one.post("retrieve-sessions", json={"page": 2, "perPage": 2})).json()
     assert [session["sessionId"] for session in first["sessions"]] == mine[2:4]
-    assert first["pagination"] == {"page": 2, "perPage": 2, "totalItems": 5}
+    assert first["pagination"] == {"page": 2, "perPage": 2, "totalCount": 5, "totalPages": 3}
     assert "receipt" not in first["sessions"][0]["commit"]
     assert "aist" not in first["sessions"][0]
     beyond = (await app_one.post("retrieve-sessions", json={"page": 9})).json()
     assert beyond["sessions"] == []
-    assert (await noc.post("retrieve-sessions")).json()["pagination"]["totalItems"] == 6
+    assert (await noc.post("retrieve-sessions")).json()["pagination"]["totalCount"] == 6
 
 
 async def test_sessions_are_filtered(
@@ -234,7 +234,7 @@ async def test_sessions_are_filtered(
 
     async def total(client: httpx.AsyncClient, **wanted: str) -> int:
         answer = await client.post("retrieve-sessions", json={"filter": wanted})
-        return int(answer.json()["pagination"]["totalItems"])
+        return int(answer.json()["pagination"]["totalCount"])
 
     assert await total(app_one, status="UNAVAILABLE") == 1
     assert await total(app_one, status="AVAILABLE", anchorId="b") == 1

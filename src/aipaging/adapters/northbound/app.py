@@ -1,5 +1,8 @@
 """The factory of the public interface."""
 
+from functools import cache
+from typing import Any
+
 import msgspec
 
 from aipaging.adapters.northbound.audits import AuditRoutes
@@ -11,6 +14,7 @@ from aipaging.adapters.northbound.evidence import EvidenceRoutes
 from aipaging.adapters.northbound.oauth.administration import AdministrationRoutes
 from aipaging.adapters.northbound.oauth.endpoints import OAuthRoutes
 from aipaging.adapters.northbound.openapi import openapi_document
+from aipaging.adapters.northbound.openapi_page import openapi_page
 from aipaging.adapters.northbound.operation import Operation, route_of
 from aipaging.adapters.northbound.policies import PolicyRoutes
 from aipaging.adapters.northbound.rate_limits import LimitedAuthenticator
@@ -33,12 +37,18 @@ def northbound_app(service: Northbound) -> HttpApp:
 def operations_of(service: Northbound) -> list[Operation]:
     """Return the whole table of operations, the description of the interface among them."""
     operations: list[Operation] = []
-    described: list[bytes] = []
 
+    @cache
+    def document() -> dict[str, Any]:
+        return openapi_document(operations, server_url=service.public_url)
+
+    @cache
     def description() -> bytes:
-        if not described:
-            described.append(msgspec.json.encode(openapi_document(operations, server_url=service.public_url)))
-        return described[0]
+        return msgspec.json.encode(document())
+
+    @cache
+    def page() -> bytes:
+        return openapi_page(document())
 
     for routes in (
         SessionRoutes(service),
@@ -52,7 +62,7 @@ def operations_of(service: Northbound) -> list[Operation]:
         SinkRoutes(service),
         EvidenceRoutes(service),
         AuditRoutes(service),
-        DiscoveryRoutes(service, service.metrics, description),
+        DiscoveryRoutes(service, service.metrics, description, page),
     ):
         operations += routes.operations()
     if service.access is not None:

@@ -8,18 +8,18 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Final
 
+from aipaging.adapters.northbound import examples
 from aipaging.adapters.northbound.credentials import Caller
 from aipaging.adapters.northbound.documents.audits import AuditDocument, AuditList, audit_document, audit_summary
-from aipaging.adapters.northbound.documents.words import PAGE_MAX, PER_PAGE_MAX, Pagination
 from aipaging.adapters.northbound.operation import BASE, Operation, Reply
+from aipaging.adapters.northbound.pages import AskedPage, page_query
 from aipaging.adapters.northbound.service import Northbound
 from aipaging.core.foundation.errors import InvalidInputError
 from aipaging.core.foundation.names import checked_name
 from aipaging.core.paging.standing import ALARM, FINDINGS_MAX, VERDICT, Finding
 from aipaging.core.paging.state import State
-from aipaging.runtime.http.exchange import Answer, Request, integer_of, json_answer
+from aipaging.runtime.http.exchange import Answer, Request, json_answer
 
-PER_PAGE_DEFAULT: Final = 100
 VERDICTS: Final = frozenset({"compliant", "violated", "insufficient_evidence"})
 
 _SUMMARY: Final[dict[str, object]] = {
@@ -60,8 +60,7 @@ class AuditRoutes:
     async def read(self, request: Request, caller: Caller) -> Answer:
         """List findings, the latest first."""
         query = request.parameters_of_query("page", "perPage", "domain", "tenant", "verdict", "kind")
-        page = integer_of(query.get("page"), field="page", low=1, high=PAGE_MAX, default=1)
-        per_page = integer_of(query.get("perPage"), field="perPage", low=1, high=PER_PAGE_MAX, default=PER_PAGE_DEFAULT)
+        page = AskedPage.of(query)
         wanted = {name: query[name] for name in ("domain", "tenant", "verdict", "kind") if query.get(name)}
         if wanted.get("verdict", "violated") not in VERDICTS:
             raise InvalidInputError(f"verdict is one of {', '.join(sorted(VERDICTS))}", field="verdict")
@@ -76,10 +75,9 @@ class AuditRoutes:
                 for finding in reversed(state.audits.findings.values())
                 if _visible(finding, caller) and all(getattr(finding, name) == wanted[name] for name in wanted)
             ]
-            first = (page - 1) * per_page
             return AuditList(
-                audits=[audit_summary(finding) for finding in islice(found, first, first + per_page)],
-                pagination=Pagination(page=page, per_page=per_page, total_items=len(found)),
+                audits=[audit_summary(finding) for finding in islice(found, page.first, page.first + page.per_page)],
+                pagination=page.of_total(len(found)),
             )
 
         return json_answer(await self._control.view(listed))
@@ -115,8 +113,7 @@ class AuditRoutes:
                 handler=self.read,
                 scope="ai-paging:audits:read",
                 query={
-                    "page": "Which page, from 1.",
-                    "perPage": f"Findings in a page, at most {PER_PAGE_MAX}; {PER_PAGE_DEFAULT} by default.",
+                    **page_query("Findings"),
                     "domain": "Of this domain alone, or `end-to-end`.",
                     "tenant": "Of this tenant alone.",
                     "verdict": "With this verdict alone: compliant, violated, insufficient_evidence.",
@@ -126,7 +123,7 @@ class AuditRoutes:
                     200: Reply(
                         meaning="The findings.",
                         document=AuditList,
-                        example={"audits": [_SUMMARY], "pagination": {"page": 1, "perPage": 100, "totalItems": 1}},
+                        example={"audits": [_SUMMARY], "pagination": examples.LONG_PAGE},
                     )
                 },
                 errors=("INVALID_ARGUMENT", "OUT_OF_RANGE"),

@@ -20,7 +20,7 @@ from aipaging.adapters.northbound.documents.catalogue import (
     service_document,
 )
 from aipaging.adapters.northbound.documents.words import ANSWER_ITEMS_MAX
-from aipaging.adapters.northbound.operation import BASE, Operation, Reply
+from aipaging.adapters.northbound.operation import BASE, JSON_ERRORS, Operation, Reply
 from aipaging.adapters.northbound.service import Northbound
 from aipaging.core.anchor.catalogue import AnchorState
 from aipaging.core.foundation.errors import InvalidInputError
@@ -117,7 +117,6 @@ class CatalogueRoutes:
     def operations(self) -> Sequence[Operation]:
         """Return the table of these operations."""
         # tidy: long because it is a table
-        body = ("INVALID_ARGUMENT", "OUT_OF_RANGE", "UNSUPPORTED_MEDIA_TYPE", "AI_PAGING.PAYLOAD_TOO_LARGE")
         anchor_reply = Reply(meaning="The anchor.", document=AnchorDocument, example=examples.ANCHOR)
         on_anchor = ("INVALID_ARGUMENT", "NOT_FOUND", "INCOMPATIBLE_STATE")
         return [
@@ -166,8 +165,11 @@ class CatalogueRoutes:
                 scope="ai-paging:anchors:create",
                 request=AnchorRequest,
                 request_example=examples.ANCHOR_REQUEST,
-                replies={201: anchor_reply, 200: Reply(meaning="It was known.", document=AnchorDocument)},
-                errors=(*body, "NOT_FOUND"),
+                replies={
+                    201: anchor_reply,
+                    200: Reply(meaning="It was known.", document=AnchorDocument, example=examples.ANCHOR),
+                },
+                errors=(*JSON_ERRORS, "NOT_FOUND"),
             ),
             Operation(
                 method="DELETE",

@@ -1,7 +1,7 @@
 """What everybody may ask: health, readiness, the description of the interface, keys; and metrics for operators."""
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -10,50 +10,56 @@ from aipaging.adapters.northbound import examples
 from aipaging.adapters.northbound.credentials import Caller
 from aipaging.adapters.northbound.documents.words import Sentence, Text, Url
 from aipaging.adapters.northbound.metrics import Metrics
+from aipaging.adapters.northbound.openapi_page import CONTENT_SECURITY_POLICY
 from aipaging.adapters.northbound.operation import BASE, Operation, Reply
 from aipaging.adapters.northbound.service import Northbound
 from aipaging.runtime.http.exchange import Answer, Request, json_answer
+
+HTML: Final = "text/html; charset=utf-8"
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The process runs."""
 
-    status: Literal["UP"]
+    status: Annotated[Literal["UP"], Meta(description="That it answers is all that it says.")]
 
 
 class Readiness(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Whether sessions can be paged now, and if not, why."""
 
-    status: Literal["READY", "NOT_READY"]
-    reasons: Annotated[list[Sentence], Meta(max_length=8)]
+    status: Annotated[Literal["READY", "NOT_READY"], Meta(description="Whether sessions can be paged now.")]
+    reasons: Annotated[list[Sentence], Meta(max_length=8, description="Why not.")]
 
 
 class KeySet(msgspec.Struct, frozen=True, kw_only=True):
     """A JWK Set (RFC 7517)."""
 
-    keys: Annotated[list[dict[str, Text]], Meta(max_length=64)]
+    keys: Annotated[list[dict[str, Text]], Meta(max_length=64, description="Public keys.")]
 
 
 class Discovery(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Where everything is."""
 
-    issuer: Url
-    api_base_url: Url
-    gateway_url: Url
-    jwks_uri: Url
-    openapi_url: Url
-    evidence_base_url: Url
-    software: Text
+    issuer: Annotated[Url, Meta(description="`iss` of every token.")]
+    api_base_url: Annotated[Url, Meta(description="Of the operations.")]
+    gateway_url: Annotated[Url, Meta(description="Where requests for AI go.")]
+    jwks_uri: Annotated[Url, Meta(description="Keys of tokens and receipts.")]
+    openapi_url: Annotated[Url, Meta(description="The description of this interface.")]
+    evidence_base_url: Annotated[Url, Meta(description="The log as static files.")]
+    software: Annotated[Text, Meta(description="Name and version.")]
 
 
 class DiscoveryRoutes:
     """The operations that describe the service itself."""
 
-    def __init__(self, service: Northbound, metrics: Metrics, described: Callable[[], bytes]) -> None:
-        """Take what answers are made of; `described` returns the OpenAPI document."""
+    def __init__(
+        self, service: Northbound, metrics: Metrics, described: Callable[[], bytes], page: Callable[[], bytes]
+    ) -> None:
+        """Take what answers are made of; `described` returns the OpenAPI document, `page` the same for people."""
         self._service = service
         self._metrics = metrics
         self._described = described
+        self._page = page
 
     async def health(self, _request: Request) -> Answer:
         """Answer that the process runs."""
@@ -71,6 +77,18 @@ class DiscoveryRoutes:
     async def openapi(self, _request: Request) -> Answer:
         """Answer the description of this interface."""
         return Answer(body=self._described())
+
+    async def reference(self, _request: Request) -> Answer:
+        """Answer the description of this interface as a page for people."""
+        return Answer(
+            body=self._page(),
+            media_type=HTML,
+            headers=(
+                (b"content-security-policy", CONTENT_SECURITY_POLICY.encode()),
+                (b"x-content-type-options", b"nosniff"),
+                (b"referrer-policy", b"no-referrer"),
+            ),
+        )
 
     async def jwks(self, _request: Request) -> Answer:
         """Answer the public keys of tokens and receipts."""
@@ -135,7 +153,20 @@ class DiscoveryRoutes:
                 tag="Service",
                 handler=self.openapi,
                 scope=None,
-                replies={200: Reply(meaning="An OpenAPI 3.1 document.", document=dict)},
+                replies={
+                    200: Reply(meaning="An OpenAPI 3.1 document.", document=dict, example={"openapi": "3.1.0"}),
+                },
+            ),
+            Operation(
+                method="GET",
+                path="/reference",
+                name="getReference",
+                summary="Read this document as a page",
+                description="For people: one page of HTML without scripts that loads nothing from anywhere else.",
+                tag="Service",
+                handler=self.reference,
+                scope=None,
+                replies={200: Reply(meaning="The page.", media_type=HTML, example="<!doctype html>...")},
             ),
             Operation(
                 method="GET",

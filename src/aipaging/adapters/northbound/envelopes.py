@@ -23,7 +23,7 @@ from aipaging.adapters.northbound.documents.envelope import (
     original_document,
 )
 from aipaging.adapters.northbound.documents.words import ANSWER_ITEMS_MAX
-from aipaging.adapters.northbound.operation import BASE, Operation, Reply
+from aipaging.adapters.northbound.operation import BASE, JSON_ERRORS, Operation, Reply
 from aipaging.adapters.northbound.service import Northbound
 from aipaging.core.envelope.document import document_from
 from aipaging.core.envelope.plain import stated
@@ -168,7 +168,6 @@ class EnvelopeRoutes:
     def operations(self) -> Sequence[Operation]:
         """Return the table of these operations."""
         # tidy: long because it is a table
-        body = ("INVALID_ARGUMENT", "OUT_OF_RANGE", "UNSUPPORTED_MEDIA_TYPE", "AI_PAGING.PAYLOAD_TOO_LARGE")
         newest = Reply(meaning="How it stands.", document=AcceptedEnvelope, example=examples.ENVELOPE)
         key_set = Reply(meaning="The key set.", document=DomainKeysDocument, example=examples.DOMAIN_KEYS)
         return [
@@ -198,7 +197,7 @@ class EnvelopeRoutes:
                 request=EnvelopeDocument,
                 request_example=examples.ENVELOPE_REQUEST,
                 replies={201: newest},
-                errors=(*body, "NOT_FOUND", "ABORTED", *REFUSALS),
+                errors=(*JSON_ERRORS, "NOT_FOUND", "ABORTED", *REFUSALS),
             ),
             Operation(
                 method="GET",
@@ -223,7 +222,7 @@ class EnvelopeRoutes:
                 request=SuspicionRequest,
                 request_example={"reason": "audit 2026-11-22: violated"},
                 replies={200: newest},
-                errors=(*body, "NOT_FOUND", "ABORTED"),
+                errors=(*JSON_ERRORS, "NOT_FOUND", "ABORTED"),
             ),
             Operation(
                 method="POST",
@@ -260,7 +259,7 @@ class EnvelopeRoutes:
                 request=JwksRequest,
                 request_example={"keys": [examples.JWK]},
                 replies={200: key_set},
-                errors=(*body, "NOT_FOUND", "INCOMPATIBLE_STATE", "AI_PAGING.KEY_SET_INVALID"),
+                errors=(*JSON_ERRORS, "NOT_FOUND", "INCOMPATIBLE_STATE", "AI_PAGING.KEY_SET_INVALID"),
             ),
             Operation(
                 method="GET",

@@ -36,6 +36,11 @@ RETRY_MS: Final = 2_000
 """What a browser waits before it reconnects."""
 
 MEDIA_TYPE: Final = "text/event-stream"
+_EXAMPLE: Final = (
+    "id: 1204-5ad1c9e0\n"
+    "event: org.aipaging.ai-paging.v0.session-available\n"
+    'data: {"specversion":"1.0","id":"1204-5ad1c9e0","type":"org.aipaging.ai-paging.v0.session-available",...}\n\n'
+)
 _HEADERS: Final = ((b"x-accel-buffering", b"no"),)
 
 
@@ -114,7 +119,8 @@ class EventRoutes:
                     "sessionId": "Of this session only.",
                     "follow": "`false`: end when everything so far is told; `true` by default.",
                 },
-                replies={200: Reply(meaning="The stream.", media_type=MEDIA_TYPE)},
+                headers={"Last-Event-ID": "Go on after this event."},
+                replies={200: Reply(meaning="The stream.", media_type=MEDIA_TYPE, example=_EXAMPLE)},
                 errors=("INVALID_ARGUMENT", "TOO_MANY_REQUESTS"),
             )
         ]

@@ -8,15 +8,15 @@ from msgspec import Meta
 
 from aipaging.adapters.northbound import examples
 from aipaging.adapters.northbound.credentials import Caller
-from aipaging.adapters.northbound.documents.words import PAGE_MAX, PER_PAGE_MAX, Count, Pagination, SessionIdText
+from aipaging.adapters.northbound.documents.words import PER_PAGE_MAX, Count, Pagination, SessionIdText
 from aipaging.adapters.northbound.operation import BASE, Operation, Reply
+from aipaging.adapters.northbound.pages import AskedPage, page_query
 from aipaging.adapters.northbound.service import Northbound
 from aipaging.core.evidence.tiles import CHECKPOINT_PATH, KEYS_PATH
 from aipaging.core.foundation.errors import InvalidInputError
 from aipaging.core.foundation.names import SessionId, session_id
 from aipaging.runtime.http.exchange import Answer, Request, integer_of, json_answer
 
-PER_PAGE_DEFAULT: Final = 100
 SIZE_MAX: Final = 2**53 - 1
 
 HashText = Annotated[str, Meta(max_length=64, pattern="^[0-9a-f]{64}$")]
@@ -26,7 +26,7 @@ Proof = Annotated[list[HashText], Meta(max_length=64, description="Hashes from t
 class EvidenceRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """One record, byte for byte as it is hashed (RFC 8785), and its proof."""
 
-    seq: Count
+    seq: Annotated[Count, Meta(description="Its place in the log, from 0.")]
     record: Annotated[
         msgspec.Raw,
         Meta(extra_json_schema={"type": "object", "additionalProperties": True, "description": "As it was recorded."}),
@@ -38,7 +38,7 @@ class SessionEvidenceDocument(msgspec.Struct, frozen=True, kw_only=True, rename=
     """The records of one session, and the signed checkpoint that their proofs lead to."""
 
     session_id: SessionIdText
-    records: Annotated[list[EvidenceRecord], Meta(max_length=PER_PAGE_MAX)]
+    records: Annotated[list[EvidenceRecord], Meta(max_length=PER_PAGE_MAX, description="The records of this page.")]
     pagination: Pagination
     checkpoint: Annotated[str, Meta(max_length=8192, description="Signed note (C2SP tlog-checkpoint).")] | None = None
 
@@ -46,16 +46,16 @@ class SessionEvidenceDocument(msgspec.Struct, frozen=True, kw_only=True, rename=
 class InclusionDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Record `seq` is in the tree of `size` records."""
 
-    seq: Count
-    size: Count
+    seq: Annotated[Count, Meta(description="Of the record.")]
+    size: Annotated[Count, Meta(description="Of the tree.")]
     proof: Proof
 
 
 class ConsistencyDocument(msgspec.Struct, frozen=True, kw_only=True, rename={"old": "from", "new": "to"}):
     """The tree of `to` records only appended to that of `from`."""
 
-    old: Count
-    new: Count
+    old: Annotated[Count, Meta(description="Size of the older tree.")]
+    new: Annotated[Count, Meta(description="Size of the newer tree.")]
     proof: Proof
 
 
@@ -71,10 +71,9 @@ class EvidenceRoutes:
         session = session_id(request.parameters["sessionId"])
         request.notes["session"] = session
         query = request.parameters_of_query("page", "perPage")
-        page = integer_of(query.get("page"), field="page", low=1, high=PAGE_MAX, default=1)
-        per_page = integer_of(query.get("perPage"), field="perPage", low=1, high=PER_PAGE_MAX, default=PER_PAGE_DEFAULT)
+        page = AskedPage.of(query)
         await self._check_visible(session, caller)
-        found = await self._desk.session(session, (page - 1) * per_page, per_page)
+        found = await self._desk.session(session, page.first, page.per_page)
         return json_answer(
             SessionEvidenceDocument(
                 session_id=session,
@@ -87,7 +86,7 @@ class EvidenceRoutes:
                     )
                     for proven in found.records
                 ],
-                pagination=Pagination(page=page, per_page=per_page, total_items=found.total),
+                pagination=page.of_total(found.total),
             )
         )
 
@@ -146,10 +145,7 @@ class EvidenceRoutes:
                 tag="Evidence",
                 handler=self.session,
                 scope="ai-paging:sessions:read",
-                query={
-                    "page": "From 1 on.",
-                    "perPage": f"Records in a page, at most {PER_PAGE_MAX}; {PER_PAGE_DEFAULT} by default.",
-                },
+                query=page_query("Records"),
                 replies={
                     200: Reply(meaning="The records.", document=SessionEvidenceDocument, example=examples.EVIDENCE)
                 },
@@ -193,6 +189,7 @@ class EvidenceRoutes:
                         meaning="The file; checkpoints and keys are text.",
                         media_type="application/octet-stream",
                         media_types_also=("text/plain",),
+                        example=examples.CHECKPOINT,
                     )
                 },
                 errors=("NOT_FOUND",),

@@ -32,6 +32,7 @@ _WHOLE_INTENT: Final[Example] = {
     "prefer": "COST",
 }
 INTENT_REQUEST: Final[Example] = {"intent": INTENT}
+PAGE_REQUEST: Final[Example] = {"intent": INTENT, "sink": "https://events.client.example/ai-paging"}
 BOUND: Final[Example] = {
     "delayMs": 250,
     "epsilon": 0.001,
@@ -91,7 +92,8 @@ REFUSAL: Final[Example] = {
     "candidates": [REJECTED],
 }
 RETRIEVE: Final[Example] = {"page": 1, "perPage": 20, "filter": {"status": "AVAILABLE"}}
-PAGINATION: Final[Example] = {"page": 1, "perPage": 20, "totalItems": 1}
+PAGINATION: Final[Example] = {"page": 1, "perPage": 20, "totalCount": 1, "totalPages": 1}
+LONG_PAGE: Final[Example] = {"page": 1, "perPage": 100, "totalCount": 1, "totalPages": 1}
 SESSION_LIST: Final[Example] = {"sessions": [SESSION], "pagination": PAGINATION}
 EXTEND: Final[Example] = {"additionalDurationS": 300}
 RELOCATE: Final[Example] = {"targetAnchorId": "edge-two-a"}
@@ -170,9 +172,10 @@ DOMAIN_KEYS: Final[Example] = {
     "keys": [{"kty": "EC", "crv": "P-256", "x": "...", "y": "...", "kid": "6dq0Xk...c3A"}],
 }
 ENVELOPES: Final[Example] = {"envelopes": [ENVELOPE]}
+CHECKPOINT: Final = "operator.example/log\n42\nq83v...=\n\n- operator.example/log ...\n"
 EVIDENCE: Final[Example] = {
     "sessionId": SESSION_ID,
-    "checkpoint": "operator.example/log\n42\nq83v...=\n\n- operator.example/log ...\n",
+    "checkpoint": CHECKPOINT,
     "records": [
         {
             "seq": 17,

@@ -21,6 +21,9 @@ BASE: Final = "/ai-paging/v0.1"
 READING: Final = frozenset({"read", "resolve", "introspect"})
 """What a scope ends in whose operations change nothing."""
 
+JSON_ERRORS: Final = ("INVALID_ARGUMENT", "OUT_OF_RANGE", "UNSUPPORTED_MEDIA_TYPE", "AI_PAGING.PAYLOAD_TOO_LARGE")
+"""How a JSON body may fail to be one."""
+
 Guarded: TypeAlias = Callable[[Request, Caller], Awaitable[Answer]]
 Public: TypeAlias = Callable[[Request], Awaitable[Answer]]
 
@@ -62,6 +65,7 @@ class Operation:
         request_example: Of the body.
         request_media: Media type of the body.
         query: Its query parameters and what they mean.
+        headers: The headers that it heeds, beside those of every operation, and what they mean.
         replies: By status.
         errors: Codes with which it may fail, beside those of every operation.
         quiet: Whether it is logged only when it fails.
@@ -80,6 +84,7 @@ class Operation:
     request_example: object = None
     request_media: str = JSON
     query: Mapping[str, str] = field(default_factory=dict[str, str])
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
     replies: Mapping[int, Reply]
     errors: tuple[str, ...] = ()
     quiet: bool = False

@@ -25,8 +25,9 @@ from aipaging.adapters.northbound.documents.session import (
     session_document,
 )
 from aipaging.adapters.northbound.documents.sinks import PageRequest, sink_of
-from aipaging.adapters.northbound.documents.words import ANSWER_ITEMS_MAX, Pagination
-from aipaging.adapters.northbound.operation import BASE, Operation, Reply
+from aipaging.adapters.northbound.documents.words import ANSWER_ITEMS_MAX
+from aipaging.adapters.northbound.operation import BASE, JSON_ERRORS, Operation, Reply
+from aipaging.adapters.northbound.pages import pagination
 from aipaging.adapters.northbound.service import Northbound
 from aipaging.core.anchor.intent import Intent
 from aipaging.core.foundation.errors import AipagingError, InvalidInputError, RefusedError, Who
@@ -133,7 +134,7 @@ class SessionRoutes:
                     session_document(session, now, gateway_url=url)
                     for session in found[begin : begin + wanted.per_page]
                 ],
-                pagination=Pagination(page=wanted.page, per_page=wanted.per_page, total_items=len(found)),
+                pagination=pagination(wanted.page, wanted.per_page, len(found)),
             )
         )
 
@@ -204,7 +205,6 @@ class SessionRoutes:
         session_replies = "The session."
         on_session = ("NOT_FOUND", "INVALID_ARGUMENT")
         changing = (*on_session, "INCOMPATIBLE_STATE", "UNSUPPORTED_MEDIA_TYPE", "AI_PAGING.PAYLOAD_TOO_LARGE")
-        intent_errors = ("INVALID_ARGUMENT", "OUT_OF_RANGE", "UNSUPPORTED_MEDIA_TYPE", "AI_PAGING.PAYLOAD_TOO_LARGE")
         return [
             Operation(
                 method="POST",
@@ -219,7 +219,7 @@ class SessionRoutes:
                 request=IntentRequest,
                 request_example=examples.INTENT_REQUEST,
                 replies={200: Reply(meaning="The candidates.", document=Resolution, example=examples.RESOLUTION)},
-                errors=intent_errors,
+                errors=JSON_ERRORS,
             ),
             Operation(
                 method="POST",
@@ -233,8 +233,9 @@ class SessionRoutes:
                 tag="Sessions",
                 handler=self.page,
                 scope="ai-paging:sessions:create",
-                request=IntentRequest,
-                request_example=examples.INTENT_REQUEST,
+                request=PageRequest,
+                request_example=examples.PAGE_REQUEST,
+                headers={"Idempotency-Key": f"Up to {KEY_CHARS_MAX} printable characters, new for every session."},
                 replies={
                     201: Reply(
                         meaning="The session, with its token.",
@@ -248,11 +249,13 @@ class SessionRoutes:
                     ),
                 },
                 errors=(
-                    *intent_errors,
+                    *JSON_ERRORS,
                     "AI_PAGING.SESSIONS_FULL",
                     "AI_PAGING.STEERING_FAILED",
                     "AI_PAGING.IDEMPOTENCY_KEY_REUSED",
                     "QUOTA_EXCEEDED",
+                    "INVALID_SINK",
+                    "AI_PAGING.INVALID_CREDENTIAL",
                     "AI_PAGING.KILLED",
                 ),
             ),
@@ -281,7 +284,7 @@ class SessionRoutes:
                 request_optional=True,
                 request_example=examples.RETRIEVE,
                 replies={200: Reply(meaning="A page.", document=SessionList, example=examples.SESSION_LIST)},
-                errors=intent_errors,
+                errors=JSON_ERRORS,
             ),
             Operation(
                 method="DELETE",

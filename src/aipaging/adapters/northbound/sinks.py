@@ -5,18 +5,18 @@ from typing import Final
 
 import msgspec
 
+from aipaging.adapters.northbound import examples
 from aipaging.adapters.northbound.credentials import Caller
 from aipaging.adapters.northbound.documents.sinks import DeadLetterDocument, DeadLetterList, SinkRequest, sink_of
-from aipaging.adapters.northbound.documents.words import PAGE_MAX, PER_PAGE_MAX, Pagination, instant
+from aipaging.adapters.northbound.documents.words import instant
 from aipaging.adapters.northbound.operation import BASE, Operation, Reply
+from aipaging.adapters.northbound.pages import AskedPage, page_query
 from aipaging.adapters.northbound.service import Northbound
 from aipaging.adapters.northbound.sessions import visible
 from aipaging.core.foundation.names import session_id
 from aipaging.core.paging.sinks import SetSink, Sink
 from aipaging.ports.notification import DeadLetter, Notifications
-from aipaging.runtime.http.exchange import NO_CONTENT, Answer, Request, integer_of, json_answer
-
-PER_PAGE_DEFAULT: Final = 100
+from aipaging.runtime.http.exchange import NO_CONTENT, Answer, Request, json_answer
 
 _SINK: Final = msgspec.json.Decoder(SinkRequest)
 _EXAMPLE: Final = {
@@ -36,7 +36,7 @@ _LETTER_EXAMPLE: Final = {
             "sessionId": "3f1c2a54-7f0e-4c5e-9b1d-0a4f6d2b8e11",
         }
     ],
-    "pagination": {"page": 1, "perPage": 100, "totalItems": 1},
+    "pagination": examples.LONG_PAGE,
 }
 
 
@@ -60,13 +60,12 @@ class SinkRoutes:
     async def dead_letters(self, request: Request, _caller: Caller) -> Answer:
         """List what was given up."""
         query = request.parameters_of_query("page", "perPage")
-        page = integer_of(query.get("page"), field="page", low=1, high=PAGE_MAX, default=1)
-        per_page = integer_of(query.get("perPage"), field="perPage", low=1, high=PER_PAGE_MAX, default=PER_PAGE_DEFAULT)
-        total, found = await self._notifications.dead_letters((page - 1) * per_page, per_page)
+        page = AskedPage.of(query)
+        total, found = await self._notifications.dead_letters(page.first, page.per_page)
         return json_answer(
             DeadLetterList(
                 dead_letters=[_document(letter) for letter in found],
-                pagination=Pagination(page=page, per_page=per_page, total_items=total),
+                pagination=page.of_total(total),
             )
         )
 
@@ -99,10 +98,7 @@ class SinkRoutes:
                 tag="Events",
                 handler=self.dead_letters,
                 scope="ai-paging:dead-letters:read",
-                query={
-                    "page": "From 1 on.",
-                    "perPage": f"Dead letters in a page, at most {PER_PAGE_MAX}; {PER_PAGE_DEFAULT} by default.",
-                },
+                query=page_query("Dead letters"),
                 replies={200: Reply(meaning="A page.", document=DeadLetterList, example=_LETTER_EXAMPLE)},
                 errors=("INVALID_ARGUMENT", "OUT_OF_RANGE"),
             ),

@@ -7,7 +7,7 @@ import msgspec
 
 from aipaging.adapters.northbound.credentials import Caller
 from aipaging.adapters.northbound.documents.tenancy import SwitchList, SwitchRequest, switch_document
-from aipaging.adapters.northbound.operation import BASE, Operation, Reply
+from aipaging.adapters.northbound.operation import BASE, JSON_ERRORS, Operation, Reply
 from aipaging.adapters.northbound.service import Northbound
 from aipaging.core.foundation.errors import InvalidInputError
 from aipaging.core.foundation.names import checked_name, service_uri
@@ -55,7 +55,6 @@ class SwitchRoutes:
 
     def operations(self) -> Sequence[Operation]:
         """Return the table of these operations."""
-        body = ("INVALID_ARGUMENT", "OUT_OF_RANGE", "UNSUPPORTED_MEDIA_TYPE", "AI_PAGING.PAYLOAD_TOO_LARGE")
         reply = {200: Reply(meaning="The switches that are thrown.", document=SwitchList, example=_LIST)}
         return [
             Operation(
@@ -82,7 +81,7 @@ class SwitchRoutes:
                 request=SwitchRequest,
                 request_example=EXAMPLE,
                 replies=reply,
-                errors=body,
+                errors=JSON_ERRORS,
             ),
             Operation(
                 method="POST",
@@ -96,7 +95,7 @@ class SwitchRoutes:
                 request=SwitchRequest,
                 request_example=EXAMPLE,
                 replies=reply,
-                errors=(*body, "NOT_FOUND"),
+                errors=(*JSON_ERRORS, "NOT_FOUND"),
             ),
         ]
 

@@ -15,7 +15,7 @@ from aipaging.adapters.northbound.documents.tenancy import (
     tenant_of,
 )
 from aipaging.adapters.northbound.documents.words import ANSWER_ITEMS_MAX
-from aipaging.adapters.northbound.operation import BASE, Operation, Reply
+from aipaging.adapters.northbound.operation import BASE, JSON_ERRORS, Operation, Reply
 from aipaging.adapters.northbound.service import Northbound
 from aipaging.core.foundation.errors import InvalidInputError
 from aipaging.core.foundation.names import TenantId, checked_name
@@ -131,7 +131,7 @@ class TenantRoutes:
                 request=TenantRequest,
                 request_example=EXAMPLE,
                 replies={200: one},
-                errors=("INVALID_ARGUMENT", "OUT_OF_RANGE", "UNSUPPORTED_MEDIA_TYPE", "AI_PAGING.PAYLOAD_TOO_LARGE"),
+                errors=JSON_ERRORS,
             ),
         ]
 

@@ -10,7 +10,7 @@ import msgspec
 from aipaging.adapters.northbound import examples
 from aipaging.adapters.northbound.credentials import Caller
 from aipaging.adapters.northbound.documents.wording import Interpretation, InterpretRequest, interpretation, known_of
-from aipaging.adapters.northbound.operation import BASE, Operation, Reply
+from aipaging.adapters.northbound.operation import BASE, JSON_ERRORS, Operation, Reply
 from aipaging.adapters.northbound.service import Northbound
 from aipaging.core.anchor.catalogue import Catalogue, DomainKind
 from aipaging.core.foundation.errors import UnavailableError
@@ -76,13 +76,7 @@ class WordingRoutes:
                 replies={
                     200: Reply(meaning="What was read.", document=Interpretation, example=examples.INTERPRETATION),
                 },
-                errors=(
-                    "INVALID_ARGUMENT",
-                    "OUT_OF_RANGE",
-                    "UNSUPPORTED_MEDIA_TYPE",
-                    "AI_PAGING.PAYLOAD_TOO_LARGE",
-                    "AI_PAGING.OVERLOADED",
-                ),
+                errors=(*JSON_ERRORS, "AI_PAGING.OVERLOADED"),
             ),
         ]
 

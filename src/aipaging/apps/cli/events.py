@@ -81,7 +81,7 @@ def dead_letters(*, api: Api, as_json: bool, page: int, per_page: int) -> None:
             for letter in found
         ),
     )  # fmt: skip
-    note(f"{len(found)} of {answer['pagination']['totalItems']}")
+    note(f"{len(found)} of {answer['pagination']['totalCount']}")
 
 
 def _told(api: Api, query: Mapping[str, str], *, after: str, follow: bool) -> Iterator[dict[str, Any]]:

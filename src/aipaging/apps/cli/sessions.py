@@ -67,7 +67,7 @@ def list_sessions(*, api: Api, as_json: bool, page: int, per_page: int, **chosen
             for each in found
         ),
     )
-    note(f"{len(found)} of {answer['pagination']['totalItems']}")
+    note(f"{len(found)} of {answer['pagination']['totalCount']}")
 
 
 @sessions.command("show", epilog=examples("aipaging sessions show 0c5ab7c6-9d35-4c7f-8a55-5c29b8f4bd54"))

@@ -95,7 +95,7 @@ RETRY_AFTER_S: Final = b"1"
 class Fault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The body of every error."""
 
-    status: Annotated[int, Meta(ge=400, le=599)]
+    status: Annotated[int, Meta(ge=400, le=599, description="As of the answer.")]
     code: Annotated[str, Meta(max_length=96, pattern="^[A-Z0-9_.]+$", description="Stable: programs branch on it.")]
     message: Annotated[str, Meta(max_length=2048, description="What was wrong and what is allowed.")]
     who: Annotated[str, Meta(max_length=16, description="Who must act: caller, operator, partner, or bug.")]

@@ -8,7 +8,7 @@ from msgspec import Meta
 from aipaging.adapters.northbound.documents.words import PER_PAGE_MAX, Count, Instant, Pagination, instant
 from aipaging.core.paging.standing import Finding
 
-FindingId: TypeAlias = Annotated[str, Meta(max_length=64, pattern="^[0-9a-f-]{1,64}$")]
+FindingId: TypeAlias = Annotated[str, Meta(max_length=64, pattern="^[0-9a-f-]{1,64}$", description="A finding's id.")]
 Digits: TypeAlias = Annotated[str, Meta(max_length=64)]
 
 
@@ -16,20 +16,22 @@ class AuditSummary(msgspec.Struct, frozen=True, kw_only=True, rename="camel", om
     """One alarm or verdict about a contract in force."""
 
     audit_id: FindingId
-    kind: Literal["ALARM", "VERDICT"]
+    kind: Annotated[
+        Literal["ALARM", "VERDICT"], Meta(description="An ALARM is early and may be wrong; a VERDICT closes a period.")
+    ]
     domain: Annotated[str, Meta(max_length=64, description="The domain, or `end-to-end`.")]
-    tenant: Annotated[str, Meta(max_length=64)]
+    tenant: Annotated[str, Meta(max_length=64, description="Whose requests it is about; empty for all.")]
     verdict: Annotated[
         Literal["compliant", "violated", "insufficient_evidence"],
         Meta(description="How the period of the contract stands."),
     ]
     delay_ms: Annotated[float, Meta(description="The contracted delay.")]
     epsilon: Annotated[float, Meta(description="The fraction of requests that may miss it.")]
-    requests: Count
+    requests: Annotated[Count, Meta(description="That were counted.")]
     exceedances_low: Annotated[Count, Meta(description="Late for certain.")]
     exceedances_high: Annotated[Count, Meta(description="Late, if all that is unknown or missing was.")]
     missing: Annotated[Count, Meta(description="Requests that nobody reported.")]
-    reason: Annotated[str, Meta(max_length=1024)]
+    reason: Annotated[str, Meta(max_length=1024, description="In words.")]
     found_at: Instant
 
 
@@ -52,7 +54,7 @@ class AuditDocument(AuditSummary, frozen=True, kw_only=True, rename="camel", omi
 class AuditList(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Findings, the latest first."""
 
-    audits: Annotated[list[AuditSummary], Meta(max_length=PER_PAGE_MAX)]
+    audits: Annotated[list[AuditSummary], Meta(max_length=PER_PAGE_MAX, description="The findings of this page.")]
     pagination: Pagination
 
 

@@ -36,27 +36,29 @@ _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 class ScoreDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A score that the operator vouches for."""
 
-    benchmark: Text
-    score: Annotated[float, Meta(ge=-1e9, le=1e9)]
+    benchmark: Annotated[Text, Meta(description="Which one.")]
+    score: Annotated[float, Meta(ge=-1e9, le=1e9, description="What the variant reaches there.")]
 
 
 class ServiceDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """One variant of an AI service."""
 
     aisi: Aisi
-    task: Text
-    modality: Text
-    model: Text
-    languages: Annotated[list[Language], Meta(max_length=256)]
-    scores: Annotated[list[ScoreDocument], Meta(max_length=256)]
-    licence: Text
+    task: Annotated[Text, Meta(description="What it does.")]
+    modality: Annotated[Text, Meta(description="What goes in.")]
+    model: Annotated[Text, Meta(description="Which model it is.")]
+    languages: Annotated[
+        list[Language], Meta(max_length=256, description="ISO 639 codes; empty: not a matter of language.")
+    ]
+    scores: Annotated[list[ScoreDocument], Meta(max_length=256, description="What the operator vouches for.")]
+    licence: Annotated[Text, Meta(description="Of the model.")]
     price: Price
 
 
 class ServiceList(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The catalogue."""
 
-    services: Annotated[list[ServiceDocument], Meta(max_length=ANSWER_ITEMS_MAX)]
+    services: Annotated[list[ServiceDocument], Meta(max_length=ANSWER_ITEMS_MAX, description="All that may be paged.")]
 
 
 class TenantReservation(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -70,20 +72,22 @@ class DomainDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
     """An administrative domain; what may be and is reserved in it is shown to operators only."""
 
     name: Name
-    kind: DomainKindWord
-    region: Text
-    jurisdiction: Text
+    kind: Annotated[DomainKindWord, Meta(description="Its part of the path.")]
+    region: Annotated[Text, Meta(description="Where it is.")]
+    jurisdiction: Annotated[Text, Meta(description="Whose law applies there.")]
     trust: Trust
-    data_class_max: DataClassWord
+    data_class_max: Annotated[DataClassWord, Meta(description="The most sensitive data that it may see.")]
     capacity_per_second: Annotated[RatePerSecond, Meta(description="0 is unlimited.")] | None = None
     reserved_per_second: RatePerSecond | None = None
-    tenants: Annotated[list[TenantReservation], Meta(max_length=ANSWER_ITEMS_MAX)] = []
+    tenants: Annotated[
+        list[TenantReservation], Meta(max_length=ANSWER_ITEMS_MAX, description="Who has reserved how much of it.")
+    ] = []
 
 
 class DomainList(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Every domain; those of kind ACCESS are the places of an intent."""
 
-    domains: Annotated[list[DomainDocument], Meta(max_length=ANSWER_ITEMS_MAX)]
+    domains: Annotated[list[DomainDocument], Meta(max_length=ANSWER_ITEMS_MAX, description="All of them.")]
 
 
 class AnchorRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
@@ -92,13 +96,21 @@ class AnchorRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", f
     anchor_id: Name
     domain: Name
     aisi: Aisi
-    host: Annotated[str, Meta(min_length=1, max_length=253, pattern="^[A-Za-z0-9._:-]+" + END)]
-    port: Port
+    host: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=253,
+            pattern="^[A-Za-z0-9._:-]+" + END,
+            description="Name or address of its sidecar.",
+        ),
+    ]
+    port: Annotated[Port, Meta(description="Of its sidecar.")]
     capacity_per_second: Annotated[
         float, Meta(ge=0.001, le=RATE_RPS_MAX, description="Requests per second that may be reserved at it.")
     ]
     tls: Annotated[bool, Meta(description="Mutual TLS to its sidecar; without it only on loopback.")] = True
-    in_flight_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 64
+    in_flight_max: Annotated[int, Meta(ge=1, le=1_000_000, description="Requests that it works on at once.")] = 64
 
 
 class AnchorDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -107,11 +119,11 @@ class AnchorDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     anchor_id: Name
     domain: Name
     aisi: Aisi
-    host: Annotated[str, Meta(max_length=253)]
-    port: Port
-    tls: bool
+    host: Annotated[str, Meta(max_length=253, description="Name or address of its sidecar.")]
+    port: Annotated[Port, Meta(description="Of its sidecar.")]
+    tls: Annotated[bool, Meta(description="Whether it is reached by mutual TLS.")]
     capacity_per_second: RatePerSecond
-    in_flight_max: Count
+    in_flight_max: Annotated[Count, Meta(description="Requests that it works on at once.")]
     state: AnchorState
     reserved_per_second: RatePerSecond
     sessions: Annotated[Count, Meta(description="Sessions that it serves now.")]
@@ -120,7 +132,7 @@ class AnchorDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 class AnchorList(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Every anchor."""
 
-    anchors: Annotated[list[AnchorDocument], Meta(max_length=ANSWER_ITEMS_MAX)]
+    anchors: Annotated[list[AnchorDocument], Meta(max_length=ANSWER_ITEMS_MAX, description="All of them.")]
 
 
 def anchor_of(document: AnchorRequest) -> Anchor:

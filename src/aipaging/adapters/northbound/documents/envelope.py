@@ -44,12 +44,14 @@ MRPS: Final = 0.001
 _DEPENDENCES: Final = {word: dependence for dependence, word in DEPENDENCE_WORDS.items()}
 
 
-class ContractDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+class DelayContractDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """A delay contract: P(delay > offsetMs + x) <= prefactor * exp(-decayPerMs * x) for every x >= 0, in ms."""
 
-    offset_ms: Annotated[float, Meta(ge=0.0, le=1e9)]
-    prefactor: Annotated[float, Meta(ge=0.0, le=1e12)]
-    decay_per_ms: Annotated[float, Meta(gt=0.0, le=1e9)]
+    offset_ms: Annotated[float, Meta(ge=0.0, le=1e9, description="Before it nothing is promised, milliseconds.")]
+    prefactor: Annotated[
+        float, Meta(ge=0.0, le=1e12, description="The bound at the offset; above 1 it says nothing there.")
+    ]
+    decay_per_ms: Annotated[float, Meta(gt=0.0, le=1e9, description="How fast the tail falls.")]
 
 
 class EnvelopeDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
@@ -57,7 +59,7 @@ class EnvelopeDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel"
 
     domain: Name
     sequence: Annotated[int, Meta(ge=1, le=2**53 - 1, description="Rises with every version; a lower one is refused.")]
-    contract: ContractDocument
+    contract: DelayContractDocument
     rate_per_second_max: Annotated[
         float, Meta(ge=0.001, le=RATE_RPS_MAX, description="Guardrail: the rate of one session.")
     ]
@@ -77,8 +79,11 @@ class EnvelopeDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel"
     capacity_per_second: Annotated[
         RatePerSecond, Meta(description="What may be reserved in total under it; 0 is unlimited.")
     ] = 0.0
-    dependence: DependenceWord = "ANY"
-    common_cause: Annotated[str, Meta(max_length=64, pattern="^[a-z0-9.-]*" + END)] = ""
+    dependence: Annotated[DependenceWord, Meta(description="How its delay depends on that of other domains.")] = "ANY"
+    common_cause: Annotated[
+        str,
+        Meta(max_length=64, pattern="^[a-z0-9.-]*" + END, description="Domains with the same word are late together."),
+    ] = ""
 
 
 KeyIdText: TypeAlias = Annotated[str, Meta(max_length=64)]
@@ -100,7 +105,7 @@ class AcceptedEnvelope(EnvelopeDocument, frozen=True, kw_only=True, rename="came
     """The newest envelope of a domain and segment; nothing is admitted under one that is EXPIRED or SUSPECT."""
 
     digest: Annotated[Digest, Meta(description="SHA-256 of the signed document; the evidence names it by that.")]
-    state: EnvelopeStateWord
+    state: Annotated[EnvelopeStateWord, Meta(description="Whether anything is admitted under it.")]
     key_id: Annotated[str, Meta(max_length=64, description="The key that signed it.")]
     reason: Annotated[Sentence, Meta(description="Of a SUSPECT one: why.")] = ""
 
@@ -108,23 +113,25 @@ class AcceptedEnvelope(EnvelopeDocument, frozen=True, kw_only=True, rename="came
 class EnvelopeList(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The newest envelopes of all domains and segments."""
 
-    envelopes: Annotated[list[AcceptedEnvelope], Meta(max_length=ANSWER_ITEMS_MAX)]
+    envelopes: Annotated[
+        list[AcceptedEnvelope], Meta(max_length=ANSWER_ITEMS_MAX, description="The newest of each domain and segment.")
+    ]
 
 
 class OriginalEnvelope(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """A signed original, by the digest that the evidence names it by; `document` is what was signed."""
 
     domain: Name
-    segment: Annotated[str, Meta(max_length=256)]
-    sequence: Count
+    segment: Annotated[str, Meta(max_length=256, description="The AISI that it is about; empty for all traffic.")]
+    sequence: Annotated[Count, Meta(description="Of this version.")]
     digest: Digest
-    key_id: Annotated[str, Meta(max_length=64)]
+    key_id: Annotated[str, Meta(max_length=64, description="The key that signed it.")]
     accepted_at: Instant
     newest: Annotated[bool, Meta(description="Whether no newer one was accepted.")]
     signed: Annotated[str, Meta(max_length=32_768, description="The compact JWS, as it came.")]
-    document: dict[str, Any]
-    state: EnvelopeStateWord | None = None
-    reason: Sentence = ""
+    document: Annotated[dict[str, Any], Meta(description="What was signed.")]
+    state: Annotated[EnvelopeStateWord, Meta(description="How the newest one stands.")] | None = None
+    reason: Annotated[Sentence, Meta(description="Of a SUSPECT one: why.")] = ""
 
 
 class SuspicionRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
@@ -139,7 +146,9 @@ class DomainKeysDocument(msgspec.Struct, frozen=True, kw_only=True, rename="came
     """The keys that a domain's envelopes are held against."""
 
     domain: Name
-    key_ids: Annotated[list[KeyIdText], Meta(max_length=16)]
+    key_ids: Annotated[
+        list[KeyIdText], Meta(max_length=16, description="RFC 7638 thumbprints, or the names that the domain gave.")
+    ]
     digest: Digest
     source: Annotated[Literal["FILE", "URL", "API"], Meta(description="Where the set comes from.")]
     keys: Annotated[list[dict[str, Member]], Meta(max_length=16, description="The JWK Set's keys (RFC 7517).")]
@@ -259,7 +268,7 @@ def envelope_document(state: State, envelope: Envelope, now: Now) -> AcceptedEnv
         domain=envelope.domain,
         segment=envelope.segment,
         sequence=envelope.sequence,
-        contract=ContractDocument(
+        contract=DelayContractDocument(
             offset_ms=_shown(contract.offset_ms),
             prefactor=_shown(contract.prefactor),
             decay_per_ms=_shown(contract.decay_per_ms),

@@ -29,8 +29,8 @@ from aipaging.core.foundation.names import DomainName
 class QualityDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """A least score on one named benchmark."""
 
-    benchmark: Annotated[Text, Meta(min_length=1)]
-    score_min: Annotated[float, Meta(ge=-1e9, le=1e9)]
+    benchmark: Annotated[Text, Meta(min_length=1, description="Whose scores are compared, such as `MTEB`.")]
+    score_min: Annotated[float, Meta(ge=-1e9, le=1e9, description="The least score that will do.")]
 
 
 class IntentDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
@@ -40,24 +40,30 @@ class IntentDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
     fails one is not eligible. `delayMs` may be exceeded with probability `epsilon` at most.
     """
 
-    task: Word
+    task: Annotated[Word, Meta(description="What is to be done, such as `embeddings` or `chat`.")]
     place: Annotated[Name, Meta(description="The client's access domain.")]
     delay_ms: Annotated[float, Meta(ge=0.001, le=3_600_000.0, description="The delay target, milliseconds.")]
     rate_per_second: Annotated[
         float, Meta(ge=0.001, le=1_000_000.0, description="Sustained requests per second: what is reserved.")
     ] = 1.0
-    modality: Word = "text"
+    modality: Annotated[Word, Meta(description="What goes in, such as `text`.")] = "text"
     epsilon: Annotated[float, Meta(ge=1e-12, le=0.5, description="How often the target may be missed.")] = 0.001
     delay_scope: DelayScope = DelayScope.RESPONSE
     burst: Annotated[Burst, Meta(description="Requests that may come at once.")] = 1
     duration_s: Annotated[int, Meta(ge=1, le=86_400, description="How long the session is wanted, seconds.")] = 600
     quality: QualityDocument | None = None
     language: Language | None = None
-    regions: Words = msgspec.field(default_factory=list[str])
-    jurisdictions: Words = msgspec.field(default_factory=list[str])
+    regions: Annotated[Words, Meta(description="Where it may be computed; empty: anywhere.")] = msgspec.field(
+        default_factory=list[str]
+    )
+    jurisdictions: Annotated[Words, Meta(description="Whose law may apply; empty: any.")] = msgspec.field(
+        default_factory=list[str]
+    )
     trust_min: Trust = 0
-    data_class: DataClassWord = "PUBLIC"
-    licences: Words = msgspec.field(default_factory=list[str])
+    data_class: Annotated[DataClassWord, Meta(description="How sensitive the requests are.")] = "PUBLIC"
+    licences: Annotated[Words, Meta(description="Licences that the model may have; empty: any.")] = msgspec.field(
+        default_factory=list[str]
+    )
     cost_max: Price | None = None
     prefer: Preference = Preference.COST
 
@@ -120,19 +126,19 @@ class DomainBudgetDocument(msgspec.Struct, frozen=True, kw_only=True, rename="ca
     """What one domain may use of the session's delay and risk."""
 
     domain: Name
-    delay_ms: Annotated[float, Meta(ge=0.0, le=1e9)]
-    epsilon: Probability
+    delay_ms: Annotated[float, Meta(ge=0.0, le=1e9, description="Its share of the delay, milliseconds.")]
+    epsilon: Annotated[Probability, Meta(description="Its share of the risk.")]
     failure: Annotated[Probability, Meta(description="Of a request being lost or failing in this domain.")]
 
 
 class BoundDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The theorem behind a promise: P(delay > `delayMs`, or lost, or failed) <= `epsilonBound`."""
 
-    delay_ms: Annotated[float, Meta(ge=0.0, le=1e9)]
+    delay_ms: Annotated[float, Meta(ge=0.0, le=1e9, description="Of the promise, milliseconds.")]
     epsilon: Annotated[Probability, Meta(description="What was asked for.")]
     epsilon_bound: Annotated[Probability, Meta(description="What is proven; at most `epsilon` where admitted.")]
     rung: Annotated[Sentence, Meta(description="Which bound it is.")]
-    assumptions: Annotated[list[Sentence], Meta(max_length=32)]
+    assumptions: Annotated[list[Sentence], Meta(max_length=32, description="What the theorem rests on.")]
     budget: Annotated[list[DomainBudgetDocument], Meta(max_length=32, description="One per domain, client first.")]
 
 
@@ -148,8 +154,8 @@ class NearestDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel",
 class RejectionDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """The first constraint that a candidate failed."""
 
-    constraint: Word
-    message: Sentence
+    constraint: Annotated[Word, Meta(description="Which one, such as PLACE, TRUST or BOUND.")]
+    message: Annotated[Sentence, Meta(description="What was found, and what was wanted.")]
     nearest: NearestDocument | None = None
 
 
@@ -158,7 +164,7 @@ class CandidateDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel
 
     anchor_id: Name
     aisi: Aisi
-    eligible: bool
+    eligible: Annotated[bool, Meta(description="Whether it passed every constraint.")]
     path: Annotated[list[Name], Meta(max_length=32, description="The domains from the client to the anchor.")]
     bound: BoundDocument | None = None
     rejection: RejectionDocument | None = None

@@ -43,7 +43,9 @@ from aipaging.core.paging.session_machine import SessionPhase, StatusInfo
 from aipaging.core.paging.state import Relocation, Session
 from aipaging.runtime.http.faults import Fault
 
-Candidates = Annotated[list[CandidateDocument], Meta(max_length=ANSWER_ITEMS_MAX)]
+Candidates = Annotated[
+    list[CandidateDocument], Meta(max_length=ANSWER_ITEMS_MAX, description="Every anchor that was looked at.")
+]
 
 
 class IntentRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
@@ -55,7 +57,7 @@ class IntentRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", f
 class ExtendRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """By how much to prolong a session; the result is capped."""
 
-    additional_duration_s: Annotated[int, Meta(ge=1, le=86_400)]
+    additional_duration_s: Annotated[int, Meta(ge=1, le=86_400, description="Seconds.")]
 
 
 class RelocateRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
@@ -90,8 +92,8 @@ class RetrieveSessionsRequest(msgspec.Struct, frozen=True, kw_only=True, rename=
 class EpochDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A fencing token: `term` rises with every leadership, `n` with every change of the session's COMMIT."""
 
-    term: Count
-    n: Count
+    term: Annotated[Count, Meta(description="Of the leadership.")]
+    n: Annotated[Count, Meta(description="Of the change within it.")]
 
 
 class CommitDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -101,19 +103,19 @@ class CommitDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
     lease_ms: Annotated[Milliseconds, Meta(description="The duration of the grant or of the last renewal.")]
     remaining_ms: Annotated[Milliseconds, Meta(description="What is left of it; 0 when it has ended.")]
     rate_per_second: RatePerSecond
-    burst: Burst
+    burst: Annotated[Burst, Meta(description="Requests that may come at once.")]
     receipt: Annotated[Token, Meta(description="Signed proof of the epoch (JWS, `ai-commit+jwt`).")] | None = None
 
 
 class RelocationDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """The latest relocation of a session; FAILED leaves it on its source."""
 
-    number: Count
+    number: Annotated[Count, Meta(description="The first is 1.")]
     phase: RelocationPhase
     cause: RelocationCause
     source_anchor_id: Name
     target_anchor_id: Name | None = None
-    message: Sentence = ""
+    message: Annotated[Sentence, Meta(description="Why it failed.")] = ""
 
 
 class ContractDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -139,7 +141,7 @@ class SessionDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel",
     aisi: Aisi
     gateway_url: Annotated[Url, Meta(description="Where to send requests, with the AIST as bearer token.")]
     intent: IntentDocument
-    duration_s: Count
+    duration_s: Annotated[Count, Meta(description="How long it lasts from its beginning, seconds.")]
     started_at: Instant
     expires_at: Instant
     status_info: Annotated[StatusInfo, Meta(description="Why it is UNAVAILABLE.")] | None = None
@@ -161,7 +163,7 @@ class SessionDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel",
 class SessionList(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """One page of sessions, the oldest first."""
 
-    sessions: Annotated[list[SessionDocument], Meta(max_length=1_000)]
+    sessions: Annotated[list[SessionDocument], Meta(max_length=1_000, description="The sessions of this page.")]
     pagination: Pagination
 
 
@@ -179,7 +181,7 @@ class AdmissionRefusal(Fault, frozen=True, kw_only=True, rename="camel"):
     """
 
     session_id: SessionIdText
-    constraint: Word
+    constraint: Annotated[Word, Meta(description="That which the candidate that came furthest failed.")]
     candidates: Candidates
 
 

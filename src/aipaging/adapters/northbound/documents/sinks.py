@@ -27,9 +27,9 @@ AccessTokenText = Annotated[
 class SinkCredential(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """The token that notifications show to the sink."""
 
-    credential_type: Literal["ACCESSTOKEN"]
+    credential_type: Annotated[Literal["ACCESSTOKEN"], Meta(description="The one kind that there is.")]
     access_token: AccessTokenText
-    access_token_type: Literal["bearer"] = "bearer"  # noqa: S105 - RFC 6750's word, no secret
+    access_token_type: Annotated[Literal["bearer"], Meta(description="RFC 6750.")] = "bearer"  # noqa: S105 - RFC 6750's word, no secret
     access_token_expires_utc: Instant | None = None
 
 
@@ -52,19 +52,21 @@ class DeadLetterDocument(msgspec.Struct, frozen=True, kw_only=True, rename="came
     """A notification that was given up; the event itself can be read at `/events` and in the evidence."""
 
     destination: Annotated[str, Meta(max_length=128, description="`session:<id>` or `sink:<name>`; never a URL.")]
-    tenant: Annotated[str, Meta(max_length=64)]
-    event_id: Annotated[str, Meta(max_length=32)]
-    event_type: Annotated[str, Meta(max_length=128)]
+    tenant: Annotated[str, Meta(max_length=64, description="Whose event it is.")]
+    event_id: Annotated[str, Meta(max_length=32, description="`id` of the CloudEvent.")]
+    event_type: Annotated[str, Meta(max_length=128, description="`type` of the CloudEvent.")]
     reason: Annotated[str, Meta(max_length=64, description="A word, such as HTTP_500, TIMEOUT or QUEUE_FULL.")]
-    attempts: Count
+    attempts: Annotated[Count, Meta(description="How often it was tried.")]
     given_up_at: Instant
-    session_id: Annotated[str, Meta(max_length=36)] | None = None
+    session_id: Annotated[str, Meta(max_length=36, description="The session that it is about.")] | None = None
 
 
 class DeadLetterList(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """One page of dead letters, the newest first."""
 
-    dead_letters: Annotated[list[DeadLetterDocument], Meta(max_length=1_000)]
+    dead_letters: Annotated[
+        list[DeadLetterDocument], Meta(max_length=1_000, description="The dead letters of this page.")
+    ]
     pagination: Pagination
 
 

@@ -43,7 +43,7 @@ class TenantRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", f
     """A tenant, described whole: what is left out is as if it had never been said."""
 
     quotas: QuotasDocument = msgspec.field(default_factory=QuotasDocument)
-    priority: ClassWord = "STANDARD"
+    priority: Annotated[ClassWord, Meta(description="Who is served first where it is short.")] = "STANDARD"
     preempts: Annotated[
         bool, Meta(description="Whether its pages may displace a lower class; kept, not acted on yet.")
     ] = False
@@ -52,7 +52,7 @@ class TenantRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", f
 class HoldingDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What a tenant holds now."""
 
-    sessions: Count
+    sessions: Annotated[Count, Meta(description="That are AVAILABLE.")]
     requests_per_second: Rate
     reserved_per_second: Rate
     spent: Money
@@ -64,21 +64,21 @@ class TenantDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     tenant: Name
     quotas: QuotasDocument
-    priority: ClassWord
-    preempts: bool
+    priority: Annotated[ClassWord, Meta(description="Who is served first where it is short.")]
+    preempts: Annotated[bool, Meta(description="Whether its pages may displace a lower class.")]
     holds: HoldingDocument
 
 
 class TenantList(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The registered tenants."""
 
-    tenants: Annotated[list[TenantDocument], Meta(max_length=ANSWER_ITEMS_MAX)]
+    tenants: Annotated[list[TenantDocument], Meta(max_length=ANSWER_ITEMS_MAX, description="All of them.")]
 
 
 class SwitchRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """What to stop, or to let go on: a tenant, a service or an anchor by name, or ALL."""
 
-    kind: KindWord
+    kind: Annotated[KindWord, Meta(description="What is stopped.")]
     name: Annotated[Text, Meta(description="Empty for ALL.")] = ""
     reason: Reason
 
@@ -86,8 +86,8 @@ class SwitchRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", f
 class SwitchDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A kill switch that is thrown."""
 
-    kind: KindWord
-    name: Text
+    kind: Annotated[KindWord, Meta(description="What is stopped.")]
+    name: Annotated[Text, Meta(description="Which one; empty for ALL.")]
     reason: Reason
     killed_at: Instant
 
@@ -95,7 +95,7 @@ class SwitchDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 class SwitchList(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The kill switches that are thrown."""
 
-    switches: Annotated[list[SwitchDocument], Meta(max_length=4096)]
+    switches: Annotated[list[SwitchDocument], Meta(max_length=4096, description="All that are thrown.")]
 
 
 def tenant_of(name: TenantId, document: TenantRequest) -> Tenant:

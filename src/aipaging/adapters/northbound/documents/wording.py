@@ -47,22 +47,28 @@ class KnownFields(
 ):
     """Fields of the intent that are known without reading; they hold against the sentence."""
 
-    task: Word | None = None
+    task: Annotated[Word, Meta(description="What is to be done.")] | None = None
     place: Name | None = None
-    delay_ms: Annotated[float, Meta(ge=0.001, le=3_600_000.0)] | None = None
-    rate_per_second: Annotated[float, Meta(ge=0.001, le=1_000_000.0)] | None = None
-    modality: Word | None = None
-    epsilon: Annotated[float, Meta(ge=1e-12, le=0.5)] | None = None
+    delay_ms: Annotated[float, Meta(ge=0.001, le=3_600_000.0, description="The delay target, milliseconds.")] | None = (
+        None
+    )
+    rate_per_second: (
+        Annotated[float, Meta(ge=0.001, le=1_000_000.0, description="Sustained requests per second.")] | None
+    ) = None
+    modality: Annotated[Word, Meta(description="What goes in.")] | None = None
+    epsilon: Annotated[float, Meta(ge=1e-12, le=0.5, description="How often the target may be missed.")] | None = None
     delay_scope: DelayScope | None = None
-    burst: Burst | None = None
-    duration_s: Annotated[int, Meta(ge=1, le=86_400)] | None = None
+    burst: Annotated[Burst, Meta(description="Requests that may come at once.")] | None = None
+    duration_s: Annotated[int, Meta(ge=1, le=86_400, description="How long the session is wanted, seconds.")] | None = (
+        None
+    )
     quality: QualityDocument | None = None
     language: Language | None = None
-    regions: Words | None = None
-    jurisdictions: Words | None = None
+    regions: Annotated[Words, Meta(description="Where it may be computed.")] | None = None
+    jurisdictions: Annotated[Words, Meta(description="Whose law may apply.")] | None = None
     trust_min: Trust | None = None
-    data_class: DataClassWord | None = None
-    licences: Words | None = None
+    data_class: Annotated[DataClassWord, Meta(description="How sensitive the requests are.")] | None = None
+    licences: Annotated[Words, Meta(description="Licences that the model may have.")] | None = None
     cost_max: Price | None = None
     prefer: Preference | None = None
 
@@ -79,35 +85,41 @@ class InterpretRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel"
 class SpanDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A part of the text: characters from `start` up to, not including, `end`."""
 
-    start: Count
-    end: Count
+    start: Annotated[Count, Meta(description="Of its first character, from 0.")]
+    end: Annotated[Count, Meta(description="After its last character.")]
 
 
 class FieldDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """One field of the intent and where it came from."""
 
-    field: Word
-    value: Any
-    source: SourceWord
+    field: Annotated[Word, Meta(description="Its name in the intent.")]
+    value: Annotated[Any, Meta(description="As the intent holds it.")]
+    source: Annotated[SourceWord, Meta(description="TEXT, REQUEST, DEFAULT or POLICY.")]
     span: SpanDocument | None = None
-    quote: Annotated[str, Meta(max_length=TEXT_CHARS_MAX)] = ""
+    quote: Annotated[str, Meta(max_length=TEXT_CHARS_MAX, description="What the text says there.")] = ""
 
 
 class QuestionDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """What must be answered before the intent is complete."""
 
-    message: Sentence
-    field: Annotated[str, Meta(max_length=64)] = ""
-    choices: Annotated[list[Name], Meta(max_length=32)] = msgspec.field(default_factory=list[str])
+    message: Annotated[Sentence, Meta(description="What to ask the person.")]
+    field: Annotated[str, Meta(max_length=64, description="The field that the answer is for.")] = ""
+    choices: Annotated[list[Name], Meta(max_length=32, description="What may be answered, where it is a choice.")] = (
+        msgspec.field(default_factory=list[str])
+    )
 
 
 class Interpretation(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """What the text was read as. Nothing is committed to: page the `intent` if it is what was meant."""
 
-    status: StatusWord
-    fields: Annotated[list[FieldDocument], Meta(max_length=FIELDS_MAX)]
-    questions: Annotated[list[QuestionDocument], Meta(max_length=QUESTIONS_MAX)]
-    task_confidence: Probability
+    status: Annotated[StatusWord, Meta(description="Whether there is an intent to page.")]
+    fields: Annotated[
+        list[FieldDocument], Meta(max_length=FIELDS_MAX, description="Every field that was read, given or defaulted.")
+    ]
+    questions: Annotated[
+        list[QuestionDocument], Meta(max_length=QUESTIONS_MAX, description="What must be answered first.")
+    ]
+    task_confidence: Annotated[Probability, Meta(description="How sure the reading of the task is.")]
     intent: IntentDocument | None = None
 
 

@@ -73,8 +73,8 @@ Port: TypeAlias = Annotated[int, Meta(ge=1, le=65_535)]
 Price: TypeAlias = Annotated[
     int, Meta(ge=0, le=10**15, description="Per 1,000 requests, in millionths of the catalogue's currency.")
 ]
-Page: TypeAlias = Annotated[int, Meta(ge=1, le=PAGE_MAX)]
-PerPage: TypeAlias = Annotated[int, Meta(ge=1, le=PER_PAGE_MAX)]
+Page: TypeAlias = Annotated[int, Meta(ge=1, le=PAGE_MAX, description="From 1 on.")]
+PerPage: TypeAlias = Annotated[int, Meta(ge=1, le=PER_PAGE_MAX, description="The most that a page holds.")]
 
 DataClassWord: TypeAlias = Literal["PUBLIC", "INTERNAL", "CONFIDENTIAL", "RESTRICTED"]
 DomainKindWord: TypeAlias = Literal["ACCESS", "TRANSPORT", "COMPUTE"]
@@ -103,7 +103,8 @@ class Pagination(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     page: Page
     per_page: PerPage
-    total_items: Count
+    total_count: Annotated[Count, Meta(description="Items in all pages.")]
+    total_pages: Annotated[Count, Meta(description="Pages of this size.")]
 
 
 def instant(wall_us: int) -> dt.datetime:

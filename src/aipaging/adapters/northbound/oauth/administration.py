@@ -1,9 +1,10 @@
 """What an operator does about clients and token keys while the controller runs."""
 
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
+from msgspec import Meta
 
 from aipaging.adapters.northbound.credentials import Caller
 from aipaging.adapters.northbound.oauth import documents as d
@@ -22,7 +23,7 @@ _CLIENT: Final = {"clientId": "app", "sessionsEnded": 2}
 class Retirement(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """How a key is retired; `force`: although it signs or tokens signed with it are in use, for it was stolen."""
 
-    force: bool = False
+    force: Annotated[bool, Meta(description="Retire it although tokens that it signed are in use.")] = False
 
 
 _RETIREMENT: Final = msgspec.json.Decoder(Retirement)
@@ -120,7 +121,7 @@ class AdministrationRoutes:
                 tag="Access",
                 handler=self.clients,
                 scope="ai-paging:clients:read",
-                replies={200: Reply(meaning="The clients.", document=d.ClientList)},
+                replies={200: Reply(meaning="The clients.", document=d.ClientList, example=d.EXAMPLE_CLIENTS)},
                 errors=("INVALID_ARGUMENT",),
             ),
             Operation(
@@ -181,6 +182,7 @@ class AdministrationRoutes:
                 scope="ai-paging:keys:update",
                 request=Retirement,
                 request_optional=True,
+                request_example={"force": False},
                 replies={200: keys},
                 errors=(*body, "NOT_FOUND", "INCOMPATIBLE_STATE"),
             ),

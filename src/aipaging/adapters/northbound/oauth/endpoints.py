@@ -125,7 +125,7 @@ class OAuthRoutes:
         """Return the table of these operations."""
         # tidy: long because it is a table
         refusals = {
-            status: Reply(meaning=meaning, document=d.OAuthFault, example=d.EXAMPLE_FAULT)
+            status: Reply(meaning=meaning, document=d.OAuthFault, example=d.EXAMPLE_FAULTS[status])
             for status, meaning in (
                 (400, "The request is not one, or asks for what the client may not have."),
                 (401, "The client is not who it says."),
@@ -145,6 +145,7 @@ class OAuthRoutes:
                 handler=self.token,
                 scope=None,
                 request=d.TokenForm,
+                request_example=d.EXAMPLE_FORM,
                 request_media=FORM,
                 replies={200: Reply(meaning="The token.", document=d.TokenGranted, example=d.EXAMPLE_GRANTED)}
                 | refusals,
@@ -160,6 +161,7 @@ class OAuthRoutes:
                 handler=self.revoke,
                 scope=None,
                 request=d.TokenNamed,
+                request_example=d.EXAMPLE_NAMED,
                 request_media=FORM,
                 replies={200: Reply(meaning="It is not good any more.")} | refusals,
                 errors=errors,
@@ -175,6 +177,7 @@ class OAuthRoutes:
                 handler=self.introspect,
                 scope=None,
                 request=d.TokenNamed,
+                request_example=d.EXAMPLE_NAMED,
                 request_media=FORM,
                 replies={200: Reply(meaning="What it says.", document=d.TokenExplained, example={"active": False})}
                 | refusals,
@@ -188,7 +191,7 @@ class OAuthRoutes:
                 tag="Access",
                 handler=self.metadata,
                 scope=None,
-                replies={200: Reply(meaning="Where.", document=d.ServerMetadata)},
+                replies={200: Reply(meaning="Where.", document=d.ServerMetadata, example=d.EXAMPLE_METADATA)},
             ),
         ]
 
