@@ -52,6 +52,8 @@ def test_histories_show_everything() -> None:
         "OPERATOR_ACTION",
         "POLICIES_IN_FORCE",
         "POLICY_APPLIED",
+        "ROOM_CLAIMED",
+        "ROOM_LET_GO",
         "SESSION_PREEMPTED",
         "SESSIONS_METERED",
         "SINK_SET",

@@ -16,6 +16,10 @@ class Sum:
         """Return the sum with one session more."""
         return Sum(self.rate_mrps + rate_mrps, self.burst + burst, self.sessions + 1)
 
+    def with_all(self, other: "Sum") -> "Sum":
+        """Return the sum of both."""
+        return Sum(self.rate_mrps + other.rate_mrps, self.burst + other.burst, self.sessions + other.sessions)
+
     def minus(self, rate_mrps: int, burst: int) -> "Sum":
         """Return the sum with one session less."""
         return Sum(self.rate_mrps - rate_mrps, self.burst - burst, self.sessions - 1)

@@ -242,6 +242,13 @@ RECORD_TYPES: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
             **_SESSION, "action": one_of("page", "relocate", "extend"), "anchor": name, "policies": text,
             "digest": digest,
         },
+        "ROOM_CLAIMED": {
+            "tenant": name, "client": name, "for_session": name, "priority": count, "anchor": name, "domains": text,
+            "rate_mrps": count, "burst": count, "until_us": count,
+        },
+        "ROOM_LET_GO": {
+            "tenant": name, "for_session": name, "cause": one_of("TAKEN", "EXPIRED", "KILLED"),
+        },
         "SESSION_PREEMPTED": {
             **_SESSION, "priority": count, "by_session": name, "by_tenant": name, "by_priority": count,
         },

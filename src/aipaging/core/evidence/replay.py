@@ -138,6 +138,7 @@ def _lives(world: World, record: Record) -> None:
 def _session_ended(world: World, record: Record) -> None:
     name = record["session"]
     session = world.session(name, Phase.REQUESTED, Phase.AVAILABLE)
+    replay_tenancy.ends(session, record)
     replay_tenancy.left(world, session)
     session.phase = Phase.ENDED
     world.forget(name, session)
@@ -204,6 +205,8 @@ _SINGLES: Final[Mapping[str, Callable[[World, Record], None]]] = MappingProxyTyp
         "SPEND_REFUNDED": replay_tenancy.refunded,
         "POLICIES_IN_FORCE": _described,
         "POLICY_APPLIED": _described,
+        "ROOM_CLAIMED": replay_tenancy.room_claimed,
+        "ROOM_LET_GO": replay_tenancy.room_let_go,
         "SESSION_PREEMPTED": replay_tenancy.preempted,
     }
 )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
 from aipaging.core.evidence.finding import Invariant, Violation
-from aipaging.core.evidence.replay_world import Phase, Session, Tenant, World
+from aipaging.core.evidence.replay_world import Claim, Phase, Session, Tenant, World
 
 Record: TypeAlias = Mapping[str, Any]
 
@@ -111,14 +111,46 @@ def _count(tenant: Tenant, period: int, amount: int) -> None:
         tenant.spent = max(0, tenant.spent + amount)
 
 
+def _class_of(world: World, tenant: str) -> int:
+    known = world.tenants.get(tenant)
+    return CLASSES.index(known.quotas["priority"] if known is not None and known.quotas else "STANDARD")
+
+
+def room_claimed(world: World, record: Record) -> None:
+    """ROOM_CLAIMED: by a tenant that may displace others, in no class above its own."""
+    name, priority = record["tenant"], record["priority"]
+    quotas = _tenant(world, name).quotas
+    if not quotas or not quotas["preempts"] or _class_of(world, name) < priority:
+        raise Violation(Invariant.TENANCY, f"tenant {name} may not displace sessions in class {priority}")
+    if record["anchor"] not in world.anchors:
+        raise Violation(Invariant.CAPACITY, f"room is claimed at {record['anchor']}, which is not registered")
+    world.claims[record["for_session"]] = Claim(tenant=name, priority=priority)
+
+
+def room_let_go(world: World, record: Record) -> None:
+    """ROOM_LET_GO."""
+    claim = world.claims.pop(record["for_session"], None)
+    if claim is None or claim.tenant != record["tenant"]:
+        raise Violation(Invariant.TENANCY, f"room is let go that was not claimed for {record['for_session']}")
+
+
 def preempted(world: World, record: Record) -> None:
-    """SESSION_PREEMPTED: only by a tenant of a higher class, which may."""
-    world.session(record["session"], Phase.AVAILABLE)
+    """SESSION_PREEMPTED: for room that is claimed, and only in a higher class than its own."""
+    session = world.session(record["session"], Phase.AVAILABLE)
+    claim = world.claims.get(record["by_session"])
+    if claim is None or (claim.tenant, claim.priority) != (record["by_tenant"], record["by_priority"]):
+        raise Violation(Invariant.TENANCY, f"a session is displaced, and no room is claimed for {record['by_session']}")
+    if record["priority"] != _class_of(world, session.tenant):
+        raise Violation(Invariant.TENANCY, f"{record['session']} is not of class {record['priority']}")
     if record["by_priority"] <= record["priority"]:
         raise Violation(Invariant.TENANCY, "a session is displaced by one that is not of a higher class")
-    quotas = _tenant(world, record["by_tenant"]).quotas
-    if not quotas or not quotas["preempts"] or CLASSES.index(quotas["priority"]) < record["by_priority"]:
-        raise Violation(Invariant.TENANCY, f"tenant {record['by_tenant']} may not displace sessions in that class")
+    session.preempted = True
+
+
+def ends(session: Session, record: Record) -> None:
+    """SESSION_ENDED: as PREEMPTED only after it was."""
+    if record["status_info"] == "PREEMPTED" and not session.preempted:
+        raise Violation(Invariant.TENANCY, f"{record['session']} ends as PREEMPTED, and nobody displaced it")
 
 
 def metered(world: World, record: Record, leaves: Iterable[Record]) -> None:

@@ -117,6 +117,7 @@ class Session:
     commits: dict[EpochPair, Commit] = field(default_factory=dict)
     relocation: Relocation | None = None
     degraded: str = ""
+    preempted: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -166,6 +167,14 @@ class Tenant:
     spent: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """Room that is kept for a page: for which tenant, in which class."""
+
+    tenant: str
+    priority: int
+
+
 @dataclass(slots=True, kw_only=True)
 class World:
     """Everything that later records are judged by."""
@@ -190,6 +199,7 @@ class World:
     changes: int = 0
     tenants: dict[str, Tenant] = field(default_factory=dict[str, Tenant])
     switches: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
+    claims: dict[str, Claim] = field(default_factory=dict[str, Claim])
     aisi_of: dict[str, str] = field(default_factory=dict[str, str])
 
     def session(self, name: str, *phases: Phase) -> Session:

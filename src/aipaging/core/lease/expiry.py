@@ -25,6 +25,7 @@ class Due(enum.IntEnum):
     RENEW = 6
     FORGET = 7
     TURN = 8
+    CLAIM = 9
 
 
 NO_EPOCH: Final = Epoch(0, 0)

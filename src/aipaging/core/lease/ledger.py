@@ -3,7 +3,8 @@
 A reservation belongs to one COMMIT, that is to one (session, epoch). It counts once per session at the anchor and
 once per session in every domain of the path, however many epochs of the session hold it there: a relocation
 inside one domain does not charge that domain twice. It is taken with the COMMIT and given back only by `release`,
-which the issuer calls after the holder's deadline, drift and grace (`hold` remembers until when).
+which the issuer calls after the holder's deadline, drift and grace (`hold` remembers until when). What nobody renews
+any more is `leaving`: its rate will be free, and is not yet.
 
 In a domain the rate and the burst are reserved for the session's *tenant*: sums are kept for every tenant, and for all.
 """
@@ -42,6 +43,7 @@ class Ledger:
     by_tenant: dict[TenantId, int] = field(default_factory=dict[TenantId, int])
     epochs: dict[SessionId, tuple[Epoch, ...]] = field(default_factory=dict[SessionId, tuple[Epoch, ...]])
     tolerances: Tolerances = field(default_factory=Tolerances)
+    leaving: dict[tuple[SessionId, Epoch], None] = field(default_factory=dict[tuple[SessionId, Epoch], None])
 
     def anchor_mrps(self, anchor: AnchorId) -> int:
         """Return what is reserved at the anchor."""
@@ -89,7 +91,12 @@ class Ledger:
         kept_us = max(reservation.hold_us, until_us)
         self.reservations[session, epoch] = replace(reservation, hold_us=kept_us)
         self.tolerances.forget(session, epoch)
+        self.leave(session, epoch)
         return kept_us
+
+    def leave(self, session: SessionId, epoch: Epoch) -> None:
+        """Take note that a COMMIT is over, or drains: nobody renews it any more."""
+        self.leaving[session, epoch] = None
 
     def move(self, session: SessionId, old: Epoch, new: Epoch) -> None:
         """Put the reservation of one epoch under another: the same rate, granted anew after a recovery."""
@@ -106,6 +113,7 @@ class Ledger:
         """
         reservation = self._of(session, epoch)
         del self.reservations[session, epoch]
+        self.leaving.pop((session, epoch), None)
         left = tuple(one for one in self.epochs.pop(session) if one != epoch)
         if left:
             self.epochs[session] = left

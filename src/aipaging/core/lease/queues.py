@@ -11,7 +11,7 @@ Tolerances are derived from sessions and envelopes: snapshots leave them out.
 
 import math
 from bisect import bisect_left, insort
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -75,12 +75,22 @@ class Tolerances:
             self.forget(session, old)
             self.protect(session, new, *place)
 
-    def harm(self, bursts: Mapping[QueueKey, int], adding: Mapping[QueueKey, int], but: SessionId) -> Harm:
-        """Return who would be harmed if `adding` came on top of `bursts`; `but` itself does not count."""
+    def harm(
+        self,
+        bursts: Mapping[QueueKey, int],
+        adding: Mapping[QueueKey, int],
+        but: SessionId,
+        gone: Container[tuple[SessionId, Epoch]] = (),
+    ) -> Harm:
+        """Return who would be harmed if `adding` came on top of `bursts`; `but` itself and `gone` do not count."""
         harmed_in, burst_max = "", math.inf
         for queues, entries in self.groups.items():
             touched = [queue for queue in queues if adding.get(queue.key)]
-            tolerated_ms = next((entry[0] for entry in entries if entry[1] != but), None) if touched else None
+            tolerated_ms = (
+                next((entry[0] for entry in entries if entry[1] != but and entry[1:] not in gone), None)
+                if touched
+                else None
+            )
             if tolerated_ms is None:
                 continue
             before_ms = math.fsum(queue.curve.delay_ms(bursts.get(queue.key, 0)) for queue in queues)

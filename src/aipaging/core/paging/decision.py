@@ -11,12 +11,15 @@ from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.errors import AipagingError, Who
 from aipaging.core.foundation.names import AnchorId, SessionId, TenantId
 from aipaging.core.foundation.time import MS, BootUs, Now
+from aipaging.core.lease.difference import Difference
+from aipaging.core.lease.ledger import Reservation
 from aipaging.core.lease.machine import Lease
 from aipaging.core.lease.queues import EVERYBODY
-from aipaging.core.paging.commands import Done, Reply
+from aipaging.core.paging.commands import Done, Page, Reply
 from aipaging.core.paging.effects import Effect
-from aipaging.core.paging.events import CommitGranted, Event
+from aipaging.core.paging.events import CommitGranted, Event, SessionRefused
 from aipaging.core.paging.state import OthersReserved, Session, State
+from aipaging.core.paging.tenancy_events import Claim
 from aipaging.core.steering.grant import Fence
 
 
@@ -27,6 +30,20 @@ class Decision:
     events: list[Event] = field(default_factory=list)
     effects: list[Effect] = field(default_factory=list)
     reply: Reply = field(default_factory=Done)
+
+
+def refusal(command: Page, constraint: str, candidates: int, now: Now) -> SessionRefused:
+    """Return the evidence of a refused page."""
+    return SessionRefused(
+        session=command.session,
+        tenant=command.tenant,
+        client=command.client,
+        intent=command.intent,
+        salt=command.salt,
+        constraint=constraint,
+        candidates=candidates,
+        wall_us=now.wall_us,
+    )
 
 
 def lease_ms(state: State, ends_us: BootUs, now: Now) -> int:
@@ -68,17 +85,45 @@ def grant_again(state: State, session: Session, lease: Lease, now: Now, *, cause
     )
 
 
-def offer_to(state: State, session: SessionId, intent: Intent, now: Now, *, tenant: TenantId = EVERYBODY) -> Offer:
+def offer_to(
+    state: State,
+    session: SessionId,
+    intent: Intent,
+    now: Now,
+    *,
+    tenant: TenantId = EVERYBODY,
+    but: Claim | None = None,
+) -> Offer:
     """Return what is on offer to a session; `tenant` is asked for only where the session is not known yet."""
+    reserved = others_reserved(state, session, intent, tenant=tenant, but=but)
+    return Offer(catalogue=state.catalogue, reserved=reserved, wall_us=now.wall_us)
+
+
+def others_reserved(
+    state: State, session: SessionId, intent: Intent, *, tenant: TenantId = EVERYBODY, but: Claim | None = None
+) -> OthersReserved:
+    """Return what others hold, and the room that is kept for others; `but` is the claim that is the asker's own."""
     known = state.sessions.get(session)
-    reserved = OthersReserved(
+    owner = known.tenant if known is not None else tenant
+    return OthersReserved(
         ledger=state.ledger,
         session=session,
-        tenant=known.tenant if known is not None else tenant,
+        tenant=owner,
         rate_mrps=intent.rate_mrps,
         burst=intent.burst,
+        difference=claimed(state, owner, but) if state.tenancy.claims else None,
+        everywhere=session in state.tenancy.victims,
     )
-    return Offer(catalogue=state.catalogue, reserved=reserved, wall_us=now.wall_us)
+
+
+def claimed(state: State, tenant: TenantId, but: Claim | None) -> Difference:
+    """Return the room that is kept against a tenant: for pages of its own class and above."""
+    difference, priority = Difference(), state.tenancy.tenant(tenant).priority
+    for claim in state.tenancy.claims.values():
+        if claim != but and claim.priority >= priority:
+            share = Reservation(claim.anchor, claim.domains, claim.rate_mrps, claim.until_us, claim.tenant, claim.burst)
+            difference.come(share)
+    return difference
 
 
 def candidates_for(

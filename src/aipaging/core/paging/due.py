@@ -5,7 +5,6 @@ an earlier entry of the same wake has changed is put back, so that every decisio
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
@@ -17,6 +16,7 @@ from aipaging.core.foundation.time import MS, SECOND, BootUs, Now
 from aipaging.core.identity.tenant import PriorityClass
 from aipaging.core.lease.expiry import NO_EPOCH, Due
 from aipaging.core.lease.machine import Lease, LeasePhase
+from aipaging.core.paging.claiming import claim_over, displaced
 from aipaging.core.paging.contract import Finding, again_us, found, told
 from aipaging.core.paging.decision import Decision, grant_again, lease_ms
 from aipaging.core.paging.effects import InstallSteering, RenewSteering
@@ -36,6 +36,7 @@ from aipaging.core.paging.relocation_machine import RelocationCause, RelocationP
 from aipaging.core.paging.session_machine import StatusInfo
 from aipaging.core.paging.state import Session, State
 from aipaging.core.paging.switching import stopped_by_any
+from aipaging.core.paging.waking import RESTRICTED_RETRY_US, Waking
 from aipaging.core.steering.grant import SteeringRenewal
 
 ENTRIES_MAX: Final = 4096
@@ -43,9 +44,6 @@ ENTRIES_MAX: Final = 4096
 
 RENEWALS_MAX: Final = 1024
 """Renewals in one batch record: its leaves stay below a megabyte."""
-
-RESTRICTED_RETRY_US: Final = 1_000_000
-"""When to look again at what has to wait for the journal to be well."""
 
 CLOCKS_APART_US: Final = 3_600_000_000
 """An envelope whose end was due and is less than this away by the wall clock is looked at once more."""
@@ -60,40 +58,9 @@ RETRY_DOUBLINGS_MAX: Final = 5
 """A relocation that finds no target is tried at most 32 times slower than the first time."""
 
 
-@dataclass(slots=True)
-class _Wake:
-    """One wake, as it grows."""
-
-    state: State
-    now: Now
-    decision: Decision = field(default_factory=Decision)
-    touched: set[str] = field(default_factory=set[str])
-    looked: set[str] = field(default_factory=set[str])
-    renewals: list[Renewal] = field(default_factory=list)
-    steering: list[SteeringRenewal] = field(default_factory=list)
-    granted: bool = False
-    when_us: int = 0
-    restrictive: bool = False
-    turn: str = ""
-
-    def add(self, subject: str, decision: Decision) -> None:
-        """Take a decision about a subject over; while only restrictive ones are taken, look again later."""
-        if self.restrictive and any(isinstance(event, CommitGranted) for event in decision.events):
-            self.later(self.now.boot_us + RESTRICTED_RETRY_US, Due.RELOCATION, subject, NO_EPOCH)
-            return
-        if decision.events:
-            self.touched.add(subject)
-        self.decision.events += decision.events
-        self.decision.effects += decision.effects
-
-    def later(self, when_us: int, due: Due, subject: str, epoch: Epoch) -> None:
-        """Put an entry back."""
-        self.state.queue.add(BootUs(when_us), due, subject, epoch=epoch)
-
-
 def wake(state: State, now: Now, *, restrictive: bool = False) -> Decision:
     """Do what is due; with `restrictive`, only what takes away."""
-    work = _Wake(state, now, restrictive=restrictive)
+    work = Waking(state, now, restrictive=restrictive)
     for _ in range(ENTRIES_MAX):
         entry = state.queue.pop_due(now.boot_us)
         if entry is None:
@@ -109,13 +76,15 @@ def wake(state: State, now: Now, *, restrictive: bool = False) -> Decision:
     return _renewed(work)
 
 
-def _look(work: _Wake, due: Due, subject: str, epoch: Epoch) -> None:
+def _look(work: Waking, due: Due, subject: str, epoch: Epoch) -> None:
     if due is Due.TURN:
         _turn(work)
     elif due is Due.ANCHOR:
         _anchor(work, AnchorId(subject))
     elif due is Due.ENVELOPE:
         _envelope(work, DomainName(subject))
+    elif due is Due.CLAIM:
+        work.add(subject, Decision(events=claim_over(work.state, SessionId(subject), work.now)))
     elif due is Due.RELEASE:
         _release(work, SessionId(subject), epoch)
     else:
@@ -124,7 +93,7 @@ def _look(work: _Wake, due: Due, subject: str, epoch: Epoch) -> None:
             _HANDLERS[due](work, session, epoch)
 
 
-def _renewed(work: _Wake) -> Decision:
+def _renewed(work: Waking) -> Decision:
     if work.renewals:
         renewed = LeasesRenewed(renewals=tuple(work.renewals), boot_us=work.now.boot_us)
         # First, so that a session that a later entry ends was renewed before it ended, not after.
@@ -133,7 +102,7 @@ def _renewed(work: _Wake) -> Decision:
     return work.decision
 
 
-def _release(work: _Wake, session_id: SessionId, epoch: Epoch) -> None:
+def _release(work: Waking, session_id: SessionId, epoch: Epoch) -> None:
     session = work.state.sessions.get(session_id)
     lease = session.lease_of(epoch) if session is not None else None
     if lease is not None and lease.live:
@@ -150,7 +119,7 @@ def _release(work: _Wake, session_id: SessionId, epoch: Epoch) -> None:
     work.decision.events.append(event)
 
 
-def _renew(work: _Wake, session: Session, epoch: Epoch) -> None:
+def _renew(work: Waking, session: Session, epoch: Epoch) -> None:
     lease = session.lease_of(epoch)
     if lease is None or lease.phase is not LeasePhase.GRANTED or not session.available:
         return
@@ -174,7 +143,7 @@ def _renew(work: _Wake, session: Session, epoch: Epoch) -> None:
         work.steering.append(SteeringRenewal(session=session.session, epoch=epoch, deadline_us=deadline_us))
 
 
-def _expire(work: _Wake, session: Session, epoch: Epoch) -> None:
+def _expire(work: Waking, session: Session, epoch: Epoch) -> None:
     lease = session.lease_of(epoch)
     if lease is None or not lease.live:
         return
@@ -189,7 +158,7 @@ def _expire(work: _Wake, session: Session, epoch: Epoch) -> None:
         work.add(session.session, _served_out(work, session, lease))
 
 
-def _served_out(work: _Wake, session: Session, lease: Lease) -> Decision:
+def _served_out(work: Waking, session: Session, lease: Lease) -> Decision:
     """Return what becomes of a session whose serving COMMIT has expired."""
     state, now = work.state, work.now
     if session.ends_us <= now.boot_us:
@@ -208,7 +177,7 @@ def _served_out(work: _Wake, session: Session, lease: Lease) -> Decision:
     return _granted_again(work, session, lease)
 
 
-def _granted_again(work: _Wake, session: Session, lease: Lease) -> Decision:
+def _granted_again(work: Waking, session: Session, lease: Lease) -> Decision:
     """Return a new COMMIT: the controller slept through the renewal, and the reservation is still held."""
     again = grant_again(work.state, session, lease, work.now, cause="RECOVERY", n=session.n + 1)
     if again.lease_ms < 1:
@@ -218,7 +187,7 @@ def _granted_again(work: _Wake, session: Session, lease: Lease) -> Decision:
     return Decision(events=[over, again], effects=[InstallSteering(session=session.session, epoch=again.epoch)])
 
 
-def _session_end(work: _Wake, session: Session, epoch: Epoch) -> None:
+def _session_end(work: Waking, session: Session, epoch: Epoch) -> None:
     if not session.available:
         return
     if session.ends_us > work.now.boot_us:
@@ -227,7 +196,7 @@ def _session_end(work: _Wake, session: Session, epoch: Epoch) -> None:
     work.add(session.session, ended(work.state, session, StatusInfo.DURATION_EXPIRED, work.now))
 
 
-def _relocation(work: _Wake, session: Session, epoch: Epoch) -> None:
+def _relocation(work: Waking, session: Session, epoch: Epoch) -> None:
     """Look at a session: whether its contract holds, whether it must leave, how its relocation goes."""
     if not session.available or session.session in work.looked:
         return
@@ -240,6 +209,9 @@ def _relocation(work: _Wake, session: Session, epoch: Epoch) -> None:
             work.add(session.session, stop)
             return
     work.looked.add(session.session)
+    if session.session in work.state.tenancy.victims and not _moving(session):
+        work.add(session.session, _make_room(work, session))
+        return
     finding = found(work.state, session, work.now)
     decision = Decision(events=told(session, finding, work.now))
     if work.restrictive and any(isinstance(event, CommitRebound | SessionRestored) for event in decision.events):
@@ -251,7 +223,7 @@ def _relocation(work: _Wake, session: Session, epoch: Epoch) -> None:
     work.add(session.session, decision)
 
 
-def _leaves_anyway(work: _Wake, session: Session) -> bool:
+def _leaves_anyway(work: Waking, session: Session) -> bool:
     """Tell without much looking whether a session must leave, and it is not its turn."""
     if work.turn == session.session:
         return False
@@ -262,7 +234,7 @@ def _leaves_anyway(work: _Wake, session: Session) -> bool:
     return settled and anchor is not None and anchor.state in {AnchorState.LOST, AnchorState.DRAINING}
 
 
-def _wait(work: _Wake, session: Session) -> None:
+def _wait(work: Waking, session: Session) -> None:
     """Let a session that must leave wait for its turn: by the class of its tenant, then by age."""
     queue = work.state.queue
     if not queue.line:
@@ -271,7 +243,7 @@ def _wait(work: _Wake, session: Session) -> None:
     queue.join_line(session.session, rank=rank, age_us=session.requested_wall_us)
 
 
-def _turn(work: _Wake) -> None:
+def _turn(work: Waking) -> None:
     """Look at those whose turn it is until one relocation is granted; the next turn comes at its pace.
 
     The pace counts from when this turn was due: who wakes late catches up, within limits.
@@ -301,7 +273,7 @@ def _moving(session: Session) -> bool:
     return session.relocation is not None and session.relocation.under_way
 
 
-def _under_way(work: _Wake, session: Session, epoch: Epoch) -> Decision:
+def _under_way(work: Waking, session: Session, epoch: Epoch) -> Decision:
     state, now, relocation = work.state, work.now, session.relocation
     if relocation is None:
         return Decision()
@@ -313,7 +285,19 @@ def _under_way(work: _Wake, session: Session, epoch: Epoch) -> Decision:
     return failed(state, session, message, now)
 
 
-def _leaving(work: _Wake, session: Session, finding: Finding) -> Decision:
+def _make_room(work: Waking, session: Session) -> Decision:
+    """Let a session that is displaced begin to move, or end; the second grant of a wake waits for the next."""
+    expired = session.lease is not None and session.lease.deadline_us <= work.now.boot_us
+    if expired or work.granted or work.restrictive:
+        wait_us = RESTRICTED_RETRY_US if work.restrictive else 1
+        work.later(work.now.boot_us + wait_us, Due.RELOCATION, session.session, NO_EPOCH)
+        return Decision()
+    decision = displaced(work.state, session, work.now)
+    work.granted = any(isinstance(event, CommitGranted) for event in decision.events)
+    return decision
+
+
+def _leaving(work: Waking, session: Session, finding: Finding) -> Decision:
     cause = must_leave(work.state, session, finding)
     if cause is not None and (session.source is None or cause is RelocationCause.ANCHOR_LOST):
         return _leave(work, session, cause)
@@ -322,7 +306,7 @@ def _leaving(work: _Wake, session: Session, finding: Finding) -> Decision:
     return Decision()
 
 
-def _leave(work: _Wake, session: Session, cause: RelocationCause) -> Decision:
+def _leave(work: Waking, session: Session, cause: RelocationCause) -> Decision:
     """Begin a relocation that must happen; the second grant of a wake waits for the first to be counted."""
     state, now = work.state, work.now
     expired = session.lease is not None and session.lease.deadline_us <= now.boot_us
@@ -348,7 +332,7 @@ def _leave(work: _Wake, session: Session, cause: RelocationCause) -> Decision:
     return decision
 
 
-def _anchor(work: _Wake, anchor_id: AnchorId) -> None:
+def _anchor(work: Waking, anchor_id: AnchorId) -> None:
     state, now = work.state, work.now
     anchor = state.catalogue.anchors.get(anchor_id)
     if anchor is None or anchor.state in {AnchorState.LOST, AnchorState.UNKNOWN}:
@@ -361,7 +345,7 @@ def _anchor(work: _Wake, anchor_id: AnchorId) -> None:
     work.add(anchor_id, Decision(events=[event]))
 
 
-def _envelope(work: _Wake, domain: DomainName) -> None:
+def _envelope(work: Waking, domain: DomainName) -> None:
     """Look at every session whose path crosses a domain whose envelope is new, not believed, or over."""
     state, now = work.state, work.now
     everywhere = domain == EVERYWHERE
@@ -378,7 +362,7 @@ def _of_domain(state: State, domain: DomainName) -> list[Envelope]:
     return [envelope for (name, _), envelope in state.catalogue.envelopes.items() if name == domain]
 
 
-def _forget(work: _Wake, session: Session, epoch: Epoch) -> None:
+def _forget(work: Waking, session: Session, epoch: Epoch) -> None:
     if session.available:
         return
     if any((session.session, lease.epoch) in work.state.ledger.reservations for lease in session.leases):
@@ -387,7 +371,7 @@ def _forget(work: _Wake, session: Session, epoch: Epoch) -> None:
     work.add(session.session, Decision(events=[SessionForgotten(session=session.session)]))
 
 
-_HANDLERS: Final[Mapping[Due, Callable[[_Wake, Session, Epoch], None]]] = MappingProxyType(
+_HANDLERS: Final[Mapping[Due, Callable[[Waking, Session, Epoch], None]]] = MappingProxyType(
     {
         Due.EXPIRE: _expire,
         Due.SESSION_END: _session_end,

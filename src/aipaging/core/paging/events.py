@@ -32,6 +32,8 @@ from aipaging.core.paging.tenancy import Policies
 from aipaging.core.paging.tenancy_events import (
     PoliciesInForce,
     PolicyApplied,
+    RoomClaimed,
+    RoomLetGo,
     SessionPreempted,
     SessionsMetered,
     SpendCharged,
@@ -370,6 +372,8 @@ Transition: TypeAlias = (
     | SpendRefunded
     | PoliciesInForce
     | PolicyApplied
+    | RoomClaimed
+    | RoomLetGo
     | SessionPreempted
     | SessionsMetered
 )

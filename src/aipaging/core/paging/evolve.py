@@ -25,6 +25,7 @@ from aipaging.core.paging import evolve_contract as contract
 from aipaging.core.paging import promise_events as p
 from aipaging.core.paging.evolve_contract import held, with_lease
 from aipaging.core.paging.evolve_tenancy import EVOLVERS as TENANCY
+from aipaging.core.paging.evolve_tenancy import claims_outlive, rearm_claims
 from aipaging.core.paging.promises import Contract, ContractState
 from aipaging.core.paging.protection import protect
 from aipaging.core.paging.relocation_machine import RelocationPhase
@@ -56,6 +57,7 @@ def _term_started(state: State, event: e.TermStarted) -> None:
             target=_void(session.target, event.boot_us),
             source=_void(session.source, event.boot_us),
         )
+    claims_outlive(state, held_us)
     state.heard_us = dict.fromkeys(state.catalogue.anchors, event.boot_us)
     rearm(state, Now(boot_us=event.boot_us, wall_us=event.wall_us))
 
@@ -72,6 +74,7 @@ def rearm(state: State, now: Now) -> None:
         if session.lease is not None and not believed.issuperset(session.lease.envelopes):
             # An envelope changed, and the controller stopped before the session was looked at.
             state.queue.add(now.boot_us, Due.RELOCATION, session.session)
+    rearm_claims(state, now)
     for envelope in state.catalogue.envelopes.values():
         catalogue.until_over(state, envelope, now.boot_us, now.wall_us)
     for anchor in state.catalogue.anchors:
@@ -125,8 +128,8 @@ def _session_requested(state: State, event: e.SessionRequested) -> None:
     state.queue.add(ends_us, Due.SESSION_END, event.session)
 
 
-def _session_refused(state: State, event: e.SessionRefused) -> None:
-    """Leave evidence only: a refused session holds nothing."""
+def _nothing(state: State, event: e.SessionRefused | e.SteerInstalled) -> None:
+    """Leave evidence only: a refused session holds nothing; who holds an epoch is known from its deadline."""
 
 
 def _commit_granted(state: State, event: e.CommitGranted) -> None:
@@ -256,11 +259,8 @@ def _commit_draining(state: State, event: e.CommitDraining) -> None:
         deadline_us=max(lease.deadline_us, drained_us),
     )
     state.sessions[event.session] = with_lease(session, draining)
+    state.ledger.leave(event.session, event.epoch)
     state.queue.add(draining.deadline_us, Due.EXPIRE, event.session, epoch=event.epoch)
-
-
-def _steer_installed(state: State, event: e.SteerInstalled) -> None:
-    """Leave evidence only: which gateway holds an epoch is known from its deadline."""
 
 
 def _reservation_released(state: State, event: e.ReservationReleased) -> None:
@@ -284,6 +284,7 @@ def _relocation_advanced(state: State, event: e.RelocationAdvanced) -> None:
     if event.phase is RelocationPhase.SWITCHED:
         session = replace(session, lease=session.target, source=session.lease, target=None)
         _serve_from(state, session)
+        state.tenancy.victims.pop(event.session, None)  # it has made room
     state.sessions[event.session] = session
     _look_again(state, relocation, event)
 
@@ -331,6 +332,7 @@ def _session_ended(state: State, event: e.SessionEnded) -> None:
     _serve_from(state, ended)
     state.sessions[event.session] = ended
     state.live -= 1
+    state.tenancy.victims.pop(event.session, None)
     state.tenancy.left(event.session, session.tenant, session.intent.rate_mrps)
     state.queue.add(BootUs(event.boot_us + state.settings.kept_ms * MS), Due.FORGET, event.session)
 
@@ -362,7 +364,7 @@ _EVOLVERS: Final[Mapping[type[e.Event], Callable[[State, Any], None]]] = Mapping
         e.AnchorStateChanged: catalogue.anchor_state_changed,
         e.AnchorRemoved: catalogue.anchor_removed,
         e.SessionRequested: _session_requested,
-        e.SessionRefused: _session_refused,
+        e.SessionRefused: _nothing,
         e.CommitGranted: _commit_granted,
         p.CommitRebound: contract.commit_rebound,
         p.SessionDegraded: contract.session_degraded,
@@ -372,7 +374,7 @@ _EVOLVERS: Final[Mapping[type[e.Event], Callable[[State, Any], None]]] = Mapping
         e.CommitRevoked: _commit_revoked,
         e.CommitExpired: _commit_expired,
         e.CommitDraining: _commit_draining,
-        e.SteerInstalled: _steer_installed,
+        e.SteerInstalled: _nothing,
         e.ReservationReleased: _reservation_released,
         e.RelocationAdvanced: _relocation_advanced,
         e.SessionExtended: _session_extended,

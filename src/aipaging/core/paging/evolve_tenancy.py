@@ -5,6 +5,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final
 
+from aipaging.core.foundation.time import BootUs, Now
 from aipaging.core.lease.expiry import Due
 from aipaging.core.paging import tenancy_events as t
 from aipaging.core.paging.events import PoliciesLoaded
@@ -12,6 +13,7 @@ from aipaging.core.paging.governing import charged
 from aipaging.core.paging.metering import remember
 from aipaging.core.paging.state import State
 from aipaging.core.paging.switching import touches
+from aipaging.core.paging.tenancy_events import KEPT_US
 
 
 def _tenant_registered(state: State, event: t.TenantRegistered) -> None:
@@ -58,8 +60,36 @@ def _policy_applied(state: State, event: t.PolicyApplied) -> None:
     state.sessions[event.session] = replace(session, policies=event.policies)
 
 
-def _nothing(state: State, event: t.SessionPreempted) -> None:
-    """Leave evidence only."""
+def _room_claimed(state: State, event: t.RoomClaimed) -> None:
+    claim = event.claim
+    state.tenancy.claims[claim.page] = claim
+    state.queue.add(claim.until_us, Due.CLAIM, claim.page)
+
+
+def _room_let_go(state: State, event: t.RoomLetGo) -> None:
+    tenancy = state.tenancy
+    del tenancy.claims[event.for_session]
+    for session in [victim for victim, page in tenancy.victims.items() if page == event.for_session]:
+        del tenancy.victims[session]
+
+
+def _preempted(state: State, event: t.SessionPreempted) -> None:
+    state.tenancy.victims[event.session] = event.by_session
+    state.queue.add(event.boot_us, Due.RELOCATION, event.session)
+
+
+def claims_outlive(state: State, held_us: BootUs) -> None:
+    """Keep claimed room beyond a term that begins: everything that leaves is held anew until `held_us`."""
+    for page, claim in state.tenancy.claims.items():
+        state.tenancy.claims[page] = replace(claim, until_us=BootUs(held_us + KEPT_US))
+
+
+def rearm_claims(state: State, now: Now) -> None:
+    """Put the ends of claims, and those who have to make room, on a new agenda."""
+    for page, claim in state.tenancy.claims.items():
+        state.queue.add(claim.until_us, Due.CLAIM, page)
+    for session in state.tenancy.victims:
+        state.queue.add(now.boot_us, Due.RELOCATION, session)
 
 
 def _metered(state: State, event: t.SessionsMetered) -> None:
@@ -81,7 +111,9 @@ EVOLVERS: Final[Mapping[type, Callable[[State, Any], None]]] = MappingProxyType(
         t.PoliciesInForce: _policies_in_force,
         PoliciesLoaded: _policies_loaded,
         t.PolicyApplied: _policy_applied,
-        t.SessionPreempted: _nothing,
+        t.RoomClaimed: _room_claimed,
+        t.RoomLetGo: _room_let_go,
+        t.SessionPreempted: _preempted,
         t.SessionsMetered: _metered,
     }
 )

@@ -27,6 +27,7 @@ OLDEST_LOOKED_AT: Final = 64
 QUOTA: Final = "QUOTA"
 KILLED: Final = "KILLED"
 POLICY: Final = "POLICY"
+PREEMPTING: Final = "PREEMPTING"
 """The constraints of refusals that are not about candidates' abilities."""
 
 
@@ -45,8 +46,18 @@ class Bar:
     retry_after_s: int | None = None
 
 
-def barred(state: State, tenant: TenantId, rate_mrps: int, now: Now) -> Bar | None:
-    """Return why a tenant may not have another session of this rate, or None."""
+def barred(
+    state: State, tenant: TenantId, rate_mrps: int, now: Now, *, claimed: tuple[int, int] = (0, 0)
+) -> Bar | None:
+    """Return why a tenant may not have another session of this rate, or None.
+
+    Args:
+        state: What is known.
+        tenant: For whom.
+        rate_mrps: Of the session.
+        now: The instant.
+        claimed: Sessions, and the sum of their rates, that are to be counted as if the tenant had them.
+    """
     killed = state.tenancy.killed_tenant(tenant)
     if killed is not None:
         return Bar(constraint=KILLED, message=stopped_text(killed))
@@ -54,10 +65,11 @@ def barred(state: State, tenant: TenantId, rate_mrps: int, now: Now) -> Bar | No
     if known is None:
         return None
     quotas, account = known.quotas, _account(state, tenant)
+    reserved_mrps = state.ledger.tenant_mrps(tenant) + claimed[1]
     for name, most, used, more, unit in (
-        ("sessions", quotas.sessions_max, len(account.sessions), 1, 1),
-        ("requests/s", quotas.requests_mrps_max, account.requests_mrps, rate_mrps, 1000),
-        ("reserved requests/s", quotas.reserved_mrps_max, state.ledger.tenant_mrps(tenant), rate_mrps, 1000),
+        ("sessions", quotas.sessions_max, len(account.sessions) + claimed[0], 1, 1),
+        ("requests/s", quotas.requests_mrps_max, account.requests_mrps + claimed[1], rate_mrps, 1000),
+        ("reserved requests/s", quotas.reserved_mrps_max, reserved_mrps, rate_mrps, 1000),
     ):
         if most and used + more > most:
             left = max(0, most - used)

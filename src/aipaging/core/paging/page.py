@@ -15,10 +15,11 @@ from aipaging.core.foundation.errors import AipagingError, RefusedError, Unavail
 from aipaging.core.foundation.names import ClientId, SessionId, TenantId
 from aipaging.core.foundation.time import Now
 from aipaging.core.lease.queues import EVERYBODY
+from aipaging.core.paging.claiming import let_go, make_room, own_claim
 from aipaging.core.paging.commands import Admitted, Extend, Page, Refused
-from aipaging.core.paging.decision import Decision, offer_to
+from aipaging.core.paging.decision import Decision, offer_to, refusal
 from aipaging.core.paging.effects import InstallSteering
-from aipaging.core.paging.events import CommitGranted, Event, SessionExtended, SessionRefused, SessionRequested
+from aipaging.core.paging.events import CommitGranted, Event, SessionExtended, SessionRequested
 from aipaging.core.paging.governing import (
     KILLED,
     POLICY,
@@ -36,6 +37,7 @@ from aipaging.core.paging.governing import (
 from aipaging.core.paging.sinks import SinkSet
 from aipaging.core.paging.state import Session, State
 from aipaging.core.paging.tenancy import Question, Ruling
+from aipaging.core.paging.tenancy_events import Claim, LetGo
 
 _DEPTH: Final = {constraint: depth for depth, (constraint, _) in enumerate(CHECKS)} | {
     POLICY: len(CHECKS),
@@ -59,7 +61,8 @@ def resolve(
         tenant: For whom it would be; left out, for a tenant that has reserved nothing yet.
         client: Who would ask.
     """
-    offer = offer_to(state, NO_SESSION, intent, now, tenant=tenant)
+    own = own_claim(state, tenant, client, intent)
+    offer = offer_to(state, NO_SESSION, intent, now, tenant=tenant, but=own)
     question = Question(action="page", tenant=tenant, client=client, intent=intent, catalogue=state.catalogue)
     candidates = explained(state, offer, question)
     refused = [candidate for candidate in candidates if candidate.rejection is not None]
@@ -85,7 +88,8 @@ def page(state: State, command: Page, now: Now) -> Decision:
     bar = barred(state, command.tenant, command.intent.rate_mrps, now)
     if bar is not None:
         return _turned_away(command, bar, now)
-    offer = offer_to(state, command.session, command.intent, now, tenant=command.tenant)
+    own = own_claim(state, command.tenant, command.client, command.intent, key=command.key)
+    offer = offer_to(state, command.session, command.intent, now, tenant=command.tenant, but=own)
     question = Question(
         action="page",
         tenant=command.tenant,
@@ -95,8 +99,21 @@ def page(state: State, command: Page, now: Now) -> Decision:
     )
     chosen, ruling = choose(state, offer, question)
     if chosen is None:
-        return _refused(command, explained(state, offer, question), now)
-    return _admitted(state, command, now, chosen=chosen, ruling=ruling)
+        return _without_room(state, command, explained(state, offer, question), now, own=own)
+    admitted = _admitted(state, command, now, chosen=chosen, ruling=ruling)
+    if own is not None and isinstance(admitted.reply, Admitted):
+        admitted.events.insert(0, let_go(own, LetGo.TAKEN))
+    return admitted
+
+
+def _without_room(
+    state: State, command: Page, candidates: Sequence[Candidate], now: Now, *, own: Claim | None
+) -> Decision:
+    """Return what becomes of a page that no candidate takes: room is made for it, or it is refused."""
+    making = make_room(state, command, candidates, now, own=own)
+    if isinstance(making, Bar):
+        return _turned_away(command, making, now)
+    return making or _refused(command, candidates, now)
 
 
 def _admitted(state: State, command: Page, now: Now, *, chosen: Candidate, ruling: Ruling | None) -> Decision:
@@ -166,20 +183,7 @@ def _turned_away(command: Page, bar: Bar, now: Now) -> Decision:
     reply = Refused(
         session=command.session, constraint=bar.constraint, message=bar.message, retry_after_s=bar.retry_after_s
     )
-    return Decision(events=[_refusal(command, bar.constraint, 0, now)], reply=reply)
-
-
-def _refusal(command: Page, constraint: str, candidates: int, now: Now) -> SessionRefused:
-    return SessionRefused(
-        session=command.session,
-        tenant=command.tenant,
-        client=command.client,
-        intent=command.intent,
-        salt=command.salt,
-        constraint=constraint,
-        candidates=candidates,
-        wall_us=now.wall_us,
-    )
+    return Decision(events=[refusal(command, bar.constraint, 0, now)], reply=reply)
 
 
 def _refused(command: Page, candidates: Sequence[Candidate], now: Now) -> Decision:
@@ -190,7 +194,7 @@ def _refused(command: Page, candidates: Sequence[Candidate], now: Now) -> Decisi
     )
     constraint = furthest.constraint if furthest else "CATALOGUE"
     message = furthest.message if furthest else "no anchor is registered"
-    event = _refusal(command, constraint, len(candidates), now)
+    event = refusal(command, constraint, len(candidates), now)
     reply = Refused(session=command.session, constraint=constraint, message=message, candidates=tuple(candidates))
     return Decision(events=[event], reply=reply)
 

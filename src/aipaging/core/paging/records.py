@@ -332,6 +332,7 @@ RESTRICTIVE: Final = frozenset(
         acting.OperatorActed,
         t.SpendRefunded,
         t.SessionPreempted,
+        t.RoomLetGo,
     }
 )
 """What only takes away: the journal keeps space aside for it, so that a full disk never keeps a lease alive."""

@@ -150,7 +150,9 @@ def switch_confirmed(state: State, command: SwitchConfirmed, now: Now) -> Decisi
     decision = Decision(events=[advanced(session, RelocationPhase.SWITCHED, now)])
     source = session.lease
     if source.live:
-        drain_ms = state.settings.lease.drain_ms_max
+        # Somebody waits for a preempted session's room: work in flight has what is left of its COMMIT, and no more.
+        preempted = session.relocation.cause is RelocationCause.PREEMPTED
+        drain_ms = 0 if preempted else state.settings.lease.drain_ms_max
         decision.events.append(
             CommitDraining(session=session.session, epoch=source.epoch, drain_ms=drain_ms, boot_us=now.boot_us)
         )
@@ -175,6 +177,8 @@ def failed(state: State, session: Session, message: str, now: Now) -> Decision:
     if not session.lease.live:
         # A lost anchor's COMMIT ran out while the target was prepared: there is nothing left to stay on.
         return ended(state, session, StatusInfo.ANCHOR_LOST, now)
+    if session.relocation.cause is RelocationCause.PREEMPTED and session.session in state.tenancy.victims:
+        return ended(state, session, StatusInfo.PREEMPTED, now)
     tried = session.relocation.phase is RelocationPhase.TARGET_PREPARED
     decision = Decision(events=[advanced(session, RelocationPhase.FAILED, now, message=message)])
     target = session.target

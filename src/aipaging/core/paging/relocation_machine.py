@@ -45,6 +45,7 @@ class RelocationCause(enum.Enum):
     ANCHOR_DRAINING = "ANCHOR_DRAINING"
     MOBILITY = "MOBILITY"
     CONTRACT_UNPROVABLE = "CONTRACT_UNPROVABLE"
+    PREEMPTED = "PREEMPTED"
 
 
 TRANSITIONS: Final[Mapping[tuple[RelocationPhase, RelocationVerb], RelocationPhase]] = MappingProxyType(

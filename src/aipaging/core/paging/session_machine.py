@@ -34,6 +34,7 @@ class StatusInfo(enum.Enum):
     DELETE_REQUESTED = "DELETE_REQUESTED"
     ADMISSION_REFUSED = "ADMISSION_REFUSED"
     ANCHOR_LOST = "ANCHOR_LOST"
+    PREEMPTED = "PREEMPTED"
 
 
 class SessionVerb(enum.Enum):

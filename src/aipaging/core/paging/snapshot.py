@@ -15,12 +15,13 @@ from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.names import AnchorId, DomainName, SessionId, TenantId
 from aipaging.core.identity.tenant import Tenant
 from aipaging.core.lease.ledger import Ledger, Reservation
+from aipaging.core.lease.machine import LeasePhase
 from aipaging.core.paging.promises import KeySet, Original, Promises
 from aipaging.core.paging.protection import protect_all
 from aipaging.core.paging.settings import Settings
 from aipaging.core.paging.standing import Audits, Finding, Standing
 from aipaging.core.paging.state import Session, State
-from aipaging.core.paging.tenancy_events import SwitchKilled
+from aipaging.core.paging.tenancy_events import Claim, SwitchKilled
 
 SNAPSHOT_VERSION: Final = 1
 """A snapshot of another version is not read: the journal is replayed instead."""
@@ -55,6 +56,8 @@ class _Snapshot:
     switches: list[SwitchKilled] = field(default_factory=list[SwitchKilled])
     policies_digest: str = ""
     meters: dict[AnchorId, dict[str, int]] = field(default_factory=dict[AnchorId, dict[str, int]])
+    claims: list[Claim] = field(default_factory=list[Claim])
+    victims: dict[SessionId, SessionId] = field(default_factory=dict[SessionId, SessionId])
 
 
 _DECODER: Final = msgspec.msgpack.Decoder(_Snapshot)
@@ -88,6 +91,8 @@ def encode_state(state: State) -> bytes:
             switches=list(state.tenancy.switches.values()),
             policies_digest=state.tenancy.policies_digest,
             meters=state.tenancy.meters,
+            claims=list(state.tenancy.claims.values()),
+            victims=state.tenancy.victims,
         )
     )
 
@@ -120,6 +125,12 @@ def decode_state(blob: bytes) -> State | None:
             state.tenancy.joined(each.session, each.tenant, each.intent.rate_mrps)
             state.on_anchor.setdefault(each.lease.anchor, {})[each.session] = None
     _tenancy(state, snapshot)
+    _held(state, snapshot)
+    protect_all(state)
+    return state
+
+
+def _held(state: State, snapshot: _Snapshot) -> None:
     for held in snapshot.held:
         session = state.sessions.get(held.session)
         reservation = held.reservation
@@ -127,8 +138,9 @@ def decode_state(blob: bytes) -> State | None:
             # Written before reservations named their tenant; the session does.
             reservation = replace(reservation, tenant=session.tenant, burst=session.intent.burst)
         state.ledger.reserve(held.session, held.epoch, reservation)
-    protect_all(state)
-    return state
+        lease = session.lease_of(held.epoch) if session is not None else None
+        if lease is None or lease.phase is not LeasePhase.GRANTED:
+            state.ledger.leave(held.session, held.epoch)
 
 
 def _tenancy(state: State, snapshot: _Snapshot) -> None:
@@ -136,6 +148,8 @@ def _tenancy(state: State, snapshot: _Snapshot) -> None:
     tenancy.tenants = {tenant.tenant: tenant for tenant in snapshot.tenants}
     tenancy.switches = {(killed.kind, killed.name): killed for killed in snapshot.switches}
     tenancy.policies_digest = snapshot.policies_digest
+    tenancy.claims = {claim.page: claim for claim in snapshot.claims}
+    tenancy.victims = snapshot.victims
     tenancy.meters = snapshot.meters
     for name, (period, spent) in snapshot.spent.items():
         account = tenancy.account(name)

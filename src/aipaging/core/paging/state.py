@@ -15,6 +15,7 @@ from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.errors import InvalidInputError, RefusedError
 from aipaging.core.foundation.names import AnchorId, ClientId, DomainName, ServiceUri, SessionId, TenantId
 from aipaging.core.foundation.time import BootUs, WallUs
+from aipaging.core.lease.difference import Difference
 from aipaging.core.lease.expiry import ExpiryQueue
 from aipaging.core.lease.ledger import Ledger
 from aipaging.core.lease.machine import Lease
@@ -190,6 +191,8 @@ class OthersReserved:
         tenant: For whom it would reserve; empty where nobody is named: a tenant that has nothing yet.
         rate_mrps: What it would reserve, and holds where it is already.
         burst: Likewise.
+        difference: What else is to be counted where the session holds nothing yet: room that is claimed by others.
+        everywhere: Count it also where the session holds its share: it is the one that has to make room.
     """
 
     ledger: Ledger
@@ -197,24 +200,32 @@ class OthersReserved:
     tenant: TenantId
     rate_mrps: int
     burst: int
+    difference: Difference | None = None
+    everywhere: bool = False
 
     def anchor_mrps(self, anchor: AnchorId) -> int:
         """Return the rate that others have reserved at the anchor."""
-        own = self.rate_mrps if self.ledger.holds_anchor(self.session, anchor) else 0
-        return self.ledger.anchor_mrps(anchor) - own
+        holds = self.ledger.holds_anchor(self.session, anchor)
+        reserved_mrps = self.ledger.anchor_mrps(anchor) - (self.rate_mrps if holds else 0)
+        if self.difference is not None and (self.everywhere or not holds):
+            reserved_mrps += self.difference.at_anchor.get(anchor, 0)
+        return reserved_mrps
 
     def domain_sum(self, domain: DomainName) -> Sum:
         """Return what others have reserved in the domain."""
-        return self._less_own(domain, self.ledger.sum_of(domain))
+        return self._others(domain, EVERYBODY)
 
     def tenant_sum(self, domain: DomainName) -> Sum:
         """Return what other sessions of the tenant have reserved in the domain."""
-        return self._less_own(domain, self.ledger.sum_of(domain, self.tenant)) if self.tenant else NOTHING
+        return self._others(domain, self.tenant) if self.tenant else NOTHING
 
     def tenants(self, domain: DomainName) -> int:
         """Return how many other tenants have reserved something in the domain."""
         own = bool(self.tenant) and bool(self.ledger.sum_of(domain, self.tenant).sessions)
-        return self.ledger.tenants.get(domain, 0) - own
+        others = self.ledger.tenants.get(domain, 0) - own
+        if self.difference is not None and (self.everywhere or not self.ledger.holds_domain(self.session, domain)):
+            others += self.difference.tenants(self.ledger, domain, but=self.tenant)
+        return others
 
     def harm(self, queues: Mapping[DomainName, QueueCurve]) -> Harm:
         """Return what the session's burst would do to the others in these queues, as far as it is not in them yet."""
@@ -223,9 +234,14 @@ class OthersReserved:
             for domain, curve in queues.items()
             if not self.ledger.holds_domain(self.session, domain)
         }
-        return self.ledger.tolerances.harm(self.ledger.bursts, adding, self.session)
+        if self.difference is None:
+            return self.ledger.tolerances.harm(self.ledger.bursts, adding, self.session)
+        bursts = self.difference.bursts(self.ledger)
+        return self.ledger.tolerances.harm(bursts, adding, self.session, self.difference.gone)
 
-    def _less_own(self, domain: DomainName, everything: Sum) -> Sum:
-        if not self.ledger.holds_domain(self.session, domain):
-            return everything
-        return everything.minus(self.rate_mrps, self.burst)
+    def _others(self, domain: DomainName, owner: TenantId) -> Sum:
+        everything = self.ledger.sum_of(domain, owner)
+        holds = self.ledger.holds_domain(self.session, domain)
+        if self.difference is not None and (self.everywhere or not holds):
+            everything = everything.with_all(self.difference.sums.get((domain, owner), NOTHING))
+        return everything.minus(self.rate_mrps, self.burst) if holds else everything

@@ -19,7 +19,9 @@ from aipaging.core.paging.relocation_machine import RelocationPhase
 from aipaging.core.paging.session_machine import StatusInfo
 from aipaging.core.paging.state import Session, State
 from aipaging.core.paging.tenancy_events import (
+    LetGo,
     PoliciesInForce,
+    RoomLetGo,
     SwitchKilled,
     SwitchKind,
     SwitchRestored,
@@ -65,7 +67,7 @@ def kill(state: State, command: Kill, now: Now) -> Decision:
     killed = SwitchKilled(
         kind=command.kind, name=command.name, reason=command.reason, boot_us=now.boot_us, wall_us=now.wall_us
     )
-    decision = Decision(events=[killed])
+    decision = Decision(events=[killed, *_claims_over(state, killed)])
     count = 0
     for session in state.sessions.values():
         if count >= KILLED_AT_ONCE_MAX:
@@ -76,6 +78,16 @@ def kill(state: State, command: Kill, now: Now) -> Decision:
             decision.events += stop.events
             decision.effects += stop.effects
     return decision
+
+
+def _claims_over(state: State, killed: SwitchKilled) -> list[RoomLetGo]:
+    """Return the end of the claims of tenants that are stopped: nobody makes room for them."""
+    whole = killed.kind is SwitchKind.ALL
+    return [
+        RoomLetGo(tenant=claim.tenant, for_session=claim.page, cause=LetGo.KILLED)
+        for claim in state.tenancy.claims.values()
+        if whole or (killed.kind is SwitchKind.TENANT and claim.tenant == TenantId(killed.name))
+    ]
 
 
 def restore(state: State, command: Restore, _now: Now) -> Decision:

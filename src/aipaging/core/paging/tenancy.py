@@ -8,7 +8,7 @@ from aipaging.core.anchor.catalogue import Anchor, Catalogue
 from aipaging.core.anchor.intent import Intent
 from aipaging.core.foundation.names import AnchorId, ClientId, ServiceUri, SessionId, TenantId
 from aipaging.core.identity.tenant import Tenant
-from aipaging.core.paging.tenancy_events import SwitchKilled, SwitchKind
+from aipaging.core.paging.tenancy_events import Claim, SwitchKilled, SwitchKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +93,8 @@ class Tenancy:
         policies: The policies in force; None: everything is allowed. Not recorded but by digest.
         policies_digest: Digest of those in force as the evidence has it.
         meters: The last batch of counts that was taken of the latest boots of each anchor's sidecar, oldest first.
+        claims: Room that is kept, by the id of the page that it is kept for.
+        victims: Sessions that have to make room, and for which claim; one that has left is not among them.
     """
 
     tenants: dict[TenantId, Tenant] = field(default_factory=dict[TenantId, Tenant])
@@ -103,6 +105,8 @@ class Tenancy:
     policies: Policies | None = None
     policies_digest: str = ""
     meters: dict[AnchorId, dict[str, int]] = field(default_factory=dict[AnchorId, dict[str, int]])
+    claims: dict[SessionId, Claim] = field(default_factory=dict[SessionId, Claim])
+    victims: dict[SessionId, SessionId] = field(default_factory=dict[SessionId, SessionId])
 
     def tenant(self, tenant: TenantId) -> Tenant:
         """Return a tenant; one that is not registered has no quotas."""

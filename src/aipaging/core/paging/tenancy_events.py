@@ -6,10 +6,14 @@ erasure of the session.
 
 import enum
 from dataclasses import dataclass
+from typing import Final
 
-from aipaging.core.foundation.names import AnchorId, SessionId, TenantId
-from aipaging.core.foundation.time import BootUs, WallUs
+from aipaging.core.foundation.names import AnchorId, ClientId, DomainName, SessionId, TenantId
+from aipaging.core.foundation.time import SECOND, BootUs, WallUs
 from aipaging.core.identity.tenant import PriorityClass, Tenant
+
+KEPT_US: Final = 30 * SECOND
+"""Room is kept so long after it should be free: time for a client to ask again, and for leases that end late."""
 
 
 class SwitchKind(enum.Enum):
@@ -89,8 +93,61 @@ class PolicyApplied:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """Room that is kept for a page that was answered PREEMPTING, until it is asked again.
+
+    Attributes:
+        page: The id under which that page was refused.
+        tenant: For whom.
+        client: Who asked.
+        asked: Digest of the request: its idempotency key where it has one, and the intent.
+        priority: The class of the tenant then.
+        anchor: Where the room is kept, and in
+        domains: the domains of its path.
+        rate_mrps: How much.
+        burst: Likewise.
+        until_us: Until when.
+    """
+
+    page: SessionId
+    tenant: TenantId
+    client: ClientId
+    asked: str
+    priority: PriorityClass
+    anchor: AnchorId
+    domains: tuple[DomainName, ...]
+    rate_mrps: int
+    burst: int
+    until_us: BootUs
+
+
+class LetGo(enum.Enum):
+    """Why room is not kept any more."""
+
+    TAKEN = "TAKEN"
+    EXPIRED = "EXPIRED"
+    KILLED = "KILLED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomClaimed:
+    """Room is kept for a page; a second claim for the same page takes the place of the first."""
+
+    claim: Claim
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomLetGo:
+    """Room is not kept any more: whoever was to leave for it, and has not begun to, may stay."""
+
+    tenant: TenantId
+    for_session: SessionId
+    cause: LetGo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SessionPreempted:
-    """A session makes room for one of a higher class."""
+    """A session has to make room for a page of a higher class: it is moved, or it ends."""
 
     session: SessionId
     priority: PriorityClass

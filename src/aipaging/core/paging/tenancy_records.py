@@ -68,6 +68,25 @@ def _policy_applied(event: t.PolicyApplied, _state: State) -> Fields:
     }
 
 
+def _claimed(event: t.RoomClaimed, _state: State) -> Fields:
+    claim = event.claim
+    return {
+        "tenant": claim.tenant,
+        "client": claim.client,
+        "for_session": claim.page,
+        "priority": claim.priority.value,
+        "anchor": claim.anchor,
+        "domains": ",".join(claim.domains),
+        "rate_mrps": claim.rate_mrps,
+        "burst": claim.burst,
+        "until_us": claim.until_us,
+    }
+
+
+def _let_go(event: t.RoomLetGo, _state: State) -> Fields:
+    return {"tenant": event.tenant, "for_session": event.for_session, "cause": event.cause.value}
+
+
 def _preempted(event: t.SessionPreempted, _state: State) -> Fields:
     return {
         "session": event.session,
@@ -105,6 +124,8 @@ FIELDS: Final[Mapping[type, tuple[str, Callable[[Any, State], Fields]]]] = Mappi
         t.SpendRefunded: ("SPEND_REFUNDED", _refunded),
         t.PoliciesInForce: ("POLICIES_IN_FORCE", _policies_in_force),
         t.PolicyApplied: ("POLICY_APPLIED", _policy_applied),
+        t.RoomClaimed: ("ROOM_CLAIMED", _claimed),
+        t.RoomLetGo: ("ROOM_LET_GO", _let_go),
         t.SessionPreempted: ("SESSION_PREEMPTED", _preempted),
         t.SessionsMetered: ("SESSIONS_METERED", _metered),
     }
