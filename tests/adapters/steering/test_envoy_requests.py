@@ -1,6 +1,7 @@
 """What a request meets at a real gateway, and what the anchor gets to see of it."""
 
 import asyncio
+import time
 
 import httpx
 import pytest
