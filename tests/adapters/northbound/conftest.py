@@ -137,9 +137,13 @@ class Rig:
         return northbound_app(self.service)
 
     async def settled(self) -> None:
-        """Let effects and what follows from them come to an end."""
-        for _ in range(50):
-            await asyncio.sleep(0.002)
+        """Return when effects, and what follows from them, have come to an end: nothing was under way for a while."""
+        quiet = 0
+        async with asyncio.timeout(60):
+            while quiet < 20:
+                await asyncio.sleep(0.002)
+                busy = len(self.engine._pending) or self.engine._background or self.effects._tasks
+                quiet = 0 if busy else quiet + 1
 
 
 @pytest.fixture

@@ -170,7 +170,7 @@ async def test_an_upstream_that_is_not_there(make_bench) -> None:
 
 
 async def test_a_stall_before_and_within_an_answer(make_bench) -> None:
-    bench = await make_bench(first_byte_s=0.3, gap_s=0.3)
+    bench = await make_bench(first_byte_s=1.0, gap_s=0.3)
     bench.upstream.script = sending(b"", then="stall")
     status, _, body = await bench.ask(request())
     assert (status, json.loads(body)["error"]["code"]) == (504, "UPSTREAM_BROKEN")
