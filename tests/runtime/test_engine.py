@@ -11,6 +11,7 @@ import pytest
 from aipaging.adapters.journal.errors import journal_io
 from aipaging.adapters.journal.memory import MemoryJournal
 from aipaging.core.anchor.catalogue import AnchorState
+from aipaging.core.evidence.record import SealedEntry
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.errors import RefusedError, UnavailableError
 from aipaging.core.foundation.names import AnchorId, ClientId, SessionId, TenantId
@@ -179,6 +180,25 @@ async def test_many_pages_share_appends(rig: Rig) -> None:
     assert appended < 50
 
 
+async def test_an_extension_that_is_answered_has_its_lease(rig: Rig) -> None:
+    """Were its renewal in the next append, a slow disk could leave a gap between the old end and the renewal."""
+    session = await rig.page(duration_s=30)
+    before_us = rig.lease_end_us(session)
+    appends: list[list[bytes]] = []
+    append = rig.journal.append
+
+    def noted(entries: Sequence[SealedEntry], *args: object, **kwargs: object) -> None:
+        appends.append([entry.record for entry in entries])
+        append(entries, *args, **kwargs)  # type: ignore[arg-type]
+
+    rig.journal.append = noted  # type: ignore[method-assign,assignment]
+    await rig.engine.submit(c.Extend(session=session, additional_s=10))
+    assert rig.lease_end_us(session) > before_us
+    (together,) = [batch for batch in appends if any(b"SESSION_EXTENDED" in record for record in batch)]
+    assert any(b"LEASES_RENEWED" in record for record in together)
+    await until(lambda: ("renew", session) in rig.plane.asked)
+
+
 async def test_a_read_waits_for_what_it_saw(rig: Rig) -> None:
     waiting = asyncio.ensure_future(rig.page())
     await asyncio.sleep(0)
@@ -250,6 +270,34 @@ async def test_what_was_read_and_is_lost_is_not_answered(rig: Rig) -> None:
         for waiting in (seen, over):
             with pytest.raises(UnavailableError):
                 await waiting
+
+
+async def test_renewals_share_the_sync_of_what_comes_next(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    renewed = await rig.page()
+    batches: list[list[bytes]] = []
+    append = rig.journal.append
+
+    def noted(entries: Sequence[SealedEntry], *args: object, **kwargs: object) -> None:
+        batches.append([entry.record for entry in entries])
+        append(entries, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(rig.journal, "append", noted)
+    rig.clock.boot_us += 26_000_000
+    await rig.page()
+    assert len(batches) == 1, "renewal and page are one batch"
+    assert any(b"LEASES_RENEWED" in record for record in batches[0])
+    assert ("renew", renewed) in rig.plane.asked
+
+
+async def test_renewals_alone_become_durable_by_themselves(rig: Rig) -> None:
+    renewed = await rig.page()
+    rig.clock.boot_us += 26_000_000
+    await rig.engine.submit(c.EntitleClients(clients=(ClientId("c"),)))
+    for _ in range(400):
+        if ("renew", renewed) in rig.plane.asked:
+            break
+        await asyncio.sleep(0.01)
+    assert ("renew", renewed) in rig.plane.asked
 
 
 async def test_ending_a_session_revokes_before_it_answers(rig: Rig) -> None:

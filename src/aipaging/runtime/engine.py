@@ -5,6 +5,7 @@ takes next (group commit: one fsync for all that came while the last one ran). O
 
 * Restrictive effects start at once and wait for nothing.
 * Permissive effects and every answer wait for the fsync that covers what they rest on; reads included.
+* Renewals, for which nobody waits, wait a moment for something to share an fsync with.
 * A failed append acknowledges nothing: the state is rebuilt from the journal, admission stops, and what was granted
   runs out where it is enforced.
 
@@ -45,6 +46,9 @@ LOG: Final = logging.getLogger("aipaging.engine")
 
 BATCH_ENTRIES_MAX: Final = 4096
 """Entries in one append: bounds what waits on one fsync."""
+
+PATIENCE_MS: Final = 50
+"""How long renewals wait for others to go along with: a sync of their own would hold up the next page."""
 
 PENDING_ITEMS_MAX: Final = 20_000
 """Commands that may wait for the journal; beyond it the caller is asked to come back."""
@@ -109,6 +113,7 @@ class Engine:
         self._effects: Effects | None = None
         self._pending = Pending()
         self._arrived = asyncio.Event()
+        self._patience: asyncio.TimerHandle | None = None
         self._ill = ""
         self._kills: dict[tuple[str, str], c.Kill] = {}
         self._restrictive_only = False
@@ -230,7 +235,10 @@ class Engine:
             UnavailableError: What was seen did not become durable.
         """
         seen = read(self.state, self.now())
-        await self._pending.read(of)
+        reader = self._pending.reader(of)
+        if reader is not None:
+            self._arrived.set()
+            await reader
         return seen
 
     # -- deciding
@@ -255,16 +263,22 @@ class Engine:
         )
         if item.entries or item.permissive:
             self._pending.add(item)
-            self._arrived.set()
+            if not item.patient:
+                self._arrived.set()
+            elif self._patience is None:
+                self._patience = asyncio.get_running_loop().call_later(PATIENCE_MS / 1000, self._arrived.set)
+            if isinstance(command, c.Extend):
+                self._catch_up()  # the renewal that it makes due, in the same batch: whoever is told has it
         else:
             item.answer.set_result(item.reply)
         self._wake_changed.set()
         return item
 
     def _catch_up(self) -> None:
-        """Do what was due before the command came: after a pause, expiries come before whatever is asked now."""
+        """Do what is due: after a pause, expiries come before whatever is asked now."""
         when_us = wake_at(self.state)
-        if self.ready and not self._ill and when_us is not None and when_us <= self.now().boot_us:
+        room = len(self._pending.waiting) < PENDING_ITEMS_MAX
+        if self.ready and room and not self._ill and when_us is not None and when_us <= self.now().boot_us:
             self._decided(c.Wake())
 
     def _applied(self, events: Sequence[Event], now: Now) -> list[SealedEntry]:
@@ -292,11 +306,15 @@ class Engine:
         while True:
             await self._arrived.wait()
             self._arrived.clear()
-            while self._pending.waiting:
-                await self._flush()
+            await self._flush()
 
     async def _flush(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
         batch = self._pending.batch(BATCH_ENTRIES_MAX)
+        if len(batch) == BATCH_ENTRIES_MAX:
+            self._arrived.set()  # there may be more
         entries = [entry for item in batch for entry in item.entries]
         if entries:
             # With more waiting, the sealer is ahead of this batch: the next one carries the checkpoint.

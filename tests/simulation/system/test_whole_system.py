@@ -12,7 +12,7 @@ from aipaging.simulation.system.mutants import MUTANTS, mutant_of
 from aipaging.simulation.system.schedule import FAMILIES, families_of, schedule
 from aipaging.testing.system_parts import real_parts
 
-REGRESSIONS = (54, 92, 127, 156, 302, 486)
+REGRESSIONS = (54, 92, 127, 156, 302, 486, 1533, 1697)
 """Seeds that found something once; see the track record in docs/background/whole-system-simulation.md."""
 
 KILLING_SEED = {
@@ -21,7 +21,7 @@ KILLING_SEED = {
     "term-stays": 2,
     "lease-from-the-answer": 53,
     "no-drift-margin": 0,
-    "sidecar-times-from-a-receipt": 7,
+    "sidecar-times-from-a-receipt": 13,
     "cache-survives-suspend": 37,
     "used-when-silent": 4,
     "streams-never-cut": 0,
@@ -41,11 +41,11 @@ KILLING_SEED = {
     "list-replaced": 21,
     "answer-not-judged": 3,
     "fence-not-pushed": 1,
-    "any-bound": 2,
-    "token-of-the-grant": 0,
+    "any-bound": 3,
+    "token-of-the-grant": 30,
     "reconcile-overtakes": 54,
 }
-"""By mutant: the first seed that finds it, so that the test need not look for it."""
+"""By mutant: a seed that finds it, tried first. Seeds depend on every throw before: after a change, others may."""
 
 
 def test_the_system_as_it_is_keeps_every_invariant() -> None:
@@ -75,8 +75,8 @@ def test_clocks_that_drift_beyond_what_is_assumed_do_no_more_harm_than_their_exc
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_planted_bug_is_found(name: str) -> None:
     campaign = Campaign(parts=real_parts, mutant=name)
-    outcome = campaign.ran(campaign.plan(KILLING_SEED[name]))
-    assert outcome.found is not None, f"{name} survives seed {KILLING_SEED[name]}"
+    seeds = (KILLING_SEED[name], *range(MUTANTS[name].seeds_end))
+    assert any(campaign.ran(campaign.plan(seed)).found is not None for seed in seeds), f"{name} survives"
     assert KILLING_SEED[name] < MUTANTS[name].seeds_end
 
 

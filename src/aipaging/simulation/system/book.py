@@ -13,6 +13,7 @@ import msgspec
 from aipaging.core.evidence.record import SealedEntry
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.time import MS
+from aipaging.core.lease.expiry import NO_EPOCH
 
 _RECORD: Final = msgspec.json.Decoder(dict[str, str | int])
 
@@ -90,12 +91,23 @@ class Book:
         leases = found.leases.items() if found is not None else ()
         return max((each.ends_us for e, each in leases if e >= epoch and each.anchor == anchor), default=-1)
 
-    def forget(self, kept: Iterable[SealedEntry]) -> None:
-        """A backup was restored: sessions that it does not know are over; what was granted stays in mind."""
-        known = {str(entry.session) for entry in kept if entry.session is not None}
+    def newest(self, session: str, anchor: str) -> Epoch:
+        """Return the highest epoch that the session was ever granted at the anchor."""
+        leases = self.sessions[session].leases.items()
+        return max((epoch for epoch, each in leases if each.anchor == anchor), default=NO_EPOCH)
+
+    def forget(self, kept: Iterable[SealedEntry]) -> set[tuple[str, Epoch]]:
+        """A backup was restored: sessions that it does not know are over; what was granted stays in mind.
+
+        Returns:
+            The COMMITs that the backup knows.
+        """
+        known = Book()
+        known.read(kept, lambda us: us)
         for name, session in self.sessions.items():
-            if name not in known:
+            if name not in known.sessions:
                 session.over = True
+        return {(name, epoch) for name, session in known.sessions.items() for epoch in session.leases}
 
 
 def _epoch(record: dict[str, Any]) -> Epoch:

@@ -122,10 +122,10 @@ class Watch:
 
     def restored(self, kept: Sequence[SealedEntry]) -> None:
         """A backup took the place of the journal."""
-        self.book.forget(kept)
-        for holds in self._holds.values():
-            # What a backup does not know it cannot hold: those sessions end with their leases, unreserved.
-            for session in [name for name in holds if self.book.sessions[name].over]:
+        known = self.book.forget(kept)
+        for anchor, holds in self._holds.items():
+            # What a backup does not know it cannot hold: those COMMITs end with their leases, unreserved.
+            for session in [name for name in holds if (name, self.book.newest(name, anchor)) not in known]:
                 del holds[session]
 
     # -- what passes

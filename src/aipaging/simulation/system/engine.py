@@ -221,6 +221,8 @@ class Engine:
         if item.entries or item.permissive:
             self._pending.append(item)
             self._decided += 1
+            if isinstance(command, c.Extend):
+                self._catch_up()  # the renewal that it makes due, in the same batch: whoever is told has it
             self.enqueued(item)
         else:
             item.ready()
