@@ -42,6 +42,11 @@ class Item:
     readers: list[asyncio.Future[None]] = field(default_factory=list[asyncio.Future[None]])
     number: int = 0
 
+    @property
+    def patient(self) -> bool:
+        """Whether nobody waits for it: renewals of leases that have long to go."""
+        return all(isinstance(event, LeasesRenewed) for event in self.events)
+
     def durable(self) -> None:
         """Let those who read what it changed go on."""
         for reader in self.readers:
@@ -105,20 +110,20 @@ class Pending:
         for item in lost:
             item.lost(error)
 
-    async def read(self, session: SessionId | None) -> None:
-        """Return when what can be seen now is durable: of one session, or of everything.
+    def reader(self, session: SessionId | None) -> asyncio.Future[None] | None:
+        """Return what is done when that is durable which can be seen now: of one session, or of everything.
 
-        Raises:
-            UnavailableError: It did not become durable.
+        None: it is durable. The future fails with `UnavailableError` if it never becomes so.
         """
         if session is None:
             last = [*self.in_flight[-1:], *self.waiting[-1:]]
         else:
             last = [item for key in (session, None) if (item := self._last.get(key)) is not None]
-        if last:
-            reader = asyncio.get_running_loop().create_future()
-            max(last, key=_number).readers.append(reader)
-            await reader
+        if not last:
+            return None
+        reader: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        max(last, key=_number).readers.append(reader)
+        return reader
 
 
 def _number(item: Item) -> int:

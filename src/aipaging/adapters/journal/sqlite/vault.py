@@ -147,7 +147,7 @@ class Vault:
             width = 1 << (len(asked) - 1).bit_length()
             places = ", ".join("?" * width)
             query = f"SELECT session, number, secret FROM session_keys WHERE session IN ({places})"  # noqa: S608
-            found += self._connection.execute(query, [*asked, *asked[-1:] * (width - len(asked))])
+            found += self._connection.execute(query, [*asked, *[asked[-1]] * (width - len(asked))])
         return found
 
     def _keep(self, session: str, number: int, wrapped: bytes | None) -> _Cached:
