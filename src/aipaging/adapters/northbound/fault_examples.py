@@ -28,7 +28,7 @@ MESSAGES: Final[Mapping[str, str]] = {
     "AI_PAGING.IDEMPOTENCY_KEY_REUSED": "the key was used for another request",
     "AI_PAGING.KILLED": "tenant acme is stopped by the operator",
     "AI_PAGING.POLICY": "no policy permits it",
-    "AI_PAGING.PREEMPTING": "sessions of a lower priority are being ended; try again in 1 s",
+    "AI_PAGING.PREEMPTING": "room is being made at edge-one-a, and kept for this request: ask again in 11 s",
     "AI_PAGING.PAYLOAD_TOO_LARGE": "the body is longer than 65536 bytes",
     "AI_PAGING.REQUEST_TIMEOUT": "the body did not arrive within 10 s; send it again",
     "AI_PAGING.SESSIONS_FULL": "the controller holds as many sessions as it may",

@@ -22,6 +22,7 @@ from aipaging.adapters.northbound.documents.session import (
     RetrieveSessionsRequest,
     SessionDocument,
     SessionList,
+    preemption_document,
     session_document,
 )
 from aipaging.adapters.northbound.documents.sinks import PageRequest, sink_of
@@ -34,7 +35,8 @@ from aipaging.core.foundation.errors import AipagingError, InvalidInputError, Re
 from aipaging.core.foundation.names import AnchorId, DomainName, SessionId, session_id
 from aipaging.core.foundation.time import Now
 from aipaging.core.paging import commands as c
-from aipaging.core.paging.governing import KILLED, QUOTA
+from aipaging.core.paging.claiming import would_preempt
+from aipaging.core.paging.governing import KILLED, PREEMPTING, QUOTA
 from aipaging.core.paging.page import resolve
 from aipaging.core.paging.relocation_machine import RelocationCause
 from aipaging.core.paging.session_machine import StatusInfo
@@ -71,15 +73,7 @@ class SessionRoutes:
     async def resolve(self, request: Request, caller: Caller) -> Answer:
         """Answer what an intent would find now; commits to nothing."""
         intent = intent_of((await request.document(_INTENT)).intent)
-        candidates = await self._control.view(
-            lambda state, now: resolve(state, intent, now, tenant=caller.tenant, client=caller.client)
-        )
-        return json_answer(
-            Resolution(
-                intent=intent_document(intent),
-                candidates=[candidate_document(found, intent.epsilon) for found in candidates[:ANSWER_ITEMS_MAX]],
-            )
-        )
+        return json_answer(await self._control.view(lambda state, now: _resolution(state, intent, now, caller)))
 
     async def page(self, request: Request, caller: Caller) -> Answer:
         """Page an intent."""
@@ -212,7 +206,8 @@ class SessionRoutes:
                 name="resolveIntent",
                 summary="Say what an intent would find, without commitment",
                 description="Every anchor is listed: the eligible ones ranked, the others with the constraint that "
-                "failed. Nothing is reserved, so a page a moment later may come out otherwise.",
+                "failed. Nothing is reserved, so a page a moment later may come out otherwise. Of a tenant that "
+                "preempts, `preemption` says how many sessions of a lower class would give way where nothing has room.",
                 tag="Intents",
                 handler=self.resolve,
                 scope="ai-paging:intents:resolve",
@@ -229,7 +224,9 @@ class SessionRoutes:
                 description="When this returns 201, the COMMIT is durable, the rate is reserved on the whole path, "
                 "and steering is in force: the first request with the AIST reaches the anchor. The bound is a theorem "
                 "under its assumptions. A refusal is an answer (422), extended by the reason of every candidate. With "
-                "an `Idempotency-Key` header, the same request again gives the same session and its token.",
+                "an `Idempotency-Key` header, the same request again gives the same session and its token. Of a tenant "
+                "that preempts, a page that finds no room makes some: it is a 503 AI_PAGING.PREEMPTING, and the same "
+                "request (same key, same intent) has the room when `Retry-After` is over.",
                 tag="Sessions",
                 handler=self.page,
                 scope="ai-paging:sessions:create",
@@ -257,6 +254,7 @@ class SessionRoutes:
                     "INVALID_SINK",
                     "AI_PAGING.INVALID_CREDENTIAL",
                     "AI_PAGING.KILLED",
+                    "AI_PAGING.PREEMPTING",
                 ),
             ),
             Operation(
@@ -346,6 +344,18 @@ class SessionRoutes:
         ]
 
 
+def _resolution(state: State, intent: Intent, now: Now, caller: Caller) -> Resolution:
+    candidates = resolve(state, intent, now, tenant=caller.tenant, client=caller.client)
+    plan = None
+    if not any(candidate.rejection is None for candidate in candidates[:1]):
+        plan = would_preempt(state, intent, now, tenant=caller.tenant, client=caller.client)
+    return Resolution(
+        intent=intent_document(intent),
+        candidates=[candidate_document(found, intent.epsilon) for found in candidates[:ANSWER_ITEMS_MAX]],
+        preemption=preemption_document(state, plan, now) if plan is not None else None,
+    )
+
+
 def visible(state: State, session: SessionId, caller: Caller) -> Session:
     """Return a session that the caller may see; somebody else's does not exist for it.
 
@@ -403,9 +413,10 @@ def _turned_away(reply: c.Refused) -> None:
     """Answer what no candidate could change.
 
     Raises:
-        RefusedError: A quota is used up (`QUOTA_EXCEEDED`), or the operator stopped the tenant or all (`KILLED`).
+        RefusedError: A quota is used up (`QUOTA_EXCEEDED`), the operator stopped the tenant or all (`KILLED`), or room
+            is being made for this very request (`PREEMPTING`).
     """
-    code = {QUOTA: "QUOTA_EXCEEDED", KILLED: KILLED}.get(reply.constraint)
+    code = {QUOTA: "QUOTA_EXCEEDED", KILLED: KILLED, PREEMPTING: PREEMPTING}.get(reply.constraint)
     if code is not None and not reply.candidates:
         error = RefusedError(reply.message, code=code)
         error.retry_after_s = reply.retry_after_s

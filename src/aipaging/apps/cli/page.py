@@ -83,7 +83,18 @@ def _resolve(api: Api, intent: Mapping[str, Any], *, as_json: bool) -> None:
         show_candidates(candidates)
     if refused:
         message = "no candidate is eligible" if candidates else "there is no anchor at all"
+        message += _would_preempt(resolution.get("preemption"))
         raise ExplainedRefusalError(message, code="ADMISSION_REFUSED", details=resolution)
+
+
+def _would_preempt(preemption: Mapping[str, Any] | None) -> str:
+    if preemption is None:
+        return ""
+    where, wait_s = preemption["anchorId"], preemption["retryAfterS"]
+    if not preemption["sessions"]:
+        return f"; {where} is about to have room: a page would keep it, to be asked again in {wait_s} s"
+    count, highest = preemption["sessions"], preemption["highestClass"]
+    return f"; a page would preempt {count} sessions up to class {highest} at {where}, to be asked again in {wait_s} s"
 
 
 def _write_token(file: Path, token: str) -> None:

@@ -52,7 +52,7 @@ def show(*, api: Api, as_json: bool, tenant: str) -> None:
 @click.option("--spend", type=int, default=0, help="Millionths of the currency in a period; 0: no limit.")
 @click.option("--period", type=int, default=86_400, show_default=True, help="Seconds.")
 @click.option("--priority", type=_CLASSES, default="STANDARD", show_default=True, help="The class of its sessions.")
-@click.option("--preempts", is_flag=True, help="Its pages may displace a lower class (kept, not acted on yet).")
+@click.option("--preempts", is_flag=True, help="Where there is no room, its pages displace sessions of a lower class.")
 @api_options
 @json_option
 def set_tenant(*, api: Api, as_json: bool, tenant: str, priority: str, preempts: bool, **quotas: Any) -> None:

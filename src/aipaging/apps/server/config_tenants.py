@@ -50,7 +50,7 @@ TENANT: Final = Section(
         "preempts": Field(
             kind=boolean(),
             default=False,
-            about="Whether its pages may displace sessions of a lower class: kept, not acted on yet.",
+            about="Whether its pages displace sessions of a lower class where there is no room.",
         ),
     },
 )

@@ -243,7 +243,7 @@ RECORD_TYPES: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
             "digest": digest,
         },
         "ROOM_CLAIMED": {
-            "tenant": name, "client": name, "for_session": name, "priority": count, "anchor": name, "domains": text,
+            "tenant": name, "for_session": name, "priority": count, "anchor": name, "domains": text,
             "rate_mrps": count, "burst": count, "until_us": count,
         },
         "ROOM_LET_GO": {

@@ -72,7 +72,6 @@ def _claimed(event: t.RoomClaimed, _state: State) -> Fields:
     claim = event.claim
     return {
         "tenant": claim.tenant,
-        "client": claim.client,
         "for_session": claim.page,
         "priority": claim.priority.value,
         "anchor": claim.anchor,

@@ -38,6 +38,9 @@ SILENT: Final = frozenset(
 )
 """Records that are no events. A type that is not named here is one: what is new is told rather than lost."""
 
+OTHERS: Final = frozenset({"by_session", "by_tenant"})
+"""Whom a session made room for: in the evidence, and not told to its client, which is another tenant's."""
+
 _COMMON: Final = frozenset({"v", "seq", "type", "node", "boot", "term", "wall_us", "boot_us", "prev"})
 _ID: Final = re.compile(r"(\d{1,16})(?:-([0-9a-f]{8}))?")
 _HASH_DIGITS: Final = 8
@@ -76,7 +79,7 @@ class Event:
         session: Whose, or "".
         client: Who asked for the session, where the record says it, or "".
         tenant: Likewise.
-        fields: The record's own fields, without the salted commitments.
+        fields: The record's own fields, without the salted commitments and without other tenants.
     """
 
     id: EventId
@@ -165,7 +168,11 @@ def event_of(seq: int, record: bytes, leaf_hash: bytes) -> Event | None:
         client=str(fields.get("client", "")),
         tenant=str(fields.get("tenant", "")),
         fields=MappingProxyType(
-            {key: value for key, value in fields.items() if key not in _COMMON and not key.endswith("_commitment")}
+            {
+                key: value
+                for key, value in fields.items()
+                if key not in _COMMON and key not in OTHERS and not key.endswith("_commitment")
+            }
         ),
     )
 

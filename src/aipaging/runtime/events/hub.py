@@ -235,7 +235,7 @@ class EventHub:
         for seq, stored in enumerate(reader.records(first, end), first):
             head, hashed = head_of(stored.record), stored.leaf_hash or leaf_hash(stored.record)
             last = EventId(seq=seq, mark=mark_of(hashed))
-            if head.client:
+            if head.client and head.session:
                 self._remember(head.session, Owner(client=head.client, tenant=head.tenant))
             event = event_of(seq, stored.record, hashed)
             if event is not None:

@@ -14,6 +14,7 @@ from aipaging.adapters.northbound.documents.intent import (
     intent_document,
     nearest_document,
 )
+from aipaging.adapters.northbound.documents.tenancy import CLASS_WORDS, ClassWord
 from aipaging.adapters.northbound.documents.words import (
     ANSWER_ITEMS_MAX,
     Aisi,
@@ -37,10 +38,12 @@ from aipaging.adapters.northbound.documents.words import (
 )
 from aipaging.core.foundation.time import MS, Now
 from aipaging.core.lease.machine import Lease
+from aipaging.core.paging.claiming import retry_after_s
+from aipaging.core.paging.preemption import Plan
 from aipaging.core.paging.promises import Contract, ContractState
 from aipaging.core.paging.relocation_machine import RelocationCause, RelocationPhase
 from aipaging.core.paging.session_machine import SessionPhase, StatusInfo
-from aipaging.core.paging.state import Relocation, Session
+from aipaging.core.paging.state import Relocation, Session, State
 from aipaging.runtime.http.faults import Fault
 
 Candidates = Annotated[
@@ -167,11 +170,27 @@ class SessionList(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     pagination: Pagination
 
 
-class Resolution(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class PreemptionDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """How room would be made by a page that finds none: sessions of a lower class would give way."""
+
+    anchor_id: Annotated[Name, Meta(description="Where the room would be.")]
+    sessions: Annotated[Count, Meta(description="How many would be moved, or ended; 0: it is enough to wait.")]
+    highest_class: Annotated[ClassWord, Meta(description="The highest class among them.")] | None = None
+    retry_after_s: Annotated[Count, Meta(description="When the room would be free, in seconds.")]
+
+
+class Resolution(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """What an intent would find: the eligible candidates first, best first, then the others with their reasons."""
 
     intent: IntentDocument
     candidates: Candidates
+    preemption: (
+        Annotated[
+            PreemptionDocument,
+            Meta(description="Of a tenant that preempts, where no candidate is eligible for want of room alone."),
+        ]
+        | None
+    ) = None
 
 
 class AdmissionRefusal(Fault, frozen=True, kw_only=True, rename="camel"):
@@ -183,6 +202,17 @@ class AdmissionRefusal(Fault, frozen=True, kw_only=True, rename="camel"):
     session_id: SessionIdText
     constraint: Annotated[Word, Meta(description="That which the candidate that came furthest failed.")]
     candidates: Candidates
+
+
+def preemption_document(state: State, plan: Plan, now: Now) -> PreemptionDocument:
+    """Return the document of what a page would displace."""
+    classes = [state.tenancy.tenant(victim.tenant).priority for victim in plan.victims]
+    return PreemptionDocument(
+        anchor_id=plan.candidate.anchor,
+        sessions=len(classes),
+        highest_class=CLASS_WORDS[max(classes)] if classes else None,
+        retry_after_s=retry_after_s(plan, now),
+    )
 
 
 def commit_document(session: Session, lease: Lease, now: Now, receipt: str | None) -> CommitDocument:

@@ -21,7 +21,7 @@ Reason: TypeAlias = Annotated[
 Rate: TypeAlias = Annotated[float, Meta(ge=0.0, le=1e9, description="Requests per second; 0: no limit.")]
 Money: TypeAlias = Annotated[int, Meta(ge=0, le=10**15, description="Millionths of the catalogue's currency.")]
 
-_CLASS_WORDS: dict[PriorityClass, ClassWord] = {
+CLASS_WORDS: dict[PriorityClass, ClassWord] = {
     PriorityClass.BACKGROUND: "BACKGROUND",
     PriorityClass.STANDARD: "STANDARD",
     PriorityClass.URGENT: "URGENT",
@@ -45,7 +45,7 @@ class TenantRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", f
     quotas: QuotasDocument = msgspec.field(default_factory=QuotasDocument)
     priority: Annotated[ClassWord, Meta(description="Who is served first where it is short.")] = "STANDARD"
     preempts: Annotated[
-        bool, Meta(description="Whether its pages may displace a lower class; kept, not acted on yet.")
+        bool, Meta(description="Whether its pages may displace sessions of a lower class where there is no room.")
     ] = False
 
 
@@ -128,7 +128,7 @@ def tenant_document(state: State, tenant: Tenant, now: Now) -> TenantDocument:
             spend_max=quotas.spend_max,
             period_s=quotas.period_s,
         ),
-        priority=_CLASS_WORDS[tenant.priority],
+        priority=CLASS_WORDS[tenant.priority],
         preempts=tenant.preempts,
         holds=HoldingDocument(
             sessions=len(account.sessions),
