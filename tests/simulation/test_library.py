@@ -27,3 +27,12 @@ def test_a_researchers_program(build) -> None:
 def test_importing_it_loads_no_compiler() -> None:
     code = "import sys, aipaging.simulation; assert not {'numba', 'scipy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_scenario_from_the_command_line_loads_no_controller() -> None:
+    """A second of a small scenario is imports; what packets do without is not among them."""
+    code = (
+        "import sys, aipaging.apps.simulate.command, aipaging.apps.simulate.shown\n"
+        "assert not {'aipaging.core.paging.step', 'aipaging.simulation.system.run'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,23 +1,37 @@
 """`aipaging simulate`: run a scenario, or list the kinds that one may use."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from aipaging.adapters.terminal.guard import examples, json_option
 from aipaging.adapters.terminal.output import say, table, write_json
 from aipaging.apps.simulate.files import EXECUTOR_HELP, progress, read, require_numba, write, write_parquet
-from aipaging.apps.simulate.system import system
 from aipaging.simulation import kinds as tables
+
+SYSTEM: Final = "system"
+"""Imported when it is asked for: it brings the whole controller along, which packets do without."""
 
 
 class _ScenarioFirst(click.Group):
     """A group whose word need not be a command: then it is the scenario to run."""
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return sorted([*super().list_commands(ctx), SYSTEM])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, imported where that takes long."""
+        if cmd_name != SYSTEM:
+            return super().get_command(ctx, cmd_name)
+        from aipaging.apps.simulate.system import system  # noqa: PLC0415
+
+        return system
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put the command first, `run` where none is named."""
-        named = next((each for each in args if each in self.commands), None)
+        named = next((each for each in args if each in self.list_commands(ctx)), None)
         if named is not None:
             place = args.index(named)
             args = [named, *args[:place], *args[place + 1 :]]
@@ -225,6 +239,3 @@ def kinds(*, as_json: bool) -> None:
             for key, field in kind.fields.items():
                 default = "required" if field.required else f"default {field.default}" if field.default else "optional"
                 say(f"{indent}  {key:22s} {field.meaning} ({field.allowed.text}; {default})")
-
-
-simulate.add_command(system)
