@@ -214,6 +214,71 @@ def test_estimates_and_blame_alone(files: tuple[str, str], capsys: pytest.Captur
     assert "p99.9 by order-statistics" in invoke(capsys, "estimate", files[0], "--contract", files[1])[1]
 
 
+def of_sessions(tmp_path: Path, form: str) -> tuple[str, str]:
+    """Return 6,000 requests of 300 sessions, of which each is slow or fast in its own way, as a file."""
+    rng = np.random.default_rng(11)
+    session = rng.integers(0, 300, 6_000)
+    compute = (5_000 + rng.lognormal(0, 0.8, 300)[session] * rng.exponential(12_000, 6_000)).astype(int)
+    columns: dict[str, list[Any]] = {
+        "request_id": [f"r{row}" for row in range(6_000)],
+        "start_us": list(range(0, 6_000_000, 1_000)),
+        "session": [f"session-{one}" for one in session],
+        "status": ["ok"] * 6_000,
+        "end_to_end_us": compute.tolist(),
+        "domain_compute_us": compute.tolist(),
+    }
+    path = tmp_path / f"t.{form}"
+    if form == "parquet":
+        arrow = pytest.importorskip("pyarrow")
+        pytest.importorskip("pyarrow.parquet").write_table(arrow.table(columns), path)
+    else:
+        rows = [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+        lines = [",".join(columns), *(",".join(map(str, row.values())) for row in rows)]
+        path.write_text("\n".join(lines if form == "csv" else [json.dumps(row) for row in rows]) + "\n")
+    tail = "offset_ms = 5.0\nprefactor = 2.0\ndecay_per_ms = 0.2\n"
+    head = "delay_ms = 40.0\nepsilon = 0.01\n"
+    contracts = [f'[[contract]]\ndomain = "{name}"\n{head}' for name in ("end-to-end", "compute")]
+    (tmp_path / "c.toml").write_text("".join(contracts) + tail)
+    return str(path), str(tmp_path / "c.toml")
+
+
+def test_sessions_are_resampled_from_every_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found: list[Any] = []
+    for form in ("csv", "jsonl", "parquet"):
+        telemetry, contract = of_sessions(tmp_path, form)
+        status, estimated = document(capsys, "estimate", telemetry, "--contract", contract)
+        assert status == 0
+        by_method = {(one["domain"], one["method"], one["quantile"]): one for one in estimated["estimates"]}
+        one, order = (by_method["compute", method, 0.99] for method in ("session-bootstrap", "order-statistics"))
+        assert one["refused"] is None
+        assert one["low_ms"] < one["delay_ms"] < one["high_ms"]
+        assert one["design_effect"] > 2
+        assert "sessions are independent" in one["assumption"]
+        assert "design effect" in order["refused"]
+        _, blamed = document(capsys, "attribute", telemetry, "--contract", contract, "--resample", "sessions")
+        _, windows = document(capsys, "attribute", telemetry, "--contract", contract)
+        mine, usual = (each["attributions"][0] for each in (blamed, windows))
+        assert (mine["intervals"], usual["intervals"]) == (
+            "95 %, sessions resampled", "95 %, windows of time resampled"
+        )  # fmt: skip
+        assert mine["domains"]["compute"]["blame"] == usual["domains"]["compute"]["blame"] > 0
+        wide, narrow = (
+            each["domains"]["compute"]["high"] - each["domains"]["compute"]["low"] for each in (mine, usual)
+        )
+        assert wide > 1.2 * narrow
+        found.append((one, mine))
+    assert found[0] == found[1] == found[2]
+
+
+def test_sessions_cannot_be_resampled_where_they_are_not_known(
+    files: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    telemetry, contract = files
+    status, _ = invoke(capsys, "attribute", telemetry, "--contract", contract, "--resample", "sessions")
+    assert status == 2
+    assert "session-bootstrap" not in invoke(capsys, "estimate", telemetry, "--contract", contract)[1]
+
+
 @pytest.fixture
 def opened(files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
     """Commit, let a beacon decide, open: the arguments of an audit of the openings alone."""

@@ -19,6 +19,7 @@ from aipaging.core.audit import (
 )
 from aipaging.core.audit.continuous import Counts
 from aipaging.core.audit.live import LivePlan, Watch, finding_fields
+from aipaging.core.audit.telemetry import Integers
 
 Floats: TypeAlias = NDArray[np.float64]
 Mask: TypeAlias = NDArray[np.bool_]
@@ -44,6 +45,25 @@ def bursts(rng: Rng, count: int) -> Floats:
     """Return exponential delays with bursts of 200 slow requests, one twentieth of the time."""
     burst = np.repeat(rng.random(-(-count // 200)) < 0.05, 200)[:count]
     return np.asarray(rng.exponential(1.0, count) + 20.0 * burst * rng.random(count), dtype=np.float64)
+
+
+def sessions(rng: Rng, number: int) -> tuple[Floats, Integers]:
+    """Return delays and sessions of requests that come in any order: each session is slow or fast in its own way.
+
+    A session's factor is lognormal, and its requests, fifty in the mean, take exponential times of that mean.
+
+    Args:
+        rng: Dice.
+        number: Sessions.
+    """
+    sizes = rng.geometric(1 / 50, number)
+    session = rng.permutation(np.repeat(np.arange(number), sizes))
+    factor = rng.lognormal(0.0, SESSION_SIGMA, number)
+    return np.asarray(factor[session] * rng.exponential(1.0, len(session)), dtype=np.float64), session
+
+
+SESSION_SIGMA: Final = 0.7
+"""Of the logarithm of a session's factor: a session in twenty is three times as slow as the median."""
 
 
 PROCESSES: Final[Mapping[str, Callable[[Rng, int], Floats]]] = {

@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from aipaging.core.audit import (
+    SESSION_GROUPS,
     ArrayTable,
     Batch,
     Contract,
@@ -17,8 +18,10 @@ from aipaging.core.audit import (
     design_effect,
     estimates,
     fit_tail,
+    session_groups,
 )
 from aipaging.core.audit.estimates import order_ranks
+from aipaging.testing.audit_worlds import sessions
 
 LAWS = {
     "exponential": stats.expon(),
@@ -33,11 +36,14 @@ def waiting_times(rng: np.random.Generator, count: int, load: float = 0.8) -> np
     return walk - np.minimum(np.minimum.accumulate(walk), 0.0) + rng.exponential(load, count)
 
 
-def estimated(delay_us: np.ndarray, seed: int = 0, failed: int = 0) -> dict[tuple[str, float], Estimate]:
+def estimated(
+    delay_us: np.ndarray, seed: int = 0, failed: int = 0, sessions: np.ndarray | None = None
+) -> dict[tuple[str, float], Estimate]:
     count = len(delay_us)
     status = np.zeros(count, np.uint8)
     status[np.random.default_rng(1).permutation(count)[:failed]] = Status.LOST
-    batch = Batch(start_us=np.arange(count) * 1_000, status=status, end_to_end_us=delay_us.astype(np.int64), domains={})
+    start_us, delay_us = np.arange(count) * 1_000, delay_us.astype(np.int64)
+    batch = Batch(start_us=start_us, status=status, end_to_end_us=delay_us, domains={}, sessions=sessions)
     contract = Contract(domain="end-to-end", delay_ms=1.0, epsilon=0.01)
     tally = audit_period(ArrayTable(batch), [contract], alpha=0.05).scan.tallies[0]
     found = estimates(tally, np.random.default_rng(seed))
@@ -90,9 +96,40 @@ def test_block_bootstrap_covers_under_a_queue(capsys: pytest.CaptureFixture[str]
     assert covered / runs > 0.6
 
 
+def test_session_bootstrap_covers_where_sessions_differ(capsys: pytest.CaptureFixture[str]) -> None:
+    """Requests of 1,000 sessions in any order: to windows of time they look independent, and are not."""
+    truth_ms = float(np.quantile(sessions(np.random.default_rng(20), 300_000)[0], 0.99))
+    rng = np.random.default_rng(21)
+    runs, covered, blocks = 40, 0, 0
+    for run in range(runs):
+        delay_ms, session = sessions(rng, 1_000)
+        groups = session_groups([f"session-{one}" for one in range(1_000)])[session]
+        found = estimated(delay_ms * 1_000, run, sessions=groups)
+        assert "design effect" in (found["order-statistics", 0.99].refused or "")
+        assert "design effect" in (found["generalised-pareto", 0.999].refused or "")
+        one, other = found["session-bootstrap", 0.99], found["block-bootstrap", 0.99]
+        assert one.design_effect is not None
+        assert one.design_effect > 3
+        assert one.low_ms is not None
+        assert one.high_ms is not None
+        covered += one.low_ms <= truth_ms <= one.high_ms
+        blocks += (other.low_ms or 0) <= truth_ms <= (other.high_ms or 0)
+    with capsys.disabled():
+        print(f" [session bootstrap covers {covered / runs:.0%}, blocks {blocks / runs:.0%}]", end="")
+    assert stats.binom.cdf(covered, runs, 0.90) > 1e-3
+    assert blocks < covered
+
+
+def test_few_sessions_cannot_be_resampled() -> None:
+    delay = np.random.default_rng(8).exponential(10_000, 5_000)
+    refused = estimated(delay, sessions=np.arange(5_000) % 12)["session-bootstrap", 0.99].refused
+    assert refused == "fewer than 16 groups of sessions hold requests"
+    assert ("session-bootstrap", 0.99) not in estimated(delay)
+
+
 def test_independent_delays_have_every_estimate() -> None:
     delay = np.random.default_rng(4).exponential(10_000, 50_000)
-    found = estimated(delay)
+    found = estimated(delay, sessions=np.arange(50_000) % SESSION_GROUPS)
     for level in (0.99, 0.999, 0.9999):
         truth = -10.0 * math.log(1 - level)
         for method in EstimateMethod:

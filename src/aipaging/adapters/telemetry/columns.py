@@ -14,6 +14,9 @@ from aipaging.core.foundation.errors import InvalidInputError
 REQUIRED: Final = ("request_id", "start_us", "status", "end_to_end_us")
 """Columns without which nothing can be counted; `tenant` is asked for where a contract names one."""
 
+SESSION: Final = "session"
+"""An optional column: whose requests depend on one another. Estimates use it, and no verdict does."""
+
 INTEGER_MAX: Final = int(np.iinfo(np.int64).max)
 
 
@@ -90,10 +93,15 @@ def statuses(cells: Sequence[Any]) -> NDArray[np.uint8]:
 
 def tenant_codes(cells: Sequence[Any]) -> tuple[Integers, list[str]]:
     """Return codes of tenants, and their names."""
-    words = ["" if cell is None else str(cell) for cell in cells]
-    names = sorted(set(words))
+    written = words(cells)
+    names = sorted(set(written))
     code = {name: index for index, name in enumerate(names)}
-    return np.fromiter((code[word] for word in words), dtype=np.int64, count=len(words)), names
+    return np.fromiter((code[word] for word in written), dtype=np.int64, count=len(written)), names
+
+
+def words(cells: Sequence[Any]) -> list[str]:
+    """Return cells as text, empty where nothing is."""
+    return ["" if cell is None else str(cell) for cell in cells]
 
 
 class ListedIds:

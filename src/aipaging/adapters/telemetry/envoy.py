@@ -32,6 +32,9 @@ STATUS_NAMES: Final[Mapping[Status, str]] = {
 TENANT_HEADER: Final = "x-ai-paging-tenant"
 """Request header that the gateway may log: whose the request is."""
 
+SESSION_HEADER: Final = "x-aipaging-session"
+"""Request header that the gateway's own filter sets: whose session it is of."""
+
 _TRACE: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32}-[0-9a-f]{16})-[0-9a-f]{2}")
 _SNAKE: Final = re.compile(r"_([a-z])")
 _CAMEL: Final = re.compile(r"[A-Z]")
@@ -53,6 +56,8 @@ def row_of_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
         "status": STATUS_NAMES[ending.status()],
         "end_to_end_us": None,
     }
+    session = _header(request, "requestHeaders", SESSION_HEADER)
+    row |= {"session": session} if session else {}
     if "inference" in shown:
         shown["inference"] = ending.least_anchor_us(shown["inference"])
     row |= {f"domain_{name}_us": value for name, value in shown.items()}

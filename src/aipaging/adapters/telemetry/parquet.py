@@ -8,7 +8,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from aipaging.adapters.telemetry.columns import domain_columns, integers
+from aipaging.adapters.telemetry.columns import SESSION, domain_columns, integers
+from aipaging.core.audit.sessions import session_groups
 from aipaging.core.audit.telemetry import STATUS_WORDS, UNKNOWN, UNREADABLE, Batch, Integers, Mask, RequestIds, Status
 from aipaging.core.foundation.errors import InvalidInputError, UnavailableError
 
@@ -33,7 +34,7 @@ class ParquetSource:
         self._arrow = arrow
         try:
             names: list[str] = list(parquet.read_schema(path).names)
-            coded = [name for name in ("status", "tenant") if name in names]
+            coded = [name for name in ("status", "tenant", SESSION) if name in names]
             self._file: Any = parquet.ParquetFile(path, read_dictionary=coded)
         except (OSError, arrow.ArrowException) as error:
             raise InvalidInputError(
@@ -42,6 +43,7 @@ class ParquetSource:
         self._domains = domain_columns(names)
         self.domains = tuple(self._domains.values())
         self.has_tenants = "tenant" in names
+        self._has_sessions = SESSION in names
 
     def identities(self) -> Iterator[tuple[Integers, RequestIds]]:
         """Yield the starts and the ids, batch by batch."""
@@ -52,7 +54,7 @@ class ParquetSource:
         """Yield the table, batch by batch."""
         tenants = tenants and self.has_tenants
         wanted = ["start_us", "status", "end_to_end_us", *self._domains]
-        wanted += ["request_id"] * ids + ["tenant"] * tenants
+        wanted += ["request_id"] * ids + ["tenant"] * tenants + [SESSION] * self._has_sessions
         for part in self._parts(wanted):
             codes, names = self._coded(part.column("tenant")) if tenants else (None, [])
             yield Batch(
@@ -62,6 +64,7 @@ class ParquetSource:
                 domains={name: self._integers(part.column(column)) for column, name in self._domains.items()},
                 tenants=codes,
                 tenant_names=names,
+                sessions=self._sessions(part.column(SESSION)) if self._has_sessions else None,
                 ids=self._ids(part) if ids else None,
             )
 
@@ -95,6 +98,10 @@ class ParquetSource:
         names = ["" if name is None else str(name) for name in column.dictionary.to_pylist()]
         indices = column.indices.fill_null(len(names)) if column.null_count else column.indices
         return np.asarray(indices.to_numpy(zero_copy_only=False), dtype=np.int64), [*names, ""]
+
+    def _sessions(self, column: Any) -> Integers:
+        codes, names = self._coded(column)
+        return session_groups(names)[codes]
 
     def _statuses(self, column: Any) -> NDArray[np.uint8]:
         codes, names = self._coded(column)

@@ -9,7 +9,16 @@ from typing import Any, Final, TypeAlias
 import msgspec
 import numpy as np
 
-from aipaging.adapters.telemetry.columns import ListedIds, domain_columns, integers, statuses, tenant_codes
+from aipaging.adapters.telemetry.columns import (
+    SESSION,
+    ListedIds,
+    domain_columns,
+    integers,
+    statuses,
+    tenant_codes,
+    words,
+)
+from aipaging.core.audit.sessions import session_groups
 from aipaging.core.audit.telemetry import Batch, Integers, RequestIds
 from aipaging.core.foundation.errors import InvalidInputError
 
@@ -111,6 +120,7 @@ class JsonLinesSource:
         self._domains = domain_columns(dict.fromkeys([*names, "end_to_end_us"]))
         self.domains = tuple(self._domains.values())
         self.has_tenants = "tenant" in names
+        self._has_sessions = SESSION in names
 
     def identities(self) -> Iterator[tuple[Integers, RequestIds]]:
         """Yield the starts and the ids, batch by batch."""
@@ -119,7 +129,8 @@ class JsonLinesSource:
 
     def batches(self, *, ids: bool, tenants: bool) -> Iterator[Batch]:
         """Yield the table, batch by batch."""
-        wanted = ("request_id", "start_us", "status", "end_to_end_us", "tenant", *self._domains)
+        wanted = ["request_id", "start_us", "status", "end_to_end_us", "tenant", *self._domains]
+        wanted += [SESSION] * self._has_sessions
         for rows in self._chunks():
             columns: dict[str, Sequence[Any]] = {name: [row.get(name) for row in rows] for name in wanted}
             columns["request_id"] = request_ids(rows)
@@ -169,6 +180,7 @@ def rows_batch(
         domains={name: integers(columns[column]) for column, name in domains.items()},
         tenants=codes,
         tenant_names=names,
+        sessions=session_groups(words(columns[SESSION])) if SESSION in columns else None,
         ids=ListedIds(columns["request_id"]) if ids else None,
         malformed=malformed,
     )

@@ -14,6 +14,7 @@ from aipaging.apps.audit.recheck import recheck_audit
 from aipaging.apps.audit.report import audit_report
 from aipaging.apps.audit.run import Request, root_only, run_audit
 from aipaging.apps.audit.watch import event_line, watch_telemetry
+from aipaging.core.audit.accounts import Resampled
 from aipaging.core.audit.betting import WINDOW_REQUESTS
 from aipaging.core.audit.commitment import PROVEN_MAX, Commitment
 from aipaging.core.audit.record import signed_text
@@ -213,17 +214,26 @@ def estimate(telemetry: Path, *, contract_file: Path, seed: int, as_json: bool) 
         return
     for one in found:
         label = f"{one['domain']} p{100 * one['quantile']:g} by {one['method']}"
-        say(f"{label}: {one['refused'] or _interval(one)}")
+        effect = "" if one["design_effect"] is None else f"; design effect {one['design_effect']:.2f}"
+        say(f"{label}: {one['refused'] or _interval(one)}{effect}")
 
 
 @audit.command()
 @telemetry_argument
 @contract_option
 @seed_option
+@click.option(
+    "--resample",
+    type=click.Choice([one.value for one in Resampled]),
+    default=Resampled.WINDOWS.value,
+    show_default=True,
+    help="Over what the intervals are: windows of time, or sessions (a column `session`).",
+)
 @json_option
-def attribute(telemetry: Path, *, contract_file: Path, seed: int, as_json: bool) -> None:
+def attribute(telemetry: Path, *, contract_file: Path, seed: int, resample: str, as_json: bool) -> None:
     """Say which domain made requests of TELEMETRY late, beyond what its contract permits."""
-    found = run_audit(telemetry, contract_file, Request(seed=seed))["attributions"]
+    request = Request(seed=seed, resampled=Resampled(resample))
+    found = run_audit(telemetry, contract_file, request)["attributions"]
     if as_json:
         write_json({"attributions": found})
         return

@@ -3,8 +3,9 @@
 import hashlib
 import math
 from importlib.metadata import version
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
+from aipaging.core.audit.accounts import Resampled
 from aipaging.core.audit.attribution import Attribution
 from aipaging.core.audit.commitment import Commitment
 from aipaging.core.audit.estimates import Estimate
@@ -12,6 +13,9 @@ from aipaging.core.audit.period import PeriodAudit
 from aipaging.core.audit.quality import data_quality
 from aipaging.core.audit.record import ESTIMAND, Circumstances, verdict_record
 from aipaging.core.audit.verdict import Method, Multiplicity, Verdict
+
+INTERVALS: Final = {Resampled.WINDOWS: "windows of time", Resampled.SESSIONS: "sessions"}
+"""What was drawn again for the intervals of blame."""
 
 
 class How(Protocol):
@@ -133,7 +137,7 @@ def _multiplicity(audit: PeriodAudit, alpha: float) -> dict[str, Any]:
     }
 
 
-def account(found: Attribution) -> dict[str, Any]:
+def account(found: Attribution, resampled: Resampled = Resampled.WINDOWS) -> dict[str, Any]:
     """Return the document of an attribution."""
     return {
         "tenant": found.contract.tenant,
@@ -153,7 +157,7 @@ def account(found: Attribution) -> dict[str, Any]:
         "unattributed": found.unattributed,
         "unexplained_requests": found.unexplained_requests,
         "method": "envelope-capped Shapley; only a domain whose own verdict is violated may be blamed",
-        "intervals": "95 %, windows of time resampled",
+        "intervals": f"95 %, {INTERVALS[resampled]} resampled",
     }
 
 
@@ -170,6 +174,7 @@ def estimate(found: Estimate) -> dict[str, Any]:
         "high_ms": _finite(found.high_ms),
         "unbounded": found.high_ms is not None and math.isinf(found.high_ms),
         "refused": found.refused,
+        "design_effect": found.design_effect,
     }
 
 

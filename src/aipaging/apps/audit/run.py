@@ -11,7 +11,7 @@ from aipaging.adapters.telemetry.source import open_telemetry
 from aipaging.apps.audit.contract_file import ContractFile, read_contracts
 from aipaging.apps.audit.document import account, audit_document, estimate
 from aipaging.apps.audit.progress import Shown
-from aipaging.core.audit.accounts import accounts
+from aipaging.core.audit.accounts import Resampled, accounts
 from aipaging.core.audit.commitment import Commitment
 from aipaging.core.audit.estimates import estimates
 from aipaging.core.audit.period import PeriodAudit, Sampling, Table, audit_period, hashed, without_commitment
@@ -30,6 +30,7 @@ class Request:
         sample: Records to open; None counts all, and of a file of openings takes all.
         committed: What the provider committed to; its size is negative where only the root is known.
         multiplicity: How the verdicts share alpha.
+        resampled: Over what the intervals of blame are.
     """
 
     alpha: float = 0.05
@@ -37,6 +38,7 @@ class Request:
     sample: int | None = None
     committed: Commitment | None = None
     multiplicity: Multiplicity = Multiplicity.SPLIT
+    resampled: Resampled = Resampled.WINDOWS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +105,8 @@ def _of_telemetry(table: Table, contracts: ContractFile, request: Request) -> Au
         return _sampled(audit, contracts, request, matches=matches)
     document = audit_document(audit, contracts.content, request, matches=matches)
     dice = np.random.default_rng(request.seed)
-    blamed = [account(found) for found in accounts(table, audit, dice)]
+    resampled = request.resampled
+    blamed = [account(found, resampled) for found in accounts(table, audit, dice, resampled=resampled)]
     document |= {
         "attribution": blamed[0] if blamed else None,
         "attributions": blamed,

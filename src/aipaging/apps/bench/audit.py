@@ -37,6 +37,7 @@ from aipaging.core.audit import (
     fit_tail,
     judge_openings,
     log_mixture_evidence,
+    session_groups,
     watched,
 )
 from aipaging.core.audit.estimates import order_ranks
@@ -194,6 +195,7 @@ def _coverage(runs: int, seed: int) -> Iterator[BenchResult]:
     goal = Goal(text="0.93 to 0.97 (3 s.e.)", least=0.93 - error, most=0.97 + error)
     yield alone("coverage_gpd_profile_top_5_percent", "fraction", [pareto / total], goal)
     yield _bootstrap_coverage(runs, seed)
+    yield from _session_coverage(runs, seed)
 
 
 def _bootstrap_coverage(runs: int, seed: int) -> BenchResult:
@@ -202,19 +204,39 @@ def _bootstrap_coverage(runs: int, seed: int) -> BenchResult:
     covered = 0
     for number in range(runs):
         delay_us = (worlds.queue(rng, 100_000) * 1_000).astype(np.int64)
-        found = _estimates(delay_us, number)
+        found = _estimates(delay_us, number)[EstimateMethod.BLOCK_BOOTSTRAP]
         covered += bool(found.low_ms <= truth_ms <= found.high_ms)
     return alone("coverage_block_bootstrap_p99_mm1", "fraction", [covered / runs], FREE)
 
 
-def _estimates(delay_us: Any, seed: int) -> Any:
+def _session_coverage(runs: int, seed: int) -> Iterator[BenchResult]:
+    """Sessions that are slow or fast in their own way, their requests in any order: by sessions, and by blocks."""
+    truth_ms = float(np.quantile(worlds.sessions(np.random.default_rng(97), 400_000)[0], 0.99))
+    rng = np.random.default_rng(seed + 6)
+    covered, effects = np.zeros(2), list[float]()
+    methods = (EstimateMethod.SESSION_BOOTSTRAP, EstimateMethod.BLOCK_BOOTSTRAP)
+    for number in range(runs):
+        delay_ms, session = worlds.sessions(rng, 2_000)
+        groups = session_groups([str(one) for one in range(2_000)])[session]
+        found = _estimates((delay_ms * 1_000).astype(np.int64), number, sessions=groups)
+        covered += [bool(found[one].low_ms <= truth_ms <= found[one].high_ms) for one in methods]
+        effects.append(found[methods[0]].design_effect)
+    yield _measured(
+        _rates("coverage_session_bootstrap_p99", (covered[0] / runs, covered[1] / runs), "block bootstrap", runs)
+    )
+    yield alone("design_effect_of_sessions_p99", "times", effects, FREE)
+
+
+def _estimates(delay_us: Any, seed: int, *, sessions: Any = None) -> dict[EstimateMethod, Any]:
     count = len(delay_us)
     status = np.zeros(count, dtype=np.uint8)
-    table = ArrayTable(Batch(start_us=np.arange(count) * 100, status=status, end_to_end_us=delay_us, domains={}))
+    starts = np.arange(count) * 100
+    batch = Batch(start_us=starts, status=status, end_to_end_us=delay_us, domains={}, sessions=sessions)
+    table = ArrayTable(batch)
     contract = Contract(domain="end-to-end", delay_ms=1.0, epsilon=0.01)
     tally = audit_period(table, [contract], alpha=ALPHA).scan.tallies[0]
     found = estimates(tally, np.random.default_rng(seed), quantiles=(0.99,))
-    return next(one for one in found if one.method is EstimateMethod.BLOCK_BOOTSTRAP)
+    return {one.method: one for one in found}
 
 
 def _peer_intervals(runs: int, seed: int) -> Iterator[BenchResult]:

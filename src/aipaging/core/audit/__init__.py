@@ -11,7 +11,7 @@
 'at least 2 of 1000 requests exceeded, 1 are allowed'
 """
 
-from aipaging.core.audit.accounts import accounts
+from aipaging.core.audit.accounts import Resampled, accounts
 from aipaging.core.audit.aggregate import judge_counts
 from aipaging.core.audit.attribution import Attribution, Blame, LateRequests, Ranks, attribute, permitted_delays
 from aipaging.core.audit.betting import WindowAlarm, log_mixture_evidence, watched
@@ -26,7 +26,7 @@ from aipaging.core.audit.commitment import (
 )
 from aipaging.core.audit.continuous import Change, ChangeKind, ContinuousAudit, Counts, counted, fed_all
 from aipaging.core.audit.contract import END_TO_END, Contract, EnvelopeTail
-from aipaging.core.audit.dependence import design_effect
+from aipaging.core.audit.dependence import cluster_effect, design_effect
 from aipaging.core.audit.estimates import Estimate, EstimateMethod, estimates
 from aipaging.core.audit.histogram import ExplicitHistogram, ExponentialHistogram, exponential_histogram
 from aipaging.core.audit.opening import beacon_seed, opening_key, opening_order
@@ -42,6 +42,7 @@ from aipaging.core.audit.sampling import (
     bound_scope,
     judge_openings,
 )
+from aipaging.core.audit.sessions import SESSION_GROUPS, session_groups
 from aipaging.core.audit.sketch import DelaySketch
 from aipaging.core.audit.table import ArrayTable
 from aipaging.core.audit.telemetry import UNKNOWN, Batch, Status
@@ -49,6 +50,7 @@ from aipaging.core.audit.verdict import Method, Multiplicity, Outcome, Verdict, 
 
 __all__ = [
     "END_TO_END",
+    "SESSION_GROUPS",
     "UNKNOWN",
     "ArrayTable",
     "Attribution",
@@ -77,6 +79,7 @@ __all__ = [
     "ParetoTail",
     "PeriodAudit",
     "Ranks",
+    "Resampled",
     "SampledFinding",
     "Sampling",
     "ScopeBounds",
@@ -89,6 +92,7 @@ __all__ = [
     "audit_period",
     "beacon_seed",
     "bound_scope",
+    "cluster_effect",
     "commitment_from",
     "contract_digest",
     "counted",
@@ -110,6 +114,7 @@ __all__ = [
     "opening_key",
     "opening_order",
     "permitted_delays",
+    "session_groups",
     "signed_text",
     "verdict_record",
     "watched",

@@ -1,5 +1,6 @@
 """The third pass: ranks of the late requests' delays, then the account of each end-to-end contract."""
 
+import enum
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -14,18 +15,32 @@ from aipaging.core.audit.special import Floats
 from aipaging.core.audit.tally import SKETCH_WINDOWS, Tally
 from aipaging.core.audit.telemetry import Batch, Flaws, Integers, Mask, screened
 from aipaging.core.audit.verdict import Outcome
+from aipaging.core.foundation.errors import InvalidInputError
 
 
-def accounts(table: Table, audit: PeriodAudit, dice: Dice) -> list[Attribution]:
+class Resampled(enum.Enum):
+    """What is drawn again for the intervals of blame: what depends on one another stays together."""
+
+    WINDOWS = "windows"
+    SESSIONS = "sessions"
+
+
+def accounts(
+    table: Table, audit: PeriodAudit, dice: Dice, *, resampled: Resampled = Resampled.WINDOWS
+) -> list[Attribution]:
     """Return the attribution of every end-to-end contract, in their order.
 
     Args:
         table: The telemetry that was audited; read again only where a domain may be blamed.
         audit: What was found.
         dice: For the intervals.
+        resampled: Over what the intervals are.
+
+    Raises:
+        InvalidInputError: Sessions are to be resampled, and are not known.
     """
     tallies = [tally for tally in audit.scan.tallies if tally.contract.domain == END_TO_END]
-    late = [_late(tally, audit.domains) for tally in tallies]
+    late = [_late(tally, audit.domains, resampled) for tally in tallies]
     scans = [
         RankScan(contract, rows.delays_us[:, audit.domains.index(contract.domain)], index)
         for index, (tally, rows) in enumerate(zip(tallies, late, strict=True))
@@ -114,16 +129,21 @@ def _read_again(table: Table, audit: PeriodAudit, scans: Sequence[RankScan]) -> 
             scan.add(batch, counted)
 
 
-def _late(tally: Tally, domains: Sequence[str]) -> LateRequests:
+def _late(tally: Tally, domains: Sequence[str], resampled: Resampled) -> LateRequests:
     delays_us, end_to_end_us, window = tally.exceeding.joined(tuple(domains))
     coarse = WINDOWS // SKETCH_WINDOWS
+    cluster, requests = window // coarse, tally.by_window[0].reshape(-1, coarse).sum(axis=1)
+    if resampled is Resampled.SESSIONS:
+        if tally.requests and not tally.session_requests.any():
+            raise InvalidInputError("the telemetry has no column session", code="COLUMN_MISSING", field="session")
+        cluster, requests = tally.exceeding.sessions(), tally.session_requests
     means: Mapping[str, float] = {name: total / count for name, (total, count) in tally.sums.items() if count}
     return LateRequests(
         domains=domains,
         delays_us=delays_us,
         end_to_end_us=end_to_end_us,
-        window=window // coarse,
-        requests=tally.by_window[0].reshape(-1, coarse).sum(axis=1),
+        window=cluster,
+        requests=requests,
         weight=tally.certain / len(window) if len(window) else 1.0,
         means_us=np.asarray([means[name] for name in domains]) if len(means) == len(domains) else None,
     )

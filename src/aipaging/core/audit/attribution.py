@@ -41,7 +41,7 @@ class Blame:
 
     Attributes:
         blame: The fraction.
-        low: Lower end of its 95 % interval over windows.
+        low: Lower end of its 95 % interval over windows or sessions.
         high: Upper end.
         excess_share: Its share of the mean excess of late requests over all (centred Euler): where time was spent, a
             description, no blame. None where that is not defined.
@@ -99,8 +99,8 @@ class LateRequests:
         domains: Names of the columns of `delays_us`.
         delays_us: By request and domain, negative where unknown.
         end_to_end_us: Over the path, negative where unknown.
-        window: Of each, below `len(requests)`.
-        requests: All requests, by window.
+        window: Of each, or the group of its session, below `len(requests)`.
+        requests: All requests, by window or group of sessions.
         weight: How many late requests each row stands for.
         means_us: Mean delay of all requests, by domain, for the description.
     """
@@ -218,7 +218,7 @@ def _shapley(worth: Floats) -> Floats:
 
 
 def _intervals(values: Floats, requests: Integers, dice: Dice) -> tuple[Floats, Floats]:
-    """Return percentile intervals over resampled windows of time; windows keep what depends on what together."""
+    """Return percentile intervals over resampled windows or sessions, which keep what depends on what together."""
     used = np.flatnonzero(requests)
     if len(used) < WINDOWS_FOR_INTERVALS_MIN:
         point = values.sum(axis=0) / max(int(requests.sum()), 1)

@@ -32,13 +32,31 @@ def design_effect(requests: Integers, exceedances: Integers) -> float | None:
     largest = None
     count, missed = requests, exceedances
     while len(count) >= WINDOWS_MIN:
-        full = int(np.count_nonzero(count))
-        if full >= WINDOWS_MIN:
-            deviation = float(np.sum((missed - share * count) ** 2))
-            effect = deviation / (share * (1 - share) * total) * full / (full - 1)
+        effect = _effect(count, missed, share)
+        if effect is not None:
             largest = effect if largest is None else max(largest, effect)
         count, missed = _halved(count), _halved(missed)
     return None if largest is None else max(1.0, largest)
+
+
+def cluster_effect(requests: Integers, exceedances: Integers) -> float | None:
+    """Return the design effect of clusters that are independent of one another, at least 1, or None as above.
+
+    Args:
+        requests: Requests by cluster.
+        exceedances: Of those, how many exceeded.
+    """
+    total, exceeding = int(requests.sum()), int(exceedances.sum())
+    effect = None if exceeding in (0, total) else _effect(requests, exceedances, exceeding / total)
+    return None if effect is None else max(1.0, effect)
+
+
+def _effect(count: Integers, missed: Integers, share: float) -> float | None:
+    full = int(np.count_nonzero(count))
+    if full < WINDOWS_MIN:
+        return None
+    deviation = float(np.sum((missed - share * count) ** 2))
+    return deviation / (share * (1 - share) * int(count.sum())) * full / (full - 1)
 
 
 def effective_requests(requests: int, effect: float | None) -> float | None:

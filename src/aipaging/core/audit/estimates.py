@@ -1,19 +1,19 @@
 """Extreme quantiles with intervals, each labelled with what it assumes. Estimates are reports: no verdict uses them.
 
-Three methods, from the weakest assumption to the strongest. What cannot be had honestly is refused, with the reason:
+Four methods. What cannot be had honestly is refused, with the reason:
 an interval that is 95 % by name and 10 % in truth is worse than none.
 """
 
 import enum
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
 from aipaging.core.audit.contract import Contract
-from aipaging.core.audit.dependence import design_effect
+from aipaging.core.audit.dependence import cluster_effect, design_effect
 from aipaging.core.audit.dice import Dice
 from aipaging.core.audit.pareto import fit_tail
 from aipaging.core.audit.sketch import DelaySketch, bucket_of, upper_edge_us
@@ -30,7 +30,7 @@ RESAMPLES: Final = 400
 """Of the windows; the ends of a 95 % interval are then known to about a percentile."""
 
 WINDOWS_MIN: Final = 16
-"""Windows with requests: fewer cannot be resampled."""
+"""Windows, or groups of sessions, with requests: fewer cannot be resampled."""
 
 DESIGN_EFFECT_MAX: Final = 2.0
 """Above it requests depend on one another and intervals for independent ones are wrong; independent requests stay below
@@ -54,12 +54,15 @@ class EstimateMethod(enum.Enum):
 
     ORDER_STATISTICS = "order-statistics"
     BLOCK_BOOTSTRAP = "block-bootstrap"
+    SESSION_BOOTSTRAP = "session-bootstrap"
     GENERALISED_PARETO = "generalised-pareto"
 
 
 ASSUMPTIONS: Final = {
     EstimateMethod.ORDER_STATISTICS: "requests are independent of one another; any law of delays",
     EstimateMethod.BLOCK_BOOTSTRAP: "windows of a 64th of the period are long against the dependence, and alike",
+    EstimateMethod.SESSION_BOOTSTRAP: "sessions are independent of one another, and alike; what happens inside one is "
+    "free",
     EstimateMethod.GENERALISED_PARETO: "requests are independent, and no regime lies hidden above the threshold",
 }
 
@@ -77,6 +80,8 @@ class Estimate:
         low_ms: Lower end of the 95 % interval.
         high_ms: Upper end; infinite where the data cannot bound it.
         refused: Why there is no estimate.
+        design_effect: How many requests tell as much as one independent one, by what the method resamples: sessions,
+            else windows of time. None where it is unknown.
     """
 
     contract: Contract
@@ -87,21 +92,26 @@ class Estimate:
     low_ms: float | None = None
     high_ms: float | None = None
     refused: str | None = None
+    design_effect: float | None = None
 
 
 def estimates(tally: Tally, dice: Dice, *, quantiles: Sequence[float] = QUANTILES) -> list[Estimate]:
-    """Return the estimates of one contract's delays, by quantile and method."""
+    """Return the estimates of one contract's delays, by quantile and method; by sessions where they are known."""
     sketch, top = tally.sketch, np.sort(tally.top.values())
     if sketch.answered == 0:
         return [_refused(tally, level, method, "no delay is known") for level in quantiles for method in EstimateMethod]
     found: list[Estimate] = []
     pareto = _ParetoEstimator(tally, top)
-    resampled = _Resampled.of(sketch, dice)
-    effect = largest_effect(sketch, quantiles)
+    blocks = _Resampled.of(sketch, dice)
+    sessions = None if tally.by_session is None else _Resampled.of(tally.by_session, dice)
+    effect = largest_effect(tally, quantiles)
     for level in quantiles:
-        found.append(_order_statistics(tally, top, level, effect))
-        found.append(_bootstrapped(tally, resampled, level))
-        found.append(pareto.at(level))
+        windowed, clustered = _effects_at(tally, level)
+        found.append(replace(_order_statistics(tally, top, level, effect), design_effect=effect))
+        found.append(replace(_bootstrapped(tally, blocks, level), design_effect=windowed))
+        if tally.by_session is not None:
+            found.append(replace(_of_sessions(tally, sessions, level), design_effect=clustered))
+        found.append(replace(pareto.at(level), design_effect=effect))
     return found
 
 
@@ -138,19 +148,28 @@ def _order_statistics(tally: Tally, top: Integers, level: float, effect: float |
     )
 
 
-def largest_effect(sketch: DelaySketch, levels: Sequence[float]) -> float | None:
-    """Return the largest design effect of being among the latest 5 %, or later than a quantile."""
-    effects = [
-        _effect_above(sketch, sketch.at_rank_us(math.ceil(sketch.answered * level))[1])
-        for level in (1 - TAIL_SHARE, *levels)
-    ]
+def largest_effect(tally: Tally, levels: Sequence[float]) -> float | None:
+    """Return the largest design effect, over windows and sessions, of being in the latest 5 % or beyond a quantile."""
+    effects = [effect for level in (1 - TAIL_SHARE, *levels) for effect in _effects_at(tally, level)]
     return max((effect for effect in effects if effect is not None), default=None)
 
 
-def _effect_above(sketch: DelaySketch, threshold_us: float) -> float | None:
+def _effects_at(tally: Tally, level: float) -> tuple[float | None, float | None]:
+    return _effects_above(tally, tally.sketch.at_rank_us(math.ceil(tally.sketch.answered * level))[1])
+
+
+def _effects_above(tally: Tally, threshold_us: float) -> tuple[float | None, float | None]:
+    """Return the design effects over windows, and over sessions, of being later than a delay."""
+    if not math.isfinite(threshold_us):
+        return None, None
     first = int(bucket_of(np.asarray([max(threshold_us, 1.0)]))[0]) + 2
-    per_window = np.asarray(sketch.counts.sum(axis=1), dtype=np.int64)
-    return design_effect(per_window, np.asarray(sketch.counts[:, first:].sum(axis=1), dtype=np.int64))
+    windowed = design_effect(*_parted(tally.sketch, first))
+    return windowed, None if tally.by_session is None else cluster_effect(*_parted(tally.by_session, first))
+
+
+def _parted(sketch: DelaySketch, first: int) -> tuple[Integers, Integers]:
+    later = sketch.counts[:, first:].sum(axis=1)
+    return np.asarray(sketch.counts.sum(axis=1), dtype=np.int64), np.asarray(later, dtype=np.int64)
 
 
 def order_ranks(requests: int, level: float, *, confidence: float = CONFIDENCE) -> tuple[int, int]:
@@ -208,12 +227,23 @@ def _bootstrapped(tally: Tally, resampled: _Resampled | None, level: float) -> E
     method = EstimateMethod.BLOCK_BOOTSTRAP
     if resampled is None:
         return _refused(tally, level, method, f"requests in fewer than {WINDOWS_MIN} windows of the period")
+    return _interval_of(tally, resampled, level, method)
+
+
+def _interval_of(tally: Tally, resampled: _Resampled, level: float, method: EstimateMethod) -> Estimate:
     requests = tally.sketch.requests
     if requests * (1 - level) < 1:
         return _refused(tally, level, method, f"{requests} requests hold less than one beyond it")
     rank = math.ceil(requests * level)
     value = tally.sketch.at_rank_us(rank)[1]
     return _estimate(tally, level, method, value_us=value, interval_us=resampled.interval_us(level))
+
+
+def _of_sessions(tally: Tally, resampled: _Resampled | None, level: float) -> Estimate:
+    method = EstimateMethod.SESSION_BOOTSTRAP
+    if resampled is None:
+        return _refused(tally, level, method, f"fewer than {WINDOWS_MIN} groups of sessions hold requests")
+    return _interval_of(tally, resampled, level, method)
 
 
 class _ParetoEstimator:
@@ -243,8 +273,9 @@ class _ParetoEstimator:
     def _dependence(self, count: int) -> str | None:
         if count < TAIL_MIN:
             return f"{count} distinct delays above the threshold; the fit needs {TAIL_MIN}"
-        effect = _effect_above(self._tally.sketch, self._threshold)
-        if effect is None:
+        windowed, clustered = _effects_above(self._tally, self._threshold)
+        effect = max(windowed or 0.0, clustered or 0.0)
+        if windowed is None:
             return "the effective sample size is unknown: too few windows hold requests"
         if effect > DESIGN_EFFECT_MAX:
             return f"requests depend on one another: design effect {effect:.2f} above the threshold"

@@ -18,6 +18,7 @@ def select(batch: Batch, rows: Integers) -> Batch:
         status=batch.status[rows],
         end_to_end_us=batch.end_to_end_us[rows],
         domains={name: column[rows] for name, column in batch.domains.items()},
+        sessions=None if batch.sessions is None else batch.sessions[rows],
     )
 
 
@@ -72,3 +73,12 @@ class ExceedingRows:
             matrix[:, column] = np.concatenate([batch.domains[name] for batch, _ in self.parts])
         whole = np.concatenate([batch.end_to_end_us for batch, _ in self.parts])
         return matrix, whole, np.concatenate([window for _, window in self.parts])
+
+    def sessions(self) -> Integers:
+        """Return the group of each row's session; all in one where sessions are not known."""
+        nobody = np.zeros(0, dtype=np.int64)
+        groups = (
+            np.zeros(len(batch), dtype=np.int64) if batch.sessions is None else batch.sessions
+            for batch, _ in self.parts
+        )
+        return np.concatenate([nobody, *groups])

@@ -51,6 +51,7 @@ class ArrayTable:
             domains=mapping,
             tenants=whole.tenants if tenants else None,
             tenant_names=whole.tenant_names,
+            sessions=whole.sessions,
             ids=self._ids if ids else None,
             malformed=whole.malformed,
         )

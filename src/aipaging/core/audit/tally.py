@@ -17,6 +17,7 @@ from aipaging.core.audit.layout import Layout
 from aipaging.core.audit.opening import Opened, Opening
 from aipaging.core.audit.rows import ExceedingRows, select
 from aipaging.core.audit.scope import in_period, placed, scope_of
+from aipaging.core.audit.sessions import SESSION_GROUPS
 from aipaging.core.audit.sketch import DelaySketch
 from aipaging.core.audit.tail import TopDelays
 from aipaging.core.audit.telemetry import Batch, Flaws, Integers, Mask, screened
@@ -36,6 +37,8 @@ class Tally:
         possible: Exceedances if everything unknown was late.
         by_window: Requests and certain exceedances by window of time.
         sketch: Delays by window.
+        by_session: Delays by group of sessions, None where sessions are not known.
+        session_requests: Requests by group of sessions.
         top: The latest delays, as they are.
         opened: Records opened at random, in the order of opening.
         sums: Sum and number of the known delays in each domain, of end-to-end contracts only.
@@ -48,6 +51,8 @@ class Tally:
     possible: int = 0
     by_window: tuple[Integers, Integers]
     sketch: DelaySketch
+    by_session: DelaySketch | None = None
+    session_requests: Integers
     top: TopDelays
     opened: Opened
     sums: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
@@ -161,6 +166,9 @@ class TallyScan:
         requests += np.bincount(window if scope is None else window[scope], minlength=WINDOWS)
         late_rows = np.flatnonzero(certain)
         exceeding += np.bincount(window[late_rows], minlength=WINDOWS)
+        if batch.sessions is not None:
+            mine = batch.sessions if scope is None else batch.sessions[scope]
+            tally.session_requests += np.bincount(mine, minlength=SESSION_GROUPS)
         _insert_delays(tally, batch, scope, window)
         if contract.domain == END_TO_END:
             tally.exceeding.add(batch, late_rows, window)
@@ -222,11 +230,13 @@ def _joined(parts: Sequence[Batch]) -> Batch:
     domains: Mapping[str, Integers] = {
         name: np.concatenate([part.domains[name] for part in parts]) for name in parts[0].domains
     }
+    known = [part.sessions for part in parts if part.sessions is not None]
     return Batch(
         start_us=np.concatenate([part.start_us for part in parts]),
         status=np.concatenate([part.status for part in parts]),
         end_to_end_us=np.concatenate([part.end_to_end_us for part in parts]),
         domains=domains,
+        sessions=None if not known else np.concatenate(known),
     )
 
 
@@ -235,6 +245,7 @@ def _empty(contract: Contract) -> Tally:
         contract=contract,
         by_window=(np.zeros(WINDOWS, dtype=np.int64), np.zeros(WINDOWS, dtype=np.int64)),
         sketch=DelaySketch((contract.delay_us,), windows=SKETCH_WINDOWS),
+        session_requests=np.zeros(SESSION_GROUPS, dtype=np.int64),
         top=TopDelays(),
         opened=Opened(),
     )
@@ -255,6 +266,9 @@ def _insert_delays(tally: Tally, batch: Batch, scope: Mask | None, window: Integ
         lost = failed(batch) if scope is None else failed(batch) & scope
         if lost.any():
             tally.sketch.infinite += np.bincount(coarse[lost], minlength=SKETCH_WINDOWS)
+            if batch.sessions is not None:
+                sessions = _by_session(tally)
+                sessions.infinite += np.bincount(batch.sessions[lost], minlength=SESSION_GROUPS)
         delay_us = batch.end_to_end_us
         chosen = (delay_us >= 0) & ~lost
     elif contract.domain in batch.domains:
@@ -264,7 +278,16 @@ def _insert_delays(tally: Tally, batch: Batch, scope: Mask | None, window: Integ
         return
     if scope is not None:
         chosen &= scope
-    if not chosen.all():
+    whole = bool(chosen.all())
+    if not whole:
         delay_us, coarse = delay_us[chosen], coarse[chosen]
     tally.sketch.insert(delay_us, coarse)
+    if batch.sessions is not None:
+        _by_session(tally).insert(delay_us, batch.sessions if whole else batch.sessions[chosen])
     tally.top.add(delay_us)
+
+
+def _by_session(tally: Tally) -> DelaySketch:
+    if tally.by_session is None:
+        tally.by_session = DelaySketch(windows=SESSION_GROUPS)
+    return tally.by_session

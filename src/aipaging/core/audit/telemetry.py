@@ -79,6 +79,7 @@ class Batch:
         domains: Delay in each domain.
         tenants: Codes into `tenant_names`, None where no contract asks.
         tenant_names: Names of the tenants of this batch.
+        sessions: Group of each request's session (`sessions.session_groups`), None where sessions are not known.
         ids: Ids, None where the reader was told that nobody asks.
         malformed: Rows that could not be read at all; they are counted here as unknown requests.
     """
@@ -89,6 +90,7 @@ class Batch:
     domains: Mapping[str, Integers]
     tenants: Integers | None = None
     tenant_names: Sequence[str] = ()
+    sessions: Integers | None = None
     ids: RequestIds | None = None
     malformed: int = 0
 
@@ -135,6 +137,7 @@ def screened(batch: Batch, flaws: Flaws) -> Batch:
         domains=domains,
         tenants=batch.tenants,
         tenant_names=batch.tenant_names,
+        sessions=batch.sessions,
         ids=batch.ids,
         malformed=batch.malformed,
     )
