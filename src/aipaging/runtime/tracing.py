@@ -1,9 +1,13 @@
 """What a trace is made of, for those who take part in one; where it goes is an adapter's. None costs nothing."""
 
+import re
 import time
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
+from typing import Final, Protocol
+
+TRACEPARENT: Final = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+"""W3C Trace Context, 3.2, of the one version that there is."""
 
 
 class Tracer(Protocol):
@@ -22,6 +26,14 @@ class Tracer(Protocol):
     def past(self, name: str, *, parent: str, begun_ns: int, ended_ns: int, records: int) -> None:
         """Note what has been done for several at once, below one of them; times of the wall clock."""
         ...
+
+
+def sampled_parent(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """Return the `traceparent` of a request whose trace is being recorded, or ""."""
+    for name, value in headers:
+        if name == b"traceparent":
+            return value.decode("latin-1") if TRACEPARENT.fullmatch(value) and int(value[-2:], 16) & 1 else ""
+    return ""
 
 
 def steering_span(tracer: Tracer | None, trace: str) -> AbstractContextManager[None]:

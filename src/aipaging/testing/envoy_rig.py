@@ -32,6 +32,7 @@ from aipaging.adapters.steering.envoy.driver import EnvoySteering
 from aipaging.adapters.steering.envoy.resources import REFUSED_HEADER, REPEAT_STATUS
 from aipaging.adapters.steering.envoy.steering_endpoint import Receive, Scope, Send
 from aipaging.adapters.steering.envoy.supervisor import EnvoySupervisor
+from aipaging.adapters.steering.envoy.tracing import TraceExport
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.names import AnchorId, ClientId, GatewayId, ServiceUri, SessionId, TenantId
 from aipaging.core.foundation.time import MS, SECOND, BootUs, Now, WallUs
@@ -452,11 +453,12 @@ async def envoy_rig(
     anchors: int = 2,
     log: AccessLog | None = None,
     client_authority: Path | None = None,
+    traces: TraceExport | None = None,
 ) -> AsyncGenerator[EnvoyRig]:
     """Start a controller side, recording anchors and an Envoy; yield when the gateway serves.
 
     `log` takes the messages of the gateway's access log; of whom `client_authority` vouches for, the gateway takes
-    certificates.
+    certificates; its spans go to `traces`.
     """
     authority = CertificateAuthority.open(directory / "ca", TRUST_DOMAIN)
     controller_identity, gateway_identity = directory / "controller", directory / "gateway"
@@ -489,6 +491,7 @@ async def envoy_rig(
             identity=gateway_identity,
             run_directory=directory / "envoy",
             workers=workers,
+            traces=traces,
         )
         supervisor = EnvoySupervisor(gateway, drain_timeout_s=2.0)
         limits = httpx.Limits(max_connections=100, max_keepalive_connections=100)

@@ -416,6 +416,7 @@ async def make_bench() -> AsyncIterator[BenchMaker]:
     made: list[Bench] = []
 
     async def make(*, slots: int = 8, waiting: int = 16, prefix: str = "", keys_there: bool = True, **changes) -> Bench:
+        spans = changes.pop("spans", None)
         upstream = ScriptedUpstream()
         await upstream.start()
         clocks, controller, verifier, lines = TurnedClocks(), ScriptedController(), ReadingVerifier(), []
@@ -437,7 +438,7 @@ async def make_bench() -> AsyncIterator[BenchMaker]:
             controller,
             lambda _keys: verifier,
             identity=None,
-            instruments=Instruments(clocks=clocks, log=Log(clocks, lines.append)),
+            instruments=Instruments(clocks=clocks, log=Log(clocks, lines.append), spans=spans),
         )
         if not keys_there:
             controller.keys_there.clear()

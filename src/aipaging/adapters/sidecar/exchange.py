@@ -32,6 +32,7 @@ from aipaging.adapters.sidecar.data_path import Asker, DataPath, Waiting
 from aipaging.adapters.sidecar.framing import FramingError
 from aipaging.adapters.sidecar.heads import RequestHead, ResponseBrokenError
 from aipaging.adapters.sidecar.relay import ResponseRelay
+from aipaging.adapters.sidecar.traces import RequestTrace, is_recorded
 from aipaging.adapters.sidecar.upstream import UpstreamConnection
 from aipaging.core.anchor.fair_queue import Ticket
 from aipaging.core.foundation.names import SessionId, TenantId
@@ -89,6 +90,7 @@ class Exchange:
         "_stale",
         "_tenant",
         "_ticket",
+        "_trace",
         "claims",
         "deadline_s",
         "passed",
@@ -117,6 +119,7 @@ class Exchange:
         self._relay = ResponseRelay(head.method, head.target, self._added_fields)
         self._arrived_us = 0
         self._dispatched_us = 0
+        self._trace: RequestTrace | None = None
         self.passed = False
         self.deadline_s = NEVER_S
 
@@ -125,16 +128,19 @@ class Exchange:
     def start(self) -> None:
         """Show the receipt."""
         path = self._path
+        instruments = path.instruments
+        if instruments.spans is not None and is_recorded(self._head.traceparent):
+            self._trace = RequestTrace(instruments.spans, instruments.clocks, self._head.traceparent or b"")
         claims = path.gate.claims_of(self._head.commit)
         if isinstance(claims, Refusal):
             self.refused(claims)
             return
         self.claims = claims
-        self._tenant = path.instruments.metrics.label(claims.tenant)
+        self._tenant = instruments.metrics.label(claims.tenant)
         if path.closing:
             self.refused(CLOSING)
             return
-        self._arrived_us = path.instruments.clocks.boot_us()
+        self._arrived_us = instruments.clocks.boot_us()
         self._entered = True
         path.gate.enter(self)
 
@@ -180,13 +186,13 @@ class Exchange:
         self._stale = None
         location = b"%b://%b%b" % (head.scheme, head.host, head.target)
         answer = repeat_answer(stale, location, str(self.claims.epoch), close=head.close)
-        self._end()
+        self._end(stale.code)
         self._side.write(answer)
         self._side.request_over(keep=not head.close)
 
     def _answer_with(self, refusal: Refusal) -> None:
         close = self._head.close
-        self._end()
+        self._end(refusal.code)
         self._side.write(refusal_answer(refusal, close=close, with_body=self._head.method != b"HEAD"))
         self._side.request_over(keep=not close)
 
@@ -205,7 +211,7 @@ class Exchange:
             self._answer_with(reason)
             return
         last = self._relay.last_event(reason)
-        self._end()
+        self._end(reason.code)
         self._side.break_off(last)
 
     # -- to the upstream -------------------------------------------------------------------------------------------
@@ -220,6 +226,8 @@ class Exchange:
         metrics = path.instruments.metrics
         metrics.queue_delay.add(self._dispatched_us - self._arrived_us)
         metrics.in_flight[self._tenant] += 1
+        if self._trace is not None:
+            self._trace.dispatched()
         self._call_off = path.pool.acquire(self)
 
     def connected(self, connection: UpstreamConnection) -> None:
@@ -247,6 +255,9 @@ class Exchange:
             framing = b"content-length: %d\r\n" % head.length
         if upstream.authorization is not None:
             framing += b"authorization: %b\r\n" % upstream.authorization
+        if head.traceparent:
+            passed_on = head.traceparent if self._trace is None else self._trace.passed_on
+            framing += b"traceparent: %b\r\n" % passed_on
         return b"%b %b%b HTTP/1.1\r\nhost: %b\r\n%b%b\r\n" % (
             head.method,
             upstream.prefix,
@@ -371,7 +382,7 @@ class Exchange:
         if self._stage is not Stage.OVER:
             self._path.instruments.metrics.requests[self._tenant, "client_left"] += 1
             self._count()
-            self._end()
+            self._end("CLIENT_LEFT")
 
     def _count(self) -> None:
         """Count the request for its session, if it has been served."""
@@ -397,9 +408,13 @@ class Exchange:
     def _await(self, for_s: float) -> None:
         self.deadline_s = self._path.now_s + for_s
 
-    def _end(self) -> None:
-        """Let go of everything; the next request may have the slot."""
+    def _end(self, code: str = "") -> None:
+        """Let go of everything; the next request may have the slot. `code` says why, where it was no whole answer."""
         path = self._path
+        if self._trace is not None:
+            session = self.claims.session if self._entered else ""
+            self._trace.over(status=self._relay.status, code=code, session=session)
+            self._trace = None
         self._stage = Stage.OVER
         self.deadline_s = NEVER_S
         if self._call_off is not None:

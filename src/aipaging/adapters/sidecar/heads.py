@@ -72,6 +72,7 @@ class RequestHead:
         host: Value of Host.
         scheme: How the client reached the gateway, where a gateway says so.
         refused: Whether the gateway repeats what was refused here.
+        traceparent: The request's trace context; empty where there was more than one.
     """
 
     method: bytes
@@ -86,6 +87,7 @@ class RequestHead:
     host: bytes = b""
     scheme: bytes = b""
     refused: bool = False
+    traceparent: bytes | None = None
 
     @property
     def has_body(self) -> bool:
@@ -211,6 +213,10 @@ def _read_refused(head: RequestHead, _value: bytes) -> None:
     head.refused = True
 
 
+def _read_traceparent(head: RequestHead, value: bytes) -> None:
+    head.traceparent = value if head.traceparent is None else b""
+
+
 def _read_length(head: RequestHead, value: bytes) -> None:
     if not value.isdigit() or (length := int(value[:20])) > BODY_BYTES_MAX:
         raise RequestRefusedError(400, "MALFORMED_REQUEST", "Content-Length is not a length")
@@ -253,6 +259,7 @@ _REQUEST_READ: Final[Mapping[bytes, Callable[[RequestHead, bytes], None]]] = Map
         b"x-forwarded-proto": _read_scheme,
         b"host": _read_host,
         b"forwarded": _drop,
+        b"traceparent": _read_traceparent,
         b"content-length": _read_length,
         b"transfer-encoding": _read_coding,
         b"expect": _read_expectation,

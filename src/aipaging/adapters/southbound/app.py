@@ -35,6 +35,7 @@ from aipaging.runtime.http.exchange import (
 )
 from aipaging.runtime.http.routing import HttpApp, Observer, Route
 from aipaging.runtime.peer_identity import IDENTITY
+from aipaging.runtime.tracing import Tracer, sampled_parent
 
 LOOK_UP_PATH: Final = "/steering/v1/look-up"
 
@@ -260,8 +261,8 @@ class SouthboundRoutes:
         ]
 
 
-def southbound_app(service: Southbound, *, observe: Observer | None = None) -> AsgiApp:
-    """Return the southbound interface as an ASGI application."""
+def southbound_app(service: Southbound, *, observe: Observer | None = None, tracer: Tracer | None = None) -> AsgiApp:
+    """Return the southbound interface as an ASGI application; a look-up is a span where its request is sampled."""
     routes = SouthboundRoutes(service).routes()
     rest = HttpApp(routes) if observe is None else HttpApp(routes, observe=observe)
     look_up = service.look_up
@@ -269,7 +270,12 @@ def southbound_app(service: Southbound, *, observe: Observer | None = None) -> A
     async def answered(scope: Scope, receive: Receive, send: Send) -> None:
         # The look-up is the hot path: thousands a second, and it has its own form of answer.
         if scope["type"] == "http" and scope["path"] == LOOK_UP_PATH:
-            await look_up(scope, receive, send)
+            parent = "" if tracer is None else sampled_parent(scope["headers"])
+            if tracer is None or not parent:
+                await look_up(scope, receive, send)
+                return
+            with tracer.span("look-up", parent=parent, server=True):
+                await look_up(scope, receive, send)
         else:
             await rest(scope, receive, send)
 

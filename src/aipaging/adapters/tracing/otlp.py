@@ -6,12 +6,34 @@ from a trace to logs and evidence.
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 from aipaging.core.foundation.errors import UnavailableError
 
 EXPORT_S_MAX = 5
 """A collector that needs longer loses this batch; spans that wait beyond the SDK's 2,048 are dropped."""
+
+
+class OtlpSpan:
+    """A span that has begun.
+
+    Attributes:
+        traceparent: The context of what is done below it.
+    """
+
+    __slots__ = ("_failure", "_span", "traceparent")
+
+    def __init__(self, span: Any, *, traceparent: str, failure: Any) -> None:
+        self._span = span
+        self._failure = failure
+        self.traceparent = traceparent
+
+    def over(self, *, ended_ns: int, attributes: Mapping[str, str | int]) -> None:
+        """End it; `error.type` among the attributes makes it a failure."""
+        self._span.set_attributes(attributes)
+        if "error.type" in attributes:
+            self._span.set_status(self._failure)
+        self._span.end(end_time=ended_ns)
 
 
 class OtlpTracer:
@@ -103,6 +125,27 @@ class OtlpTracer:
         carrier: dict[str, str] = {}
         self._propagator.inject(carrier, self._trace.set_span_in_context(span))
         return carrier.get("traceparent", "")
+
+    def opened(
+        self, name: str, *, parent: str, kind: Literal["server", "client", "internal"], began_ns: int
+    ) -> "OtlpSpan":
+        """Begin a span of what is not done within one block; see `OtlpSpan`.
+
+        Args:
+            name: Of the span.
+            parent: `traceparent` of whoever asked.
+            kind: Whether it serves, asks, or neither.
+            began_ns: Wall clock.
+        """
+        span = self._tracer.start_span(
+            name,
+            context=self._propagator.extract({"traceparent": parent}),
+            kind=self._trace.SpanKind[kind.upper()],
+            start_time=began_ns,
+        )
+        carrier: dict[str, str] = {}
+        self._propagator.inject(carrier, self._trace.set_span_in_context(span))
+        return OtlpSpan(span, traceparent=carrier.get("traceparent", ""), failure=self._failure)
 
     def close(self) -> None:
         """Send what waits."""

@@ -122,6 +122,10 @@ def _options_from_file(ctx: click.Context, param: click.Parameter, value: Path |
     help="How often the controller is told what sessions used: what a crash of the sidecar loses at most.",
 )
 @click.option(
+    "--otlp-endpoint",
+    help="Where spans go (extra `tracing`): OTLP over HTTP, such as http://127.0.0.1:4318/v1/traces. Off by default.",
+)
+@click.option(
     "--upstream-authorization-file",
     "authorization_file",
     type=click.Path(path_type=Path, dir_okay=False),

@@ -19,6 +19,7 @@ from aipaging.adapters.sidecar.settings import SidecarSettings, Timeouts, parse_
 from aipaging.adapters.sidecar.sidecar import Sidecar
 from aipaging.adapters.signing.files import read_private
 from aipaging.adapters.signing.tokens import JwtVerifier
+from aipaging.adapters.tracing.otlp import OtlpTracer
 from aipaging.apps.anchor.identity import FolderIdentity
 from aipaging.core.foundation.errors import InvalidInputError
 from aipaging.core.foundation.names import AnchorId, checked_name
@@ -44,6 +45,7 @@ class Options:
     first_byte_s: float
     gap_s: float
     usage_s: float
+    otlp_endpoint: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,7 @@ class Program:
     settings: SidecarSettings
     controller: str
     identity: FolderIdentity
+    tracer: OtlpTracer | None = None
 
     @property
     def host(self) -> str:
@@ -70,7 +73,7 @@ def checked(options: Options) -> Program:
 
     Raises:
         InvalidInputError: An option is not possible; the error names it.
-        AipagingError: A key file is readable by others.
+        AipagingError: A key file is readable by others, or the extra `tracing` is missing where it is asked for.
     """
     anchor = AnchorId(checked_name(options.anchor_id, field="id"))
     if not options.controller.startswith("https://"):
@@ -93,7 +96,20 @@ def checked(options: Options) -> Program:
         reservations=not options.without_reservations,
     )
     identity = FolderIdentity(options.identity, anchor=anchor, clocks=HostClocks())
-    return Program(settings=settings, controller=options.controller, identity=identity)
+    tracer = _tracer(options.otlp_endpoint)
+    return Program(settings=settings, controller=options.controller, identity=identity, tracer=tracer)
+
+
+def _tracer(endpoint: str | None) -> OtlpTracer | None:
+    if endpoint is None:
+        return None
+    if not endpoint.startswith(("http://", "https://")):
+        raise InvalidInputError(
+            f"the endpoint of traces is {endpoint[:80]!r}: expected OTLP over HTTP, such as "
+            "http://127.0.0.1:4318/v1/traces",
+            field="otlp_endpoint",
+        )
+    return OtlpTracer(endpoint, service="aipaging-anchor")
 
 
 def _raise_file_limit() -> None:
@@ -111,7 +127,8 @@ def run(program: Program, ready: Callable[[int], None]) -> None:
 
 async def _run(program: Program, ready: Callable[[int], None]) -> None:
     clocks = HostClocks()
-    instruments = Instruments(clocks=clocks, log=Log(clocks, anchor=program.settings.anchor))
+    log = Log(clocks, anchor=program.settings.anchor)
+    instruments = Instruments(clocks=clocks, log=log, spans=program.tracer)
 
     def verifier(jwks: Mapping[str, Any]) -> TokenVerifier:
         return JwtVerifier({"keys": jwks["keys"]}, f"https://{program.identity.trust_domain}", clocks.wall_us)
@@ -133,6 +150,8 @@ async def _run(program: Program, ready: Callable[[int], None]) -> None:
         await _first(sidecar.drain(), signalled[1].wait())
     finally:
         await sidecar.close()
+        if program.tracer is not None:
+            await asyncio.to_thread(program.tracer.close)
 
 
 async def _first(*awaited: Awaitable[object]) -> None:

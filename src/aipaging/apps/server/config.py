@@ -142,6 +142,7 @@ class ServerConfig:
         warnings: What works, but probably not as meant.
         notification: Where events are pushed.
         tracing_endpoint: Where traces go, or None.
+        traced_percent: How many of the requests without a trace context the gateway traces.
         audit: How what is promised is audited while it is in force, None where it is not.
         delays_endpoint: Where the delays that the audit measures go, or None.
     """
@@ -162,6 +163,7 @@ class ServerConfig:
     issuers: tuple[TrustedIssuer, ...] = ()
     notification: NotificationPlan = field(default_factory=NotificationPlan)
     tracing_endpoint: str | None = None
+    traced_percent: float = 1.0
     audit: LivePlan | None = None
     delays_endpoint: str | None = None
 
@@ -338,6 +340,7 @@ def _config(path: Path, tables: Tables, clients: tuple[Client, ...], warnings: t
         warnings=warnings,
         notification=notification_of(tables),
         tracing_endpoint=tables.one["tracing"].get("otlp_endpoint"),
+        traced_percent=tables.one["tracing"].get("requests_percent"),
         audit=_audit(tables.one["audit"]),
         delays_endpoint=tables.one["audit"].get("otlp_endpoint"),
     )

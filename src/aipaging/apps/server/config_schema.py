@@ -344,6 +344,12 @@ _TRACING: Final = Section(
     about="Traces by OpenTelemetry (extra `tracing`); off while there is no endpoint.",
     fields={
         "otlp_endpoint": Field(kind=url(), about="OTLP over HTTP, such as `http://127.0.0.1:4318/v1/traces`."),
+        "requests_percent": Field(
+            kind=number(0, 100),
+            default=1.0,
+            about="How many of the requests that reach the gateway without a trace context are traced. One with a "
+            "context (`traceparent`) is traced where its client sampled it.",
+        ),
     },
 )
 

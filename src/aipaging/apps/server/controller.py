@@ -276,7 +276,8 @@ class Controller:
                 jwks=self._identities.keys.jwks,
                 look_up=counted(self._user_plane.look_up, self.metrics.looked_up),
                 heartbeat_ms=max(self.config.settings.anchor_lost_ms // HEARTBEATS_MISSED, HEARTBEAT_MS_MIN),
-            )
+            ),
+            tracer=self._tracer,
         )
         listen, trust_domain = self.config.southbound.listen, self.config.operator.trust_domain
         protocol = peer_identity_protocol(trust_domain)

@@ -14,6 +14,7 @@ from aipaging.adapters.steering.envoy.ads import AdsServer, XdsListener
 from aipaging.adapters.steering.envoy.bootstrap import Gateway, Listener
 from aipaging.adapters.steering.envoy.driver import EnvoySteering
 from aipaging.adapters.steering.envoy.supervisor import EnvoySupervisor
+from aipaging.adapters.steering.envoy.tracing import TraceExport
 from aipaging.adapters.steering.memory import MemorySteering
 from aipaging.apps.server.config import ServerConfig
 from aipaging.apps.server.identities import CONTROLLER_ID, Identities
@@ -215,4 +216,7 @@ class EnvoyUserPlane:
             identity=identity,
             run_directory=self._config.operator.data_dir / "gateway",
             workers=plan.concurrency,
+            traces=None
+            if self._config.tracing_endpoint is None
+            else TraceExport(endpoint=self._config.tracing_endpoint, requests_percent=self._config.traced_percent),
         )

@@ -27,6 +27,7 @@ from aipaging.adapters.steering.envoy.resources import (
     http_upstream,
     is_loopback,
 )
+from aipaging.adapters.steering.envoy.tracing import TraceExport, collector_cluster, request_id_extension, tracing
 from aipaging.core.foundation.errors import InvalidInputError
 from aipaging.core.foundation.names import GatewayId
 
@@ -93,6 +94,7 @@ class Gateway:
         identity: Directory with the gateway's `cert.pem`, `key.pem` and `ca.pem`.
         run_directory: Where configuration, secrets' references, admin socket and log go (mode 0700).
         workers: Envoy worker threads.
+        traces: Where its spans go; None: it makes none.
     """
 
     gateway: GatewayId
@@ -105,6 +107,7 @@ class Gateway:
     identity: Path
     run_directory: Path
     workers: int = 1
+    traces: TraceExport | None = None
 
     @property
     def secrets(self) -> Path:
@@ -150,6 +153,9 @@ def bootstrap(gateway: Gateway) -> Document:
         "max_requests": LOOK_UPS_PENDING_MAX,
     }
     look_ups["circuit_breakers"] = {"thresholds": [{"priority": "DEFAULT", **limits}]}
+    clusters = [xds, look_ups]
+    if gateway.traces is not None:
+        clusters.append(collector_cluster(gateway.traces))
     ads: Document = {
         "api_type": "DELTA_GRPC",
         "transport_api_version": "V3",
@@ -160,7 +166,7 @@ def bootstrap(gateway: Gateway) -> Document:
         "node": {"id": gateway.gateway, "cluster": "aipaging", "metadata": {"secrets": secrets}},
         "admin": {"address": {"pipe": {"path": "admin.sock", "mode": 0o600}}},
         "dynamic_resources": {"ads_config": ads, "cds_config": {"ads": {}, "resource_api_version": "V3"}},
-        "static_resources": {"listeners": [_listener(gateway, secrets)], "clusters": [xds, look_ups]},
+        "static_resources": {"listeners": [_listener(gateway, secrets)], "clusters": clusters},
         "overload_manager": {
             "resource_monitors": [
                 {
@@ -188,7 +194,7 @@ def _listener(gateway: Gateway, secrets: str) -> Document:
     listener = gateway.listener
     chain: Document = {
         "filters": [
-            {"name": "envoy.filters.network.http_connection_manager", "typed_config": _connection_manager(listener)}
+            {"name": "envoy.filters.network.http_connection_manager", "typed_config": _connection_manager(gateway)}
         ]
     }
     if listener.certificate is not None and listener.key is not None:
@@ -221,7 +227,10 @@ def _listener(gateway: Gateway, secrets: str) -> Document:
     }
 
 
-def _connection_manager(listener: Listener) -> Document:
+def _connection_manager(gateway: Gateway) -> Document:
+    traced: Document = {}
+    if gateway.traces is not None:
+        traced = {"tracing": tracing(gateway.traces), "request_id_extension": request_id_extension()}
     removed = [{"remove_on_match": {"key_matcher": {"prefix": prefix}}} for prefix in CLIENT_HEADERS_REMOVED]
     early: Document = {
         "@type": TYPES + "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
@@ -240,7 +249,7 @@ def _connection_manager(listener: Listener) -> Document:
     return {
         "@type": TYPES + "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "user_plane",
-        "codec_type": "AUTO" if listener.certificate else "HTTP1",
+        "codec_type": "AUTO" if gateway.listener.certificate else "HTTP1",
         "rds": {
             "route_config_name": ROUTE_NAME,
             # No route, no service: wait for as long as it takes rather than open without one.
@@ -271,6 +280,7 @@ def _connection_manager(listener: Listener) -> Document:
             {"name": LUA_FILTER, "typed_config": lua},
             {"name": "envoy.filters.http.router", "typed_config": router},
         ],
+        **traced,
     }
 
 
