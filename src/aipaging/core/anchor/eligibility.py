@@ -7,7 +7,7 @@ against another; `ranked` only orders what passed all of them.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
 from aipaging.core.anchor.catalogue import Anchor, AnchorState, Catalogue, Domain, Path, Service
@@ -25,6 +25,10 @@ from aipaging.core.envelope.admission import TailBound, kept_bound, session_boun
 from aipaging.core.envelope.envelope import Envelope
 from aipaging.core.envelope.path_delay import frame_of
 from aipaging.core.foundation.names import AnchorId, DomainName, ServiceUri
+
+RETUNED_MAX: Final = 6
+RETUNED_LEAST: Final = 0.005
+"""The least epsilon of a path is sought in at most so many steps, while one gains at least so much, relatively."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,6 +257,26 @@ def _bounded(offer: Offer, intent: Intent, envelopes: tuple[Envelope, ...]) -> t
         epsilon=bound.epsilon_bound if bound.epsilon_bound < 1 else None,
         rate_rps=highest_rate_rps(offer, intent, frame),
         burst=largest_burst(offer, intent, frame),
+    )
+
+
+def least_promised(offer: Offer, intent: Intent, envelopes: tuple[Envelope, ...]) -> Nearest:
+    """Return the least delay and the least epsilon that any rung proves along a path: some ms of work.
+
+    What a refused page is told rests on the quick rungs alone, which may ask for up to some percent more delay.
+    """
+    frame = frame_of(envelopes)
+    path = session_path(offer, intent, frame)
+    epsilon = session_bound(path, intent.delay_ms).epsilon_bound
+    for _ in range(RETUNED_MAX):
+        # The tails of slots are tight at the epsilon that is asked for: ask for what was just proven.
+        again = session_path(offer, replace(intent, epsilon=epsilon), frame)
+        less = session_bound(again, intent.delay_ms).epsilon_bound
+        if less >= epsilon * (1.0 - RETUNED_LEAST):
+            break
+        epsilon = less
+    return Nearest(
+        delay_ms=session_delay_ms(path, intent.epsilon, sharp=True), epsilon=epsilon if epsilon < 1 else None
     )
 
 

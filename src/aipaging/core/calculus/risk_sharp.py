@@ -5,16 +5,23 @@ is empty. Proofs: `docs/background/calculus/risk_budget.md`.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from aipaging.core.calculus.hypoexponential import hypoexponential_tail
-from aipaging.core.calculus.risk_budget import BudgetSplit, DelayContract, epsilon_any_dependence
+from aipaging.core.calculus.risk_budget import (
+    BudgetSplit,
+    DelayContract,
+    delay_any_dependence,
+    epsilon_any_dependence,
+)
 
 DUAL: Final = "dual-any-dependence"
 CONDITIONAL: Final = "conditional-tails"
 
 _GRID: Final = 24
+_WIDTH: Final = 9.0
+_ROUNDS: Final = 4
 
 
 def epsilon_any_dependence_sharp(contracts: Sequence[DelayContract], delay_ms: float) -> BudgetSplit:
@@ -33,21 +40,45 @@ def epsilon_any_dependence_sharp(contracts: Sequence[DelayContract], delay_ms: f
         ramped = [_ramped(contract, delta) for contract in contracts]
         return epsilon_any_dependence(ramped, delay_ms - delta).epsilon
 
-    top = math.log(slack)
-    width = 9.0
-    grid = [top - width * i / _GRID for i in range(_GRID + 1)]
-    values = [at(point) for point in grid]
-    for _ in range(4):
-        i = values.index(min(values))
-        low, high = grid[min(i + 1, len(grid) - 1)], grid[max(i - 1, 0)]
-        grid = [high - (high - low) * j / 8 for j in range(9)]
-        values = [at(point) for point in grid]
-    least = min(values)
+    least = _least(at, slack)
     if least >= best.epsilon:
         return best
     return BudgetSplit(
         delay_ms=delay_ms, epsilon=least, parts=(), rung=DUAL, assumptions=("delay-contracts-hold", "any-dependence")
     )
+
+
+def delay_any_dependence_sharp(contracts: Sequence[DelayContract], epsilon: float) -> float:
+    """Return the least delay at which the dual bound is at most epsilon, up to the grid of the ramp's width, in ms.
+
+    With a ramp of width delta the dual is the union bound of other contracts at delay - delta, and that has an inverse.
+
+    Raises:
+        InvalidInputError: No contract, or epsilon outside (0, 1).
+    """
+    best_ms = delay_any_dependence(contracts, epsilon).delay_ms
+    slack = best_ms - math.fsum(contract.offset_ms for contract in contracts)
+    if not 0.0 < slack < math.inf:
+        return best_ms
+
+    def at(log_delta: float) -> float:
+        delta = math.exp(log_delta)
+        return delta + delay_any_dependence([_ramped(contract, delta) for contract in contracts], epsilon).delay_ms
+
+    return min(best_ms, _least(at, slack))
+
+
+def _least(at: Callable[[float], float], slack: float) -> float:
+    """Return the least of a function of ln(delta), for ramps up to the whole slack: a grid, made finer around it."""
+    top = math.log(slack)
+    grid = [top - _WIDTH * i / _GRID for i in range(_GRID + 1)]
+    values = [at(point) for point in grid]
+    for _ in range(_ROUNDS):
+        i = values.index(min(values))
+        low, high = grid[min(i + 1, len(grid) - 1)], grid[max(i - 1, 0)]
+        grid = [high - (high - low) * j / 8 for j in range(9)]
+        values = [at(point) for point in grid]
+    return min(values)
 
 
 def _ramped(contract: DelayContract, delta: float) -> DelayContract:

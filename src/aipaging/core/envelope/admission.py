@@ -20,7 +20,11 @@ from typing import Final
 
 from aipaging.core.calculus.hypoexponential import RELATIVE
 from aipaging.core.calculus.risk_budget import BudgetPart, BudgetSplit, delay_any_dependence, epsilon_any_dependence
-from aipaging.core.calculus.risk_sharp import epsilon_any_dependence_sharp, epsilon_conditional
+from aipaging.core.calculus.risk_sharp import (
+    delay_any_dependence_sharp,
+    epsilon_any_dependence_sharp,
+    epsilon_conditional,
+)
 from aipaging.core.calculus.rounding import RELATIVE_UP
 from aipaging.core.envelope.envelope import Envelope
 from aipaging.core.envelope.path_delay import Hop, PathDelay, path_delay
@@ -34,6 +38,9 @@ HALVINGS: Final = 12
 
 BOUNDS_CACHED: Final = 4096
 """Bounds that are remembered, a kilobyte each: who asks for the same on the same path gets the same object."""
+
+DUAL_UP: Final = 1e-6
+"""Relative: the dual bound looks for its ramp on another grid than its inverse; both are this near their optimum."""
 
 DETERMINISTIC: Final = "deterministic"
 OVERLOADED: Final = "overloaded"
@@ -138,10 +145,14 @@ def least_delay_ms(envelopes: Sequence[Envelope], epsilon: float) -> float | Non
     return session_delay_ms(path_delay([Hop(envelope=one) for one in envelopes], None, EPSILON_TIGHT), epsilon)
 
 
-def session_delay_ms(path: PathDelay | None, epsilon: float) -> float | None:
+def session_delay_ms(path: PathDelay | None, epsilon: float, *, sharp: bool = False) -> float | None:
     """Return a delay that `session_bound` proves for `epsilon`, near the least, or None if there is none.
 
-    The dual rung is left out: it gains a hair of delay for a hundred times the work.
+    Args:
+        path: From `path_delay`; None (overloaded) promises nothing.
+        epsilon: What may be exceeded, lost or failed.
+        sharp: Whether the dual rung counts. It saves up to 2 % of the delay over 3 domains and 7 % over 5, for a
+            hundred times the work; without it the delay is a little longer than the least.
     """
     left = epsilon - path.failure if path is not None else 0.0
     if path is None or left < 0.0 or (left == 0.0 and path.tails):
@@ -152,6 +163,8 @@ def session_delay_ms(path: PathDelay | None, epsilon: float) -> float | None:
         tail_ms = delay_any_dependence(contracts, left).delay_ms
         if path.conditional:
             tail_ms = _least_conditional(path, left, tail_ms)
+        if sharp and len(contracts) > 1:
+            tail_ms = min(tail_ms, delay_any_dependence_sharp(contracts, left) * (1.0 + DUAL_UP))
         delay_ms += tail_ms
     for step in range(DELAY_STEPS_MAX):
         if not math.isfinite(delay_ms):
