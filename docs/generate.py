@@ -165,8 +165,11 @@ MEANINGS: Final[Mapping[str, str]] = {
     "SPEND_REFUNDED": "A session ended early: the time that was not used is given back.",
     "POLICIES_IN_FORCE": "A set of policies decides from now on; `digest` is the SHA-256 of its file, or empty: none.",
     "POLICY_APPLIED": "Which policies permitted a page, a relocation or an extension; refusals are in the answer.",
-    "SESSION_PREEMPTED": "A session makes room for one of a higher class. Known to the verifier; this controller does "
-    "not write it yet.",
+    "ROOM_CLAIMED": "Room is kept for a page of a tenant that preempts, until `until_us` of the boot clock; "
+    "`for_session` is the id under which the page was refused as PREEMPTING.",
+    "ROOM_LET_GO": "Room is not kept any more: the page came again, or nobody did, or its tenant was killed.",
+    "SESSION_PREEMPTED": "A session has to make room for a page of a higher class: it is moved, or it ends. Classes are "
+    "numbered from 0, BACKGROUND.",
     "SESSIONS_METERED": "What sessions used at an anchor, as its sidecar counted.",
 }
 
