@@ -4,12 +4,13 @@ Requests are also sent at the worst instants: whoever holds a COMMIT's end in tr
 probes come through every gateway that the session used, and count for the lease alone, not for availability.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from aipaging.core.foundation.names import ClientId, DomainName, SessionId, TenantId
-from aipaging.core.foundation.time import MS
+from aipaging.core.foundation.time import MS, SECOND
 from aipaging.core.paging import commands as c
+from aipaging.core.paging.governing import PREEMPTING
 from aipaging.core.paging.relocation_machine import RelocationCause
 from aipaging.core.paging.session_machine import StatusInfo
 from aipaging.simulation.system.catalogue import DELAY_MS, intent
@@ -29,6 +30,10 @@ PROBE_US_MAX: Final = 4 * MS
 
 TIGHT_DELAY_MS: Final = 50.0
 """A target that no path here can promise: refused."""
+
+AGAIN_MAX: Final = 3
+AGAIN_STEP: Final = 1_000_000
+"""How often a page is asked again that was answered PREEMPTING, and how far apart the ids of its sessions are."""
 
 
 @dataclass(slots=True)
@@ -78,7 +83,6 @@ class Clients(Node):
 
     def _page(self, act: Act) -> None:
         dice = self.agenda.dice
-        session = SessionId(f"00000000-0000-4000-8000-{act.number:012x}")
         wanted = intent(
             DomainName(act.who),
             rate_rps=int(act.amount),
@@ -86,7 +90,7 @@ class Clients(Node):
             delay_ms=TIGHT_DELAY_MS if dice.random() < 0.04 else DELAY_MS,
         )
         command = c.Page(
-            session=session,
+            session=SessionId(f"00000000-0000-4000-8000-{act.number:012x}"),
             tenant=TenantId(f"tenant-{act.number % 3}"),
             client=ClientId("client-1"),
             token_id=f"token-{act.number}",
@@ -94,11 +98,20 @@ class Clients(Node):
             intent=wanted,
         )
 
+        self._ask_for(command, act.number, AGAIN_MAX)
+
+    def _ask_for(self, command: c.Page, number: int, left: int) -> None:
+        """Page, and ask again where room is being made."""
+
         def answered(reply: Any) -> None:
             if isinstance(reply, c.Admitted | c.Refused):
                 self.answers += 1
             if isinstance(reply, c.Admitted):
-                self._admitted(act.number, session)
+                self._admitted(number, command.session)
+            elif isinstance(reply, c.Refused) and reply.constraint == PREEMPTING and reply.retry_after_s and left:
+                again = SessionId(f"00000000-0000-4000-8000-{number + left * AGAIN_STEP:012x}")
+                page = replace(command, session=again, token_id=f"{command.token_id}-{left}")
+                self.after(reply.retry_after_s * SECOND, self._ask_for, page, number, left - 1)
 
         self._wiring.submit(self, command, answered)
 

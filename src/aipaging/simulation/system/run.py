@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from aipaging.core.anchor.catalogue import AnchorState
-from aipaging.core.foundation.names import AnchorId, DomainName
+from aipaging.core.foundation.names import AnchorId, DomainName, TenantId
 from aipaging.core.foundation.time import MS, PPM, SECOND, stretched_us
+from aipaging.core.identity.tenant import PriorityClass, Tenant
 from aipaging.core.paging import commands as c
 from aipaging.core.paging.operate import TERMS_BEGIN_US
 from aipaging.simulation.system.catalogue import (
@@ -179,6 +180,12 @@ class _Run:
 
     def _undrain(self, act: Act) -> None:
         self._operate(act, AnchorState.READY)
+
+    def _tenant(self, act: Act) -> None:
+        """A tenant has a class; the highest may displace the others."""
+        priority = PriorityClass[act.other]
+        tenant = Tenant(tenant=TenantId(act.who), priority=priority, preempts=priority is PriorityClass.EMERGENCY)
+        self.wiring.submit(self.clients, c.RegisterTenant(tenant=tenant), lambda _: None)
 
     def _operate(self, act: Act, state: AnchorState) -> None:
         command = c.SetAnchorState(anchor=AnchorId(act.who), state=state, cause="OPERATOR")

@@ -29,10 +29,17 @@ DRIFT_PPM: Final = 480
 DRIFT_BEYOND_PPM: Final = 5_000
 """What the fault family `drift` does to a clock: ten times what is assumed."""
 
-FAMILIES: Final = ("network", "crash", "disk", "clock", "pause", "anchor", "backup", "leadership", "races", "drift")
-DEFAULT_FAMILIES: Final = FAMILIES[:-2]
+FAMILIES: Final = (
+    "network", "crash", "disk", "clock", "pause", "anchor", "backup", "leadership", "races", "drift", "preemption",
+)  # fmt: skip
+DEFAULT_FAMILIES: Final = FAMILIES[:-3]
 """Races (slow look-ups beside quick pushes that overtake one another) are asked for by name. So is
-drift beyond what lease terms assume: then the checkers allow what the excess explains."""
+drift beyond what lease terms assume: then the checkers allow what the excess explains. With preemption the tenants are
+of three classes, and pages of the highest displace sessions of the others."""
+
+CLASSES: Final = {"tenant-0": "BACKGROUND", "tenant-1": "STANDARD", "tenant-2": "EMERGENCY"}
+TENANTS_US: Final = 450 * MS
+"""When they are registered: a controller that starts has begun, and nobody has paged yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +162,8 @@ def schedule(seed: int, *, steps: int = STEPS_DEFAULT, families: Collection[str]
         strays = dice.sample([*GATEWAYS, *ANCHORS, "controller"], 2)
         sign = dice.choice((-1, 1))
         acts += [Act(us=0, kind="drift", who=who, amount=sign * DRIFT_BEYOND_PPM) for who in strays[:1]]
+    if "preemption" in families:
+        acts += [Act(us=TENANTS_US, kind="tenant", who=tenant, other=word) for tenant, word in CLASSES.items()]
     return Schedule(seed=seed, lease_ms=lease_ms, acts=tuple(sorted(acts, key=lambda a: a.us)), ends_us=ends_us)
 
 
@@ -274,4 +283,5 @@ _MAKERS: Final[dict[str, tuple[Callable[[random.Random, int], list[Act]], ...]]]
     "leadership": (_takeover,),
     "races": (_race, _race),
     "drift": (),
+    "preemption": (),
 }
