@@ -1,8 +1,12 @@
 """Many sessions must leave at once: by class and age, at a pace, with every grant counted before the next."""
 
+from dataclasses import replace
+
+import pytest
+
 from aipaging.core.anchor.catalogue import AnchorState
 from aipaging.core.evidence.verify import Verifier
-from aipaging.core.foundation.names import AnchorId, ClientId, SessionId, TenantId
+from aipaging.core.foundation.names import AnchorId, ClientId, DomainName, SessionId, TenantId
 from aipaging.core.foundation.time import SECOND, BootUs, Now, WallUs
 from aipaging.core.identity.tenant import PriorityClass, Tenant
 from aipaging.core.lease.machine import LeaseTerms
@@ -16,12 +20,13 @@ TERMS = LeaseTerms(lease_ms=60_000, drift_ppm=500, grace_ms=500, drain_ms_max=1_
 CLASSES = (PriorityClass.BACKGROUND, PriorityClass.STANDARD, PriorityClass.EMERGENCY)
 
 
-def crowded(sessions: int, *, spare_rps: int, per_s: int = 5_000) -> World:
+def crowded(sessions: int, *, spare_rps: int, per_s: int = 5_000, anchors: tuple[str, ...] = ("a",)) -> World:
+    """Return a world whose first edge is full, and whose second has so much to spare."""
     world = World.started(Settings(lease=TERMS, relocations_per_s=per_s))
-    for name, domain, capacity_rps in (("a", "edge-one", sessions), ("b", "edge-two", spare_rps)):
-        world.do(c.RegisterAnchor(anchor=anchor(name, domain, capacity_rps=capacity_rps)))
-        if name == "a":
-            world.do(c.Heartbeat(anchor=AnchorId("a"), state=AnchorState.READY))
+    for name in anchors:
+        world.do(c.RegisterAnchor(anchor=anchor(name, "edge-one", capacity_rps=sessions // len(anchors))))
+        world.do(c.Heartbeat(anchor=AnchorId(name), state=AnchorState.READY))
+    world.do(c.RegisterAnchor(anchor=anchor("b", "edge-two", capacity_rps=spare_rps)))
     world.do(c.SetAnchorState(anchor=AnchorId("b"), state=AnchorState.DRAINING, cause="OPERATOR"))
     for priority in CLASSES:
         world.do(c.RegisterTenant(tenant=Tenant(tenant=TenantId(priority.name.lower()), priority=priority)))
@@ -45,6 +50,11 @@ def crowded(sessions: int, *, spare_rps: int, per_s: int = 5_000) -> World:
 def moved(world: World, *, within_ms: int) -> list[SessionId]:
     """Let the anchor drain, answering nothing; return who was granted a target, in order."""
     world.do(c.SetAnchorState(anchor=AnchorId("a"), state=AnchorState.DRAINING, cause="OPERATOR"))
+    return granted(world, within_ms=within_ms)
+
+
+def granted(world: World, *, within_ms: int) -> list[SessionId]:
+    """Do what is due for a while, answering nothing; return who was granted a target, in order."""
     seen, end_us = len(world.events), world.now.boot_us + within_ms * 1_000
     while (due_us := wake_at(world.state)) is not None and due_us <= end_us:
         at_us = max(due_us, world.now.boot_us)
@@ -56,10 +66,8 @@ def moved(world: World, *, within_ms: int) -> list[SessionId]:
 def test_the_higher_class_goes_first_and_then_the_older() -> None:
     world = crowded(90, spare_rps=90)
     order = moved(world, within_ms=500)
-    sessions = [world.state.sessions[each] for each in order]
-    ranks = [(-world.state.tenancy.tenant(session.tenant).priority, session.requested_wall_us) for session in sessions]
     assert len(order) == 90
-    assert ranks == sorted(ranks)
+    assert ranks(world, order) == sorted(ranks(world, order))
 
 
 def test_what_is_too_little_for_all_goes_to_the_highest_class_and_is_sold_once() -> None:
@@ -93,3 +101,64 @@ def test_a_wake_costs_no_more_with_many_in_line() -> None:
     world.do(c.Wake())
     assert line - len(world.state.queue.line) <= 1
     assert abs(len(world.state.queue.entries) - entries_before) < 16
+
+
+def ranks(world: World, order: list[SessionId]) -> list[tuple[int, int]]:
+    sessions = [world.state.sessions[each] for each in order]
+    return [(-world.state.tenancy.tenant(session.tenant).priority, session.requested_wall_us) for session in sessions]
+
+
+def domain_dies(world: World, *anchors: str) -> None:
+    for name in anchors:
+        world.do(c.Heartbeat(anchor=AnchorId(name), state=AnchorState.LOST))
+
+
+def test_a_domain_that_dies_is_one_line_over_all_its_anchors() -> None:
+    world = crowded(90, spare_rps=45, anchors=("a", "c", "d"))
+    domain_dies(world, "a", "c", "d")
+    order = granted(world, within_ms=500)
+    assert len(order) == 45
+    assert ranks(world, order) == sorted(ranks(world, order))
+    counts = [sum(world.state.sessions[each].tenant == word.name.lower() for each in order) for word in CLASSES]
+    assert counts == [0, 15, 30], "all of the highest class, the oldest of the next, none of the lowest"
+    assert world.state.ledger.anchor_mrps(AnchorId("b")) == 45_000
+
+
+def test_what_a_domain_can_carry_is_looked_at_as_a_whole() -> None:
+    """The anchor has room for all, its domain has not."""
+    world = crowded(60, spare_rps=60, anchors=("a", "c"))
+    second = world.state.catalogue.domains[DomainName("edge-two")]
+    world.do(c.RegisterDomain(domain=replace(second, capacity_mrps=25_000)))
+    domain_dies(world, "a", "c")
+    order = granted(world, within_ms=500)
+    assert [world.state.sessions[each].tenant for each in order] == ["emergency"] * 20 + ["standard"] * 5
+    assert world.state.ledger.domain_mrps(DomainName("edge-two")) == 25_000
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+def test_a_domain_dies_with_ten_thousand_sessions() -> None:
+    """By class and age, at the pace, within what is left; whoever is left out ends with its lease, and nobody else."""
+    world = crowded(10_000, spare_rps=6_000, anchors=("a", "c"))
+    domain_dies(world, "a", "c")
+    begun_us = world.now.boot_us
+    order = granted(world, within_ms=10_000)
+    assert len(order) == 6_000
+    assert ranks(world, order) == sorted(ranks(world, order))
+    first, last = (
+        next(each.boot_us for each in world.events if isinstance(each, CommitGranted) and each.session == session
+             and each.cause == "RELOCATION")
+        for session in (order[0], order[-1])
+    )  # fmt: skip
+    assert last - begun_us >= 5_999 * SECOND // 5_000, "not faster than the pace"
+    assert first - begun_us < SECOND
+    assert world.state.ledger.anchor_mrps(AnchorId("b")) == 6_000_000
+    world.settle()
+    world.advance(130_000, beating=("b", "t"))
+    kept = set(order)
+    for session in world.state.sessions.values():
+        assert session.available == (session.session in kept), session
+    verifier = Verifier()
+    for entry in world.entries:
+        verifier.feed(entry.record, stored_hash=entry.leaf_hash, leaves=entry.leaves)
+    assert verifier.verdict().first_bad is None
