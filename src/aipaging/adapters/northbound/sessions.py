@@ -37,7 +37,7 @@ from aipaging.core.foundation.time import Now
 from aipaging.core.paging import commands as c
 from aipaging.core.paging.claiming import would_preempt
 from aipaging.core.paging.governing import KILLED, PREEMPTING, QUOTA
-from aipaging.core.paging.page import resolve
+from aipaging.core.paging.nearest import resolved
 from aipaging.core.paging.relocation_machine import RelocationCause
 from aipaging.core.paging.session_machine import StatusInfo
 from aipaging.core.paging.state import Session, State
@@ -345,7 +345,7 @@ class SessionRoutes:
 
 
 def _resolution(state: State, intent: Intent, now: Now, caller: Caller) -> Resolution:
-    candidates = resolve(state, intent, now, tenant=caller.tenant, client=caller.client)
+    candidates = resolved(state, intent, now, tenant=caller.tenant, client=caller.client)
     plan = None
     if not any(candidate.rejection is None for candidate in candidates[:1]):
         plan = would_preempt(state, intent, now, tenant=caller.tenant, client=caller.client)
