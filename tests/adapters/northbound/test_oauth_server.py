@@ -136,7 +136,6 @@ def opened(rig: Rig, path: Path, *, static: bool = True) -> Server:
     access = Access(
         issuer=Issuer(clients, signer, verifier, revocations, clock=wall, token_s=TOKEN_S),
         clients=clients,
-        client_ids=[each.client for each in registered],
         revocations=revocations,
         entitlement=Entitlement(rig.engine, revocations, configured=[each.client for each in registered]),
         keys=ring,

@@ -7,6 +7,7 @@ import msgspec
 
 from aipaging.adapters.northbound.audits import AuditRoutes
 from aipaging.adapters.northbound.catalogue import CatalogueRoutes
+from aipaging.adapters.northbound.configuration import ConfigurationRoutes
 from aipaging.adapters.northbound.discovery import DiscoveryRoutes
 from aipaging.adapters.northbound.envelopes import EnvelopeRoutes
 from aipaging.adapters.northbound.events import EventRoutes
@@ -65,6 +66,8 @@ def operations_of(service: Northbound) -> list[Operation]:
         DiscoveryRoutes(service, service.metrics, description, page),
     ):
         operations += routes.operations()
+    if service.configuration is not None:
+        operations += ConfigurationRoutes(service.configuration).operations()
     if service.access is not None:
         operations += OAuthRoutes(service, service.access).operations()
         operations += AdministrationRoutes(service, service.access).operations()

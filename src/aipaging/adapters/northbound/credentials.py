@@ -48,6 +48,8 @@ OPERATOR_SCOPES: Final = CLIENT_SCOPES | {
     "ai-paging:switches:read",
     "ai-paging:switches:update",
     "ai-paging:policies:read",
+    "ai-paging:configuration:read",
+    "ai-paging:configuration:update",
     "ai-paging:policies:update",
     "ai-paging:usage:read",
     "ai-paging:evidence:read",

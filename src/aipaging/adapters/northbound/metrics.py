@@ -109,6 +109,9 @@ class Metrics:
         )
         self._suspect = self._gauge("aipaging_envelopes_suspect", "Envelopes that are not believed now.")
         self._killed = self._gauge("aipaging_kill_switches", "Kill switches in force.")
+        self._refused = self._gauge(
+            "aipaging_configuration_refused", "1 if the configuration file, when last read, was not taken."
+        )
         self._policies = self._gauge("aipaging_policies_in_force", "1 if pages are decided by policies.")
         self._tenant_sessions = self._gauge("aipaging_tenant_sessions", "Live sessions of a tenant.", "tenant")
         self._tenant_rate = self._gauge(
@@ -234,6 +237,10 @@ class Metrics:
         more = count - self._seen[what, reason]
         self._seen[what, reason] = count
         return max(0, more)
+
+    def configuration(self, *, refused: bool) -> None:
+        """Take note of whether the configuration file was last taken."""
+        self._refused.set(refused)
 
     def holds(self, *, gateway: bool, waiting: int) -> None:
         """Take note of what only the composition root knows."""

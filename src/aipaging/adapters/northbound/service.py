@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from aipaging.adapters.northbound.configuration import Configuration
 from aipaging.adapters.northbound.credentials import Authenticator
 from aipaging.adapters.northbound.documents.policies import PolicyStatus
 from aipaging.adapters.northbound.evidence_desk import EvidenceDesk
@@ -80,6 +81,7 @@ class Northbound:
         software: Name and version.
         policies: Which policies are in force.
         rates: How often each client may ask.
+        configuration: The configuration that can be read anew, or None.
         access: Access tokens, clients and token keys; None where only static secrets are known.
     """
 
@@ -97,6 +99,7 @@ class Northbound:
     task_reader: Callable[[], TaskReader] = keyword_reader
     software: str = "aipaging"
     access: Access | None = None
+    configuration: Configuration | None = None
     metrics: Metrics = field(default_factory=Metrics)
     notifications: Notifications = field(default_factory=NoNotifications)
     tracer: Tracer | None = None

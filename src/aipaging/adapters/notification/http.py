@@ -39,7 +39,7 @@ class HttpNotifier:
         """Take the key, the wall clock in seconds, the private networks allowed, and whom to trust."""
         self._signer = signer
         self._clock_s = clock_s
-        self._allowed = tuple(allowed)
+        self.allowed = tuple(allowed)
         self._client = httpx.AsyncClient(
             verify=trust or ssl.create_default_context(),
             trust_env=False,
@@ -55,7 +55,7 @@ class HttpNotifier:
     async def post(self, destination: Destination, body: bytes) -> Taken:
         """See `Notifier.post`."""
         try:
-            sink = sink_url(destination.url, self._allowed)
+            sink = sink_url(destination.url, self.allowed)
             async with asyncio.timeout(ATTEMPT_S_MAX):
                 return await self._posted(sink, destination, body)
         except SinkForbiddenError:
@@ -68,7 +68,7 @@ class HttpNotifier:
             return Taken(reason=_reason(error))
 
     async def _posted(self, sink: SinkUrl, destination: Destination, body: bytes) -> Taken:
-        address = await resolved(sink, self._allowed)
+        address = await resolved(sink, self.allowed)
         name = f"[{address}]" if address.version == 6 else str(address)
         headers = {
             "host": sink.authority,

@@ -63,6 +63,9 @@ GROUPS: Final[dict[str, dict[str, Entry]]] = {
         "config": Entry(
             target="aipaging.apps.server.config_command:config", summary="Check, show, begin a configuration."
         ),
+        "reload": Entry(
+            target="aipaging.apps.cli.reload:reload", summary="Let a controller read its configuration anew."
+        ),
         "keys": Entry(
             target="aipaging.apps.server.keys_command:keys", summary="List, rotate, retire the keys that sign tokens."
         ),

@@ -14,6 +14,7 @@ from aipaging.adapters.northbound.oauth.revocations import Revocations
 from aipaging.apps.server.config import Client, ServerConfig
 from aipaging.apps.server.domain_keys import KeySource, published
 from aipaging.apps.server.identities import Identities
+from aipaging.apps.server.reloading import Step
 from aipaging.core.foundation.time import WallUs
 from aipaging.ports.control import ControlPlane
 
@@ -30,6 +31,8 @@ class AccessDesk:
             AipagingError: What was taken back cannot be read.
         """
         self._config = config
+        self._in_force = config.clients
+        self._doors: tuple[Clients, Doorkeeper] | None = None
         self._identities = identities
         self._clock = clock
         self._revocations = Revocations(config.operator.data_dir / "oauth" / "revocations.json", clock)
@@ -51,6 +54,23 @@ class AccessDesk:
         for issuer in self._foreign:
             await issuer.close()
 
+    def prepared(self, wanted: ServerConfig) -> Step:
+        """See `LivePart.prepared`: the clients, their secrets, keys and scopes."""
+        if wanted.clients == self._in_force or self._doors is None:
+            return Step()
+        clients, doorkeeper = self._doors
+        registered = [_registered(client) for client in wanted.clients]
+        static = _secrets(wanted)
+        ids = [client.client for client in wanted.clients]
+
+        def exchange() -> None:
+            self._in_force = wanted.clients
+            clients.exchange(registered)
+            doorkeeper.exchange(static if self._config.northbound.static_secrets else None)
+            self._entitlement.exchange(ids)
+
+        return Step([self._entitlement.with_configured(ids)], exchange)
+
     def opened(self, public_url: str) -> tuple[Doorkeeper, Access]:
         """Return who asks and what is done about it, for an interface at a URL."""
         config, identities = self._config, self._identities
@@ -59,7 +79,7 @@ class AccessDesk:
             audiences=audiences_of(identities.issuer, public_url),
             clock=self._clock,
         )
-        static = StaticCredentials([_static(client) for client in config.clients if client.secret_sha256])
+        static = _secrets(config)
         doorkeeper = Doorkeeper(
             clients,
             identities.verifier,
@@ -78,13 +98,17 @@ class AccessDesk:
                 token_s=config.northbound.token_s,
             ),
             clients=clients,
-            client_ids=[client.client for client in config.clients],
             revocations=self._revocations,
             entitlement=self._entitlement,
             keys=identities.keys,
             clock=self._clock,
         )
+        self._doors = clients, doorkeeper
         return doorkeeper, access
+
+
+def _secrets(config: ServerConfig) -> StaticCredentials:
+    return StaticCredentials([_static(client) for client in config.clients if client.secret_sha256])
 
 
 def _registered(client: Client) -> RegisteredClient:

@@ -35,7 +35,8 @@ def serve(config: Path, *, as_json: bool, log_level: str) -> None:
     """Run the controller with its gateway, as CONFIG says, until SIGINT or SIGTERM.
 
     The configuration is checked completely before anything starts. On SIGTERM the gateway drains: streams finish,
-    then everything ends. A controller that is killed leaves the gateway running under its leases.
+    then everything ends. A controller that is killed leaves the gateway running under its leases. On SIGHUP CONFIG is
+    read anew: see `aipaging reload`.
     """
     os.umask(0o077)  # journal, keys and sockets are the operator's alone
     log_to_stderr(getattr(logging, log_level.upper()))
@@ -48,9 +49,17 @@ async def _run(controller: Controller, *, as_json: bool) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ended.set)
+    reloads: set[asyncio.Task[object]] = set()
+
+    def reload() -> None:
+        task: asyncio.Task[object] = asyncio.create_task(controller.reload())
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
     collect_seldom()  # a recovery makes nothing but what stays
     await controller.start()
     collect_seldom()
+    loop.add_signal_handler(signal.SIGHUP, reload)
     ready = {
         "northbound": controller.northbound_url,
         "gateway": controller.gateway_url,

@@ -19,10 +19,10 @@ from aipaging.apps.server.config_access import TrustedIssuer, checked_access, is
 from aipaging.apps.server.config_checks import Tables, cross_checked
 from aipaging.apps.server.config_fields import HostPort, Mistake, Section, Table, read_table, shown
 from aipaging.apps.server.config_lines import key_lines, line_of
+from aipaging.apps.server.config_notification import NotificationPlan
 from aipaging.apps.server.config_schema import sections
 from aipaging.apps.server.config_values import catalogue_of, notification_of, settings_of, tenants_of
 from aipaging.apps.server.domain_keys import KeySource
-from aipaging.apps.server.notifications import NotificationPlan
 from aipaging.core.anchor.catalogue import Catalogue
 from aipaging.core.audit.live import LivePlan
 from aipaging.core.foundation.names import ClientId, DomainName, GatewayId, TenantId

@@ -5,7 +5,7 @@ import math
 
 from aipaging.apps.server.config_checks import Tables
 from aipaging.apps.server.config_fields import HostPort, Table
-from aipaging.apps.server.notifications import NotificationPlan, OperatorSink, networks
+from aipaging.apps.server.config_notification import NotificationPlan, OperatorSink, networks
 from aipaging.core.anchor.catalogue import Anchor, Catalogue, Domain, DomainKind, Path, Service
 from aipaging.core.anchor.intent import DataClass
 from aipaging.core.calculus.risk_budget import DelayContract

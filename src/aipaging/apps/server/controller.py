@@ -25,6 +25,7 @@ from aipaging.adapters.journal.sqlite.reader import SqliteEvidenceReader
 from aipaging.adapters.journal.sqlite.writer import SqliteJournal
 from aipaging.adapters.northbound.app import northbound_app
 from aipaging.adapters.northbound.audit_metrics import AuditCollector
+from aipaging.adapters.northbound.documents.configuration import ConfigurationStatus
 from aipaging.adapters.northbound.events import source_of
 from aipaging.adapters.northbound.evidence_desk import EvidenceDesk
 from aipaging.adapters.northbound.metrics import ExpositionForm, Metrics
@@ -44,9 +45,9 @@ from aipaging.apps.server.late_requests import LateRequestSpans
 from aipaging.apps.server.listeners import Listener
 from aipaging.apps.server.notifications import ControllerNotifications
 from aipaging.apps.server.policies import PolicyFile
+from aipaging.apps.server.reloading import LiveRates, Reloading
+from aipaging.apps.server.stated_envelopes import StatedEnvelopes
 from aipaging.apps.server.user_plane import EnvoyUserPlane, MemoryUserPlane, UserPlane
-from aipaging.core.envelope.envelope import Envelope
-from aipaging.core.envelope.plain import same_promise, stated
 from aipaging.core.foundation.errors import AipagingError, RefusedError, Who
 from aipaging.core.foundation.names import AnchorId
 from aipaging.core.foundation.time import WallUs
@@ -54,7 +55,7 @@ from aipaging.core.paging import commands as c
 from aipaging.runtime.clock import SystemClock
 from aipaging.runtime.effects import SteeringEffects
 from aipaging.runtime.engine import Engine
-from aipaging.runtime.envelopes import EnvelopeIntake, document_of
+from aipaging.runtime.envelopes import EnvelopeIntake
 from aipaging.runtime.events.hub import EventHub, owner_in
 from aipaging.runtime.http.counted import counted
 from aipaging.runtime.http.rates import CallerRates
@@ -89,9 +90,10 @@ class Controller:
         self._intake = EnvelopeIntake(
             self.engine,
             DomainKeyRing(config.operator.data_dir / "keys" / "envelopes"),
-            configured=lambda: frozenset(config.key_sources),
+            configured=lambda: self._key_sources.domains,
         )
         self._key_sources = KeySources(self._intake, config.key_sources)
+        self._envelopes = StatedEnvelopes(lambda: self.engine.state, self._intake, self._wall_clock)
         self._policies = PolicyFile(config.policies, self.engine.submit)
         self._desk = EvidenceDesk(lambda: SqliteEvidenceReader(config.journal.path))
         self.hub = EventHub(
@@ -116,6 +118,15 @@ class Controller:
             config.operator.data_dir, config.notification, state=lambda: self.engine.state, wall_us=self._wall_clock
         )
         self._access = AccessDesk(config, self._identities, self.engine, self._wall_clock)
+        self._rates = CallerRates(config.northbound.rate)
+        self._reloading = Reloading(
+            config,
+            self.engine,
+            (self._policies, self._access, self.notifications, LiveRates(self._rates)),
+            envelopes=self._envelopes,
+            key_sources=self._key_sources,
+            wall_us=self._wall_clock,
+        )
         self._northbound_port = config.northbound.listen.port
         self._stops = contextlib.AsyncExitStack()
         self._stops.callback(self._desk.close)
@@ -159,7 +170,7 @@ class Controller:
         await self._policies.load()
         await self._key_sources.load()
         for envelope in self.config.catalogue.envelopes.values():
-            await self._state(envelope)
+            await self._envelopes.put(envelope)
         for anchor in self.config.catalogue.anchors.values():
             await self.engine.submit(c.RegisterAnchor(anchor=anchor))
         await self._access.begin()
@@ -182,32 +193,9 @@ class Controller:
         keep = asyncio.create_task(self._identities.keep_renewed(self.config, contexts, self._wall_clock))
         stops.callback(keep.cancel)
 
-    async def _state(self, envelope: Envelope) -> None:
-        """Sign a statement of the configuration and put it into force, unless it says nothing new.
-
-        Raises:
-            EnvelopeRefusedError: It was changed without a new sequence number.
-        """
-        state, document = self.engine.state, stated(envelope, self._wall_clock())
-        known = state.catalogue.envelopes.get((envelope.domain, envelope.segment))
-        about = {"domain": envelope.domain, "configured": envelope.sequence}
-        if envelope.domain in state.promises.key_sets:
-            LOG.warning("the domain signs for itself: the configuration's envelope is left out", extra=about)
-            return
-        if known is not None and known.sequence > envelope.sequence:
-            # A newer one came by the API since the file was written: the file must not roll it back.
-            LOG.warning(
-                "the configuration's envelope is older than the one in force and is left out",
-                extra={**about, "in_force": known.sequence},
-            )
-            return
-        if known is not None and known.sequence == envelope.sequence:
-            original = state.promises.originals.get(known.digest)
-            # Journals of earlier software hold no originals: there the values say what was said.
-            before = stated(known, self._wall_clock()) if original is None else document_of(original)
-            if same_promise(before, document):
-                return
-        await self._intake.accept_stated(document)
+    async def reload(self) -> ConfigurationStatus:
+        """Read the configuration file anew and put into force what can change while this runs."""
+        return await self._reloading.reload()
 
     async def stop(self) -> None:
         """Stop everything, in the reverse order."""
@@ -229,6 +217,7 @@ class Controller:
 
     def _measured(self) -> None:
         self.metrics.holds(gateway=self._user_plane.connected, waiting=self.engine.waiting)
+        self.metrics.configuration(refused=bool(self._reloading.status.problems))
         courier = self.notifications.courier
         if courier is not None:
             self.metrics.notifications(
@@ -317,7 +306,8 @@ class Controller:
                 task_reader=lambda: task_reader(plan.free_text),
                 software=f"aipaging {__version__}",
                 access=access,
-                rates=CallerRates(plan.rate),
+                rates=self._rates,
+                configuration=self._reloading,
                 policies=lambda: self._policies.status,
             )
         )

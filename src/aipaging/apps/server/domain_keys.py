@@ -51,6 +51,19 @@ class KeySources:
         self._sources = sources
         self._seen: dict[DomainName, str] = {}
 
+    @property
+    def domains(self) -> frozenset[DomainName]:
+        """The domains whose keys come from the configuration."""
+        return frozenset(self._sources)
+
+    async def exchange(self, sources: Mapping[DomainName, KeySource]) -> None:
+        """Read from these sources from now on; a domain that has none any more keeps the keys that it had."""
+        self._seen = {
+            domain: digest for domain, digest in self._seen.items() if sources.get(domain) == self._sources.get(domain)
+        }
+        self._sources = sources
+        await self.load()
+
     async def load(self) -> None:
         """Read every source once; a domain whose source cannot be read keeps what it had, or trusts nobody."""
         for domain, source in self._sources.items():

@@ -1,64 +1,41 @@
 """The notifications of a controller: its key, its rules, its ledger, and where each event goes."""
 
 import asyncio
-import ipaddress
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
-from aipaging.adapters.notification.address import Network, sink_url
+from aipaging.adapters.notification.address import sink_url
 from aipaging.adapters.notification.courier import Courier, CourierWork
 from aipaging.adapters.notification.http import HttpNotifier
 from aipaging.adapters.notification.ledger import SqliteLedger
 from aipaging.adapters.signing.files import read_private
 from aipaging.adapters.signing.message_key import MessageKey
+from aipaging.apps.server.config import ServerConfig
+from aipaging.apps.server.config_notification import NotificationPlan, OperatorSink
+from aipaging.apps.server.reloading import Step
 from aipaging.core.foundation.names import SessionId
 from aipaging.core.paging.state import State
 from aipaging.ports.notification import DeadLetter, Destination
 from aipaging.runtime.events.hub import EventHub, Told
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OperatorSink:
-    """A sink of the configuration.
-
-    Attributes:
-        name: Its name.
-        url: Where to post.
-        token_file: Holds the bearer token; None without one.
-        events: Names of the events that it wants; empty for all.
-    """
-
-    name: str
-    url: str
-    token_file: Path | None = None
-    events: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NotificationPlan:
-    """What the configuration says about notifications.
-
-    Attributes:
-        allow_networks: Private networks in which sinks may be.
-        ca: PEM of whom to trust in place of the system's authorities.
-        sinks: The operator's own.
-    """
-
-    allow_networks: tuple[Network, ...] = ()
-    ca: Path | None = None
-    sinks: tuple[OperatorSink, ...] = ()
-
-
-def networks(texts: Sequence[str]) -> tuple[Network, ...]:
-    """Return networks of the configuration, whose form was checked there."""
-    return tuple(ipaddress.ip_network(text) for text in texts)
-
-
 def _token(sink: OperatorSink) -> str:
     return "" if sink.token_file is None else read_private(sink.token_file).decode("ascii", "replace").strip()
+
+
+def _destinations(plan: NotificationPlan) -> list[tuple[Destination, frozenset[str]]]:
+    """Return the operator's sinks and the events that each wants.
+
+    Raises:
+        AipagingError: The token of a sink cannot be read.
+    """
+    return [
+        (Destination(key=f"sink:{sink.name}", tenant="", url=sink.url, token=_token(sink)), sink.events)
+        for sink in plan.sinks
+    ]
 
 
 class ControllerNotifications:
@@ -77,10 +54,7 @@ class ControllerNotifications:
         self._state = state
         self._wall_us = wall_us
         self._key = MessageKey.open(data_dir / "keys")
-        self._operators = [
-            (Destination(key=f"sink:{sink.name}", tenant="", url=sink.url, token=_token(sink)), sink.events)
-            for sink in plan.sinks
-        ]
+        self._operators = _destinations(plan)
         self._ledger: SqliteLedger | None = None
         self._notifier: HttpNotifier | None = None
         self.courier: Courier | None = None
@@ -118,6 +92,22 @@ class ControllerNotifications:
             await self._notifier.close()
         if self._ledger is not None:
             self._ledger.close()
+
+    def prepared(self, wanted: ServerConfig) -> Step:
+        """See `LivePart.prepared`: the operator's sinks, and where clients' sinks may be."""
+        plan = wanted.notification
+        if plan == self._plan:
+            return Step()
+        operators = _destinations(plan)
+
+        def exchange() -> None:
+            # Whom to trust waits for a restart: connections that are open know the old authorities.
+            self._plan = replace(plan, ca=self._plan.ca)
+            self._operators = operators
+            if self._notifier is not None:
+                self._notifier.allowed = plan.allow_networks
+
+        return Step((), exchange)
 
     def check(self, url: str) -> None:
         """See `Notifications.check`."""

@@ -8,6 +8,8 @@ from typing import Final
 
 from aipaging.adapters.northbound.documents.policies import PolicyStatus
 from aipaging.adapters.policy.cedar import POLICY_BYTES_MAX, CedarPolicies
+from aipaging.apps.server.config import ServerConfig
+from aipaging.apps.server.reloading import Step
 from aipaging.core.foundation.errors import AipagingError, InvalidInputError
 from aipaging.core.paging.commands import Command, ForcePolicies, Reply
 from aipaging.core.paging.tenancy import Policies
@@ -45,17 +47,18 @@ class PolicyFile:
 
     async def keep_current(self) -> None:
         """Look at the file again and again."""
-        while self._file is not None:
+        while True:
             await asyncio.sleep(LOOK_S)
             await self.look()
 
     async def look(self) -> None:
         """Take the file's policies if they are new and right; else leave those in force as they are, and say why."""
-        if self._file is None:
+        file = self._file
+        if file is None:
             return
         try:
-            content = await asyncio.to_thread(_content, self._file)
-            if content == self._content:
+            content = await asyncio.to_thread(_content, file)
+            if content == self._content or file != self._file:
                 return
             self._content = content
             await self._force(await asyncio.to_thread(_parsed, content))
@@ -67,6 +70,25 @@ class PolicyFile:
             )
             if error.code != "POLICY_INVALID":
                 self._content = None  # it was not the file's fault: try again
+
+    def prepared(self, wanted: ServerConfig) -> Step:
+        """See `LivePart.prepared`: the file may be another one, or say something else than it did."""
+        file = wanted.policies
+        if file is None:
+            return Step([ForcePolicies(policies=None)] if self._file is not None else (), lambda: self._follow(None))
+        content = _content(file)
+        if file == self._file and content == self._content:
+            return Step()
+        found = _parsed(content)
+        return Step([ForcePolicies(policies=found, count=len(found.ids))], lambda: self._follow(file, content, found))
+
+    def _follow(self, file: Path | None, content: bytes | None = None, found: CedarPolicies | None = None) -> None:
+        self._file, self._content = file, content
+        self.status = PolicyStatus(
+            digest="" if found is None else found.digest,
+            file="" if file is None else str(file),
+            policies=[] if found is None else list(found.ids),
+        )
 
     async def _force(self, policies: CedarPolicies) -> None:
         forced: Policies = policies

@@ -52,6 +52,7 @@ STATUS_BY_OWN_CODE: Final[Mapping[str, int]] = MappingProxyType(
     {
         "ADMISSION_REFUSED": 422,
         "IDEMPOTENCY_KEY_REUSED": 422,
+        "INVALID_CONFIGURATION": 422,
         "INVALID_CREDENTIAL": 400,
         "KILLED": 403,
         "POLICY": 403,

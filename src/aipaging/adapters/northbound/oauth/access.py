@@ -58,7 +58,6 @@ class Access:
     Attributes:
         issuer: Grants tokens.
         clients: The clients of the configuration.
-        client_ids: Their ids, in order.
         revocations: What was taken back.
         entitlement: Who may hold sessions.
         keys: The token keys.
@@ -67,7 +66,6 @@ class Access:
 
     issuer: Issuer
     clients: Clients
-    client_ids: Sequence[str]
     revocations: Revocations
     entitlement: Entitlement
     keys: TokenKeys

@@ -40,7 +40,7 @@ class AdministrationRoutes:
         """List the clients."""
         request.parameters_of_query()
         access = self._access
-        found = [known for each in access.client_ids if (known := access.clients.known(each)) is not None]
+        found = access.clients.listed()
         return json_answer(
             d.ClientList(
                 clients=[self._described(client) for client in found],

@@ -69,11 +69,20 @@ class Clients:
             audiences: What the `aud` of an assertion may be: the issuer and its endpoints.
             clock: The wall clock.
         """
-        self._known: Mapping[str, RegisteredClient] = {client.client: client for client in clients}
+        self._known: Mapping[str, RegisteredClient] = {}
+        self.exchange(clients)
         self._audiences = audiences
         self._clock = clock
         self._began_s = clock() // SECOND
         self._used: dict[str, dict[bytes, int]] = {}
+
+    def exchange(self, clients: Sequence[RegisteredClient]) -> None:
+        """Know these clients from now on, and no others."""
+        self._known = {client.client: client for client in clients}
+
+    def listed(self) -> Sequence[RegisteredClient]:
+        """Return all clients, in order."""
+        return tuple(self._known.values())
 
     def known(self, client: str) -> RegisteredClient | None:
         """Return a client by its id."""

@@ -83,6 +83,11 @@ class Doorkeeper:
     def __repr__(self) -> str:
         return f"Doorkeeper(static={self._static!r}, issuers={sorted(self._foreign)!r})"
 
+    def exchange(self, static: StaticCredentials | None) -> None:
+        """Let these secrets in from now on, and verify every token anew: its client may not be known any more."""
+        self._static = static
+        self._remembered.clear()
+
     async def caller(self, authorization: str, address: str = "") -> Caller:
         """See `Authenticator.caller`."""
         credential = bearer_of(authorization)

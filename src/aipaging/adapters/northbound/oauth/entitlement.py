@@ -66,6 +66,14 @@ class Entitlement:
         self._foreign.add(client)
         await self._apply()
 
+    def with_configured(self, configured: Sequence[ClientId]) -> c.EntitleClients:
+        """Return what tells the engine that these are the clients of the configuration."""
+        return self._entitled(frozenset(configured))
+
+    def exchange(self, configured: Sequence[ClientId]) -> None:
+        """Know these clients of the configuration from now on."""
+        self._configured = frozenset(configured)
+
     def knows(self, client: str) -> bool:
         """Tell whether there is such a client."""
         return client in self._configured or client in self._foreign or client.startswith(self._prefixes)
@@ -96,8 +104,11 @@ class Entitlement:
 
     async def _apply(self) -> None:
         async with self._changing:
-            entitled = (self._configured | self._foreign) - self._revocations.clients
-            await self._control.submit(c.EntitleClients(clients=tuple(sorted(entitled))))
+            await self._control.submit(self._entitled(self._configured))
+
+    def _entitled(self, configured: frozenset[ClientId]) -> c.EntitleClients:
+        entitled = (configured | self._foreign) - self._revocations.clients
+        return c.EntitleClients(clients=tuple(sorted(entitled)))
 
 
 def _live(state: State, client: ClientId) -> list[SessionId]:

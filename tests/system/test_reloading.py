@@ -1,0 +1,212 @@
+"""Configuration and policies read anew under load, from outside: no failed request, and nothing half."""
+
+import asyncio
+import json
+import signal
+from collections.abc import AsyncIterator, Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+from tests.system.living import BASE, HOST, INTENT, Living
+
+from aipaging.testing.stack import CONTROLLER
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.timeout(240),
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.xdist_group("reloading"),
+]
+
+ROUNDS = 12
+"""Reloads under load: every other one is refused."""
+
+NEW_SECRET = "a-secret-that-came-with-the-reload"
+PERMIT = '@id("all")\npermit(principal, action, resource);\n'
+FORBID = '@id("none")\nforbid(principal, action == Action::"page", resource);\n'
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def reloading(mortal: Living) -> AsyncIterator[Living]:
+    """A system whose configuration is put back when the test is over."""
+    before = mortal.config.read_text()
+    yield mortal
+    mortal.config.write_text(before)
+    await reload(mortal)
+
+
+async def reload(system: Living) -> tuple[int, dict[str, Any]]:
+    return await system.call("POST", "/configuration/reload", who="root")
+
+
+async def until(condition: Callable[[dict[str, Any]], bool], system: Living) -> dict[str, Any]:
+    async with asyncio.timeout(60):
+        while True:
+            _, status = await system.call("GET", "/configuration", who="root")
+            if condition(status):
+                return status
+            await asyncio.sleep(0.05)
+
+
+def tenant(sessions_max: int) -> str:
+    return f'[[tenant]]\nname = "acme"\nsessions_max = {sessions_max}\n'
+
+
+async def as_client(system: Living, secret: str) -> int:
+    url = f"http://{HOST}:{system.ports.northbound}{BASE}/services"
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
+        return (await client.get(url, headers={"authorization": f"Bearer {secret}"})).status_code
+
+
+async def test_what_can_change_changes_and_the_rest_is_named(reloading: Living) -> None:
+    system = reloading
+    text = system.config.read_text()
+    digest = sha256(NEW_SECRET.encode()).hexdigest()
+    assert await as_client(system, NEW_SECRET) == 401
+    system.config.write_text(
+        text.replace("retry_ms = 200", "retry_ms = 300")
+        + tenant(1)
+        + f'[[client]]\nclient_id = "late"\ntenant = "acme"\nrole = "client"\nsecret_sha256 = "{digest}"\n'
+        + '[[sink]]\nname = "noc"\nurl = "https://noc.example/events"\n'
+    )
+    status, said = await reload(system)
+    assert status == 200
+    assert set(said["applied"]) == {"tenant", "client", "sink"}
+    assert said["needsRestart"] == ["lease, limits"]
+    assert said["problems"] == []
+    assert await as_client(system, NEW_SECRET) == 200
+    held = await system.page()
+    refused, why = await system.call("POST", "/sessions", {"intent": INTENT})
+    assert (refused, why["code"]) == (429, "QUOTA_EXCEEDED")
+    await system.end(held)
+
+    system.config.write_text(text)
+    status, said = await reload(system)
+    assert (status, said["needsRestart"]) == (200, [])
+    assert await as_client(system, NEW_SECRET) == 401
+    _, still = await system.call("GET", "/tenants/acme", who="root")
+    assert still["quotas"]["sessionsMax"] == 1, "what is not spoken of any more stays as it is"
+
+
+@pytest.mark.parametrize(
+    ("broken", "field"),
+    [
+        ("lease = {{", None),
+        ('[[tenant]]\nname = "acme"\nsessions_max = -1\n', "tenant[1].sessions_max"),
+        ('policies = { file = "none.cedar" }\n', "policies.file"),
+        ('[[sink]]\nname = "noc"\nurl = "https://noc.example/"\ntoken_file = "no.token"\n', None),
+    ],
+)
+async def test_a_bad_file_changes_nothing_and_is_reported(reloading: Living, broken: str, field: str | None) -> None:
+    system = reloading
+    _, before = await system.call("GET", "/tenants/acme", who="root")
+    text = system.config.read_text()
+    first = broken if "policies" in broken else ""
+    system.config.write_text(first + text + tenant(7).replace("acme", "other") + ("" if first else broken))
+    status, refusal = await reload(system)
+    assert status == 422, refusal
+    assert (refusal["code"], refusal["who"]) == ("AI_PAGING.INVALID_CONFIGURATION", "operator")
+    assert field is None or refusal["field"] == field
+    assert refusal["problems"]
+    _, after = await system.call("GET", "/tenants/acme", who="root")
+    assert after["quotas"] == before["quotas"]
+    assert (await system.call("GET", "/tenants/other", who="root"))[0] == 404
+    _, standing = await system.call("GET", "/configuration", who="root")
+    assert standing["problems"] == refusal["problems"]
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
+        url = f"http://{HOST}:{system.ports.northbound}"
+        assert (await client.get(f"{url}/readyz")).status_code == 200, "what was in force is in force"
+        metrics = await client.get(f"{url}/metrics", headers={"authorization": f"Bearer {system.secrets['root']}"})
+    assert "aipaging_configuration_refused 1.0" in metrics.text
+    assert "the configuration file is not taken" in (system.folder / f"{CONTROLLER}.log").read_text()
+
+
+async def test_an_envelope_changes_with_its_sequence_and_not_without(reloading: Living) -> None:
+    system = reloading
+    text = system.config.read_text()
+    changed = text.replace("offset_ms = 10.0", "offset_ms = 11.0", 1)
+    system.config.write_text(changed + tenant(7).replace("acme", "other"))
+    status, refusal = await reload(system)
+    assert (status, "sequence" in refusal["message"]) == (422, True)
+    assert (await system.call("GET", "/tenants/other", who="root"))[0] == 404
+    system.config.write_text(changed.replace("offset_ms = 11.0", "offset_ms = 11.0\nsequence = 2", 1))
+    status, said = await reload(system)
+    assert (status, said["applied"]) == (200, ["envelope"])
+    _, found = await system.call("GET", "/envelopes", who="root")
+    assert sorted(each["sequence"] for each in found["envelopes"]) == [1, 1, 2]
+
+
+async def test_the_command_and_the_signal_do_the_same(reloading: Living) -> None:
+    system = reloading
+    text = system.config.read_text()
+    secret = system.folder / "root.secret"
+    secret.touch(mode=0o600)
+    secret.write_text(system.secrets["root"])
+    options = ("--url", f"http://{HOST}:{system.ports.northbound}", "--credential-file", str(secret), "--json")
+    system.config.write_text(text + tenant(3))
+    done = await asyncio.to_thread(system.command, "reload", *options)
+    assert (done.returncode, json.loads(done.stdout)["applied"]) == (0, ["tenant"]), done.stdout
+    system.config.write_text(text + "nonsense")
+    done = await asyncio.to_thread(system.command, "reload", *options)
+    assert done.returncode == 3
+    assert json.loads(done.stdout)["error"]["code"] == "AI_PAGING.INVALID_CONFIGURATION"
+    done = await asyncio.to_thread(system.command, "reload", "--status", *options)
+    assert (done.returncode, len(json.loads(done.stdout)["problems"])) == (0, 1)
+
+    system.config.write_text(text + tenant(4))
+    system.processes.children[CONTROLLER].process.send_signal(signal.SIGHUP)
+    assert (await until(lambda status: not status["problems"], system))["applied"] == ["tenant"]
+    _, found = await system.call("GET", "/tenants/acme", who="root")
+    assert found["quotas"]["sessionsMax"] == 4
+
+
+async def test_reloads_under_load_fail_no_request(reloading: Living) -> None:
+    system = reloading
+    text = f'policies = {{ file = "{system.folder}/rules.cedar" }}\n' + system.config.read_text()
+    rules = system.folder / "rules.cedar"
+    rules.write_text(PERMIT)
+    sessions = [await system.page() for _ in range(3)]
+    paged: list[int] = []
+    over = asyncio.Event()
+
+    async def pages() -> None:
+        while not over.is_set():
+            status, said = await system.call("POST", "/sessions", {"intent": INTENT | {"durationS": 60}})
+            paged.append(status)
+            if status == 201:
+                await system.call("DELETE", f"/sessions/{said['sessionId']}")
+
+    answers: list[int] = []
+    paging = asyncio.create_task(pages())
+    async with system.load(*sessions, pause_s=0.05) as asked:
+        for number in range(ROUNDS):
+            rules.write_text(PERMIT + f"// {number}\n" if number % 3 else "permit(nonsense")
+            broken = "" if number % 2 else "[[tenant]]\n"
+            system.config.write_text(text + tenant(1_000 + number) + broken)
+            answers.append((await reload(system))[0])
+            await asyncio.sleep(0.1)
+        over.set()
+        await paging
+    assert {200, 422} == set(answers)
+    assert {each.status for each in asked} == {200}
+    assert set(paged) == {201}
+    assert len(asked) > 3 * ROUNDS
+    rules.write_text(PERMIT)
+    system.config.write_text(text + tenant(1_000))
+    assert (await reload(system))[0] == 200
+    await system.end(*sessions)
+
+
+async def test_a_policy_that_forbids_decides_from_the_reload_on(reloading: Living) -> None:
+    system = reloading
+    rules: Path = system.folder / "strict.cedar"
+    rules.write_text(PERMIT + FORBID)
+    system.config.write_text(f'policies = {{ file = "{rules}" }}\n' + system.config.read_text())
+    status, said = await reload(system)
+    assert (status, said["applied"]) == (200, ["policies"])
+    refused, why = await system.call("POST", "/sessions", {"intent": INTENT})
+    assert (refused, why["constraint"]) == (422, "POLICY"), why
