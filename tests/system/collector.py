@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 HOST = "127.0.0.1"
-WAIT_S_MAX = 40.0
+WAIT_S_MAX = 120.0
 """Exporters send every five seconds at the latest; a busy machine takes longer."""
 
 

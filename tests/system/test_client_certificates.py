@@ -50,14 +50,14 @@ class Secured(Living):
     ) -> tuple[int, Any]:
         headers = {"authorization": f"Bearer {self.secrets[who]}"} | ({"idempotency-key": key} if key else {})
         url = f"https://{HOST}:{self.ports.northbound}{path}"
-        async with httpx.AsyncClient(verify=self.trusting(shown), timeout=15, trust_env=False) as client:
+        async with httpx.AsyncClient(verify=self.trusting(shown), timeout=60, trust_env=False) as client:
             response = await client.request(method, url, json=body, headers=headers)
         return response.status_code, response.json() if response.content else {}
 
     async def served(self, token: str, shown: Path | None) -> int:
         """Return the status of a request that shows a certificate to the gateway, or none."""
         async with httpx.AsyncClient(
-            base_url=self.gateway_url, verify=self.trusting(shown), timeout=10, trust_env=False
+            base_url=self.gateway_url, verify=self.trusting(shown), timeout=60, trust_env=False
         ) as client:
             return (await self.ask(token, client=client)).status
 
@@ -72,6 +72,12 @@ async def secured(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sec
         yield system
     finally:
         system.stop()
+
+
+@pytest_asyncio.fixture(autouse=True, loop_scope="module")
+async def healed(secured: Secured) -> AsyncIterator[None]:
+    yield
+    await secured.heal()
 
 
 def bound_to(token: str) -> str | None:

@@ -20,7 +20,7 @@ from aipaging.apps.demo.configuration import DOMAINS, promise
 from aipaging.apps.demo.stack import ANCHORS, Stack
 from aipaging.core.foundation.time import WallUs
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.real
 
 OFFSET_MS = 4_000.0
 """What the edges promise here: more than a busy machine needs for a few sentences."""
@@ -69,6 +69,14 @@ class Client:
         async with self._open() as (reader, writer):
             writer.writelines(self._request())
             return int((await reader.readline()).split()[1])
+
+    async def together(self, count: int) -> list[int]:
+        """Send requests at one moment, over connections that are open by then, and return their statuses."""
+        async with contextlib.AsyncExitStack() as opened:
+            ways = [await opened.enter_async_context(self._open()) for _ in range(count)]
+            for _, writer in ways:
+                writer.writelines(self._request())
+            return [int((await reader.readline()).split()[1]) for reader, _ in ways]
 
     async def trickle(self) -> int:
         """Send the last byte of the body late."""
@@ -135,7 +143,7 @@ async def test_misconduct_is_held_against_nobody_and_late_requests_are_traced(tm
             client = Client(stack, session)
             headers = {"authorization": f"Bearer {stack.operator_secret}"}
             base = f"http://127.0.0.1:{stack.ports.northbound}"
-            async with httpx.AsyncClient(base_url=base, headers=headers, timeout=30) as operator:
+            async with httpx.AsyncClient(base_url=base, headers=headers, timeout=60) as operator:
                 seen = await misbehaved(client, operator)
                 status = await failed(stack, client)
                 await until(lambda: counted(operator, r'late_requests_total\{trace="kept"\}'))
@@ -165,7 +173,8 @@ async def test_misconduct_is_held_against_nobody_and_late_requests_are_traced(tm
     told = {tuple(sorted((one.key, one.value.string_value) for one in point.attributes)): point for point in points}
     whole = told[("aipaging.domain", "end-to-end"), ("aipaging.tenant", "acme")]
     assert (whole.scale, whole.count) == (8, sum(whole.positive.bucket_counts) + whole.zero_count)
-    assert whole.sum > TIMES * DAWDLED_S * 1e6 / 2  # some leave before the end, and are counted as such
+    assert whole.count >= TIMES
+    assert whole.sum < TIMES * DAWDLED_S * 1e6 / 2, "what clients dawdled away is in no delay"
     assert (("aipaging.domain", "end-to-end"), ("aipaging.tenant", "acme"), ("error.type", "client")) in told
 
 
@@ -174,7 +183,7 @@ async def misbehaved(client: Client, operator: httpx.AsyncClient) -> dict[str, A
     assert await client.plain() == 200
     acts = (client.trickle, client.stall, client.leave, client.dawdle)
     trickled, _, _, dawdled = await asyncio.gather(*(one_after_another(act, TIMES) for act in acts))
-    beyond = await asyncio.gather(*(client.plain() for _ in range(3 * TIMES)))
+    beyond = await client.together(3 * TIMES)
     assert beyond.count(429) > 0
     sent = 1 + 3 * TIMES + beyond.count(200)  # who leaves at once may never have been steered
     await until(lambda: is_at_least(operator, sent))

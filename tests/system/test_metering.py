@@ -27,6 +27,12 @@ async def counting(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Li
         system.stop()
 
 
+@pytest_asyncio.fixture(autouse=True, loop_scope="module")
+async def healed(counting: Living) -> AsyncIterator[None]:
+    yield
+    await counting.heal()
+
+
 def used(system: Living) -> tuple[int, int]:
     """Return requests and tokens as the command sums them."""
     said = system.command("usage", str(system.journal), "--tenant", "acme", "--json")

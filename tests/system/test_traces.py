@@ -33,12 +33,18 @@ async def traced(tmp_path_factory: pytest.TempPathFactory, collector: Collector)
         system.stop()
 
 
+@pytest_asyncio.fixture(autouse=True, loop_scope="module")
+async def healed(traced: Living) -> AsyncIterator[None]:
+    yield
+    await traced.heal()
+
+
 async def test_one_trace_leads_from_the_page_to_the_model_server(traced: Living, collector: Collector) -> None:
     trace, client = secrets.token_hex(16), secrets.token_hex(8)
     context = {"traceparent": f"00-{trace}-{client}-01"}
     headers = {"authorization": f"Bearer {traced.secrets['user']}", **context}
     url = f"http://{HOST}:{traced.ports.northbound}{BASE}/sessions"
-    async with httpx.AsyncClient(timeout=15, trust_env=False) as api:
+    async with httpx.AsyncClient(timeout=60, trust_env=False) as api:
         answer = await api.post(url, json={"intent": INTENT}, headers=headers)
     assert answer.status_code == 201, answer.text
     session = answer.json()
