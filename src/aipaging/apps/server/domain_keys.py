@@ -32,6 +32,8 @@ FETCH_S_MAX: Final = 5.0
 KEY_SET_BYTES_MAX: Final = 65_536
 """Sixteen keys have below 8 kB; nobody makes us hold more."""
 
+_ASKING: Final = {"accept": "application/jwk-set+json, application/json", "accept-encoding": "identity"}
+
 NO_KEYS: Final = b'{"keys":[]}'
 
 
@@ -124,11 +126,12 @@ async def _fetched(url: str) -> bytes:
         async with (
             asyncio.timeout(FETCH_S_MAX),
             httpx.AsyncClient(follow_redirects=False, timeout=FETCH_S_MAX) as client,
-            client.stream("GET", url, headers={"accept": "application/jwk-set+json, application/json"}) as answer,
+            client.stream("GET", url, headers=_ASKING) as answer,
         ):
             if answer.status_code != OK:
                 raise UnavailableError(f"{url} answers {answer.status_code}", code="KEY_SET_UNREACHABLE")
-            async for chunk in answer.aiter_bytes():
+            # Never decompressed: a chunk of some kilobytes can be many megabytes of blanks.
+            async for chunk in answer.aiter_raw():
                 content += chunk
                 if len(content) > KEY_SET_BYTES_MAX:
                     break
