@@ -15,10 +15,10 @@ from aipaging.adapters.northbound.documents.intent import IntentDocument
 from aipaging.adapters.northbound.documents.session import Resolution, SessionDocument
 from aipaging.adapters.northbound.documents.wording import Interpretation
 from aipaging.client import flows
-from aipaging.client.blocking import PER_PAGE, TIMEOUT_S, openai_package, trust
+from aipaging.client.blocking import PER_PAGE, TIMEOUT_S
 from aipaging.client.calls import Call, Flow, Received, pause_s
 from aipaging.client.credentials import BearerSecret, Credential
-from aipaging.client.held import HeldSession
+from aipaging.client.held import HeldSession, SessionFace, openai_package, trust
 from aipaging.core.foundation.errors import UnavailableError
 
 if TYPE_CHECKING:
@@ -165,13 +165,12 @@ class AsyncClient:
         return bearer or ""
 
 
-class AsyncPagedSession:
+class AsyncPagedSession(SessionFace):
     """A session and its token. Renewal and relocation are the network's business and do not show here."""
 
     def __init__(self, client: AsyncClient, held: HeldSession, gateway_ca: Path | str | None) -> None:
+        super().__init__(held, gateway_ca)
         self._client = client
-        self._held = held
-        self._gateway_ca = gateway_ca
 
     async def __aenter__(self) -> Self:
         return self
@@ -180,21 +179,6 @@ class AsyncPagedSession:
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         await self.end()
-
-    @property
-    def id(self) -> str:
-        """The session's id."""
-        return self._held.document.session_id
-
-    @property
-    def document(self) -> SessionDocument:
-        """The session as last answered; `refresh` asks again."""
-        return self._held.document
-
-    @property
-    def gateway_url(self) -> str:
-        """Where requests go, with the token as bearer token."""
-        return self._held.document.gateway_url
 
     async def token(self) -> str:
         """Return the session's token (AIST), after extending the session if it is about to end."""

@@ -1,7 +1,6 @@
 """The blocking client."""
 
 import random
-import ssl
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ from aipaging.adapters.northbound.documents.wording import Interpretation
 from aipaging.client import flows
 from aipaging.client.calls import Call, Flow, Received, pause_s
 from aipaging.client.credentials import BearerSecret, Credential
-from aipaging.client.held import HeldSession
+from aipaging.client.held import HeldSession, SessionFace, openai_package, trust
 from aipaging.core.foundation.errors import UnavailableError
 
 if TYPE_CHECKING:
@@ -166,34 +165,18 @@ class Client:
         return bearer or ""
 
 
-class PagedSession:
+class PagedSession(SessionFace):
     """A session and its token. Renewal and relocation are the network's business and do not show here."""
 
     def __init__(self, client: Client, held: HeldSession, gateway_ca: Path | str | None) -> None:
+        super().__init__(held, gateway_ca)
         self._client = client
-        self._held = held
-        self._gateway_ca = gateway_ca
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.end()
-
-    @property
-    def id(self) -> str:
-        """The session's id."""
-        return self._held.document.session_id
-
-    @property
-    def document(self) -> SessionDocument:
-        """The session as last answered; `refresh` asks again."""
-        return self._held.document
-
-    @property
-    def gateway_url(self) -> str:
-        """Where requests go, with the token as bearer token."""
-        return self._held.document.gateway_url
 
     def token(self) -> str:
         """Return the session's token (AIST), after extending the session if it is about to end."""
@@ -235,21 +218,3 @@ class PagedSession:
         options.setdefault("http_client", package.DefaultHttpxClient(verify=trust(self._gateway_ca)))
         found: openai.OpenAI = package.OpenAI(base_url=f"{self.gateway_url}/v1", api_key=self.token, **options)
         return found
-
-
-def trust(ca: Path | str | None) -> ssl.SSLContext:
-    """Return whom to trust: the authorities in a PEM file, or the system's."""
-    return ssl.create_default_context(cafile=str(ca) if ca else None)
-
-
-def openai_package() -> Any:
-    """Return the package `openai`.
-
-    Raises:
-        UnavailableError: It is not installed.
-    """
-    try:
-        import openai  # noqa: PLC0415 - optional
-    except ModuleNotFoundError as error:
-        raise UnavailableError('run: pip install "aipaging[demo]" for openai', code="EXTRA_NOT_INSTALLED") from error
-    return openai

@@ -32,7 +32,7 @@ TOO_MANY: Final = 429
 
 _AGAIN: Final = frozenset({TOO_MANY, 502, 503, 504})
 _INVALID: Final = frozenset({400, 404, 405, 406, 410, 413, 414, 415})
-_REFUSED: Final = frozenset({401, 403, 409, 422})
+_REFUSED: Final = frozenset({401, 403, 409, 422, TOO_MANY})
 _FAULT_FIELDS: Final = frozenset({"status", "code", "message", "who", "field"})
 
 T = TypeVar("T")

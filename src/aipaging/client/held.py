@@ -1,10 +1,12 @@
 """A session as its client holds it: the latest document, the token, and when it must be extended."""
 
+import ssl
 from dataclasses import dataclass, field
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 from aipaging.adapters.northbound.documents.session import SessionDocument
-from aipaging.core.foundation.errors import RefusedError
+from aipaging.core.foundation.errors import RefusedError, UnavailableError
 
 EXTEND_SHARE: Final = 0.25
 """A session is extended once less than a quarter of what it was asked for is left: time for several attempts."""
@@ -59,3 +61,44 @@ class HeldSession:
     def must_extend(self, now_s: float) -> bool:
         """Return whether it should be extended before it is used again."""
         return self.until_s - now_s < EXTEND_SHARE * self.step_s
+
+
+class SessionFace:
+    """What a session shows without asking anybody, whether its client waits by blocking or not."""
+
+    def __init__(self, held: HeldSession, gateway_ca: Path | str | None) -> None:
+        self._held = held
+        self._gateway_ca = gateway_ca
+
+    @property
+    def id(self) -> str:
+        """The session's id."""
+        return self._held.document.session_id
+
+    @property
+    def document(self) -> SessionDocument:
+        """The session as last answered; `refresh` asks again."""
+        return self._held.document
+
+    @property
+    def gateway_url(self) -> str:
+        """Where requests go, with the token as bearer token."""
+        return self._held.document.gateway_url
+
+
+def trust(ca: Path | str | None) -> ssl.SSLContext:
+    """Return whom to trust: the authorities in a PEM file, or the system's."""
+    return ssl.create_default_context(cafile=str(ca) if ca else None)
+
+
+def openai_package() -> Any:
+    """Return the package `openai`.
+
+    Raises:
+        UnavailableError: It is not installed.
+    """
+    try:
+        import openai  # noqa: PLC0415 - optional
+    except ModuleNotFoundError as error:
+        raise UnavailableError('run: pip install "aipaging[demo]" for openai', code="EXTRA_NOT_INSTALLED") from error
+    return openai

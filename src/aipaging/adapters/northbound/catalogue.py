@@ -1,7 +1,6 @@
 """What is on offer: services, domains and anchors."""
 
 from collections.abc import Sequence
-from itertools import islice
 from typing import Final
 
 import msgspec
@@ -19,8 +18,8 @@ from aipaging.adapters.northbound.documents.catalogue import (
     domain_document,
     service_document,
 )
-from aipaging.adapters.northbound.documents.words import ANSWER_ITEMS_MAX
 from aipaging.adapters.northbound.operation import BASE, JSON_ERRORS, Operation, Reply
+from aipaging.adapters.northbound.pages import first, whole_list
 from aipaging.adapters.northbound.service import Northbound
 from aipaging.core.anchor.catalogue import AnchorState
 from aipaging.core.foundation.errors import InvalidInputError
@@ -40,44 +39,34 @@ class CatalogueRoutes:
 
     async def services(self, request: Request, _caller: Caller) -> Answer:
         """List the services."""
-        request.parameters_of_query()
-        return json_answer(
-            await self._control.view(
-                lambda state, _: ServiceList(
-                    services=[
-                        service_document(service)
-                        for service in islice(state.catalogue.services.values(), ANSWER_ITEMS_MAX)
-                    ]
-                )
-            )
+        return await whole_list(
+            request,
+            self._control,
+            lambda state, _: ServiceList(
+                services=[service_document(service) for service in first(state.catalogue.services)]
+            ),
         )
 
     async def domains(self, request: Request, caller: Caller) -> Answer:
         """List the domains."""
-        request.parameters_of_query()
-        return json_answer(
-            await self._control.view(
-                lambda state, _: DomainList(
-                    domains=[
-                        domain_document(state, domain, whole=caller.operator)
-                        for domain in islice(state.catalogue.domains.values(), ANSWER_ITEMS_MAX)
-                    ]
-                )
-            )
+        return await whole_list(
+            request,
+            self._control,
+            lambda state, _: DomainList(
+                domains=[
+                    domain_document(state, domain, whole=caller.operator) for domain in first(state.catalogue.domains)
+                ]
+            ),
         )
 
     async def anchors(self, request: Request, _caller: Caller) -> Answer:
         """List the anchors."""
-        request.parameters_of_query()
-        return json_answer(
-            await self._control.view(
-                lambda state, _: AnchorList(
-                    anchors=[
-                        anchor_document(state, anchor)
-                        for anchor in islice(state.catalogue.anchors.values(), ANSWER_ITEMS_MAX)
-                    ]
-                )
-            )
+        return await whole_list(
+            request,
+            self._control,
+            lambda state, _: AnchorList(
+                anchors=[anchor_document(state, anchor) for anchor in first(state.catalogue.anchors)]
+            ),
         )
 
     async def register(self, request: Request, _caller: Caller) -> Answer:
@@ -129,7 +118,6 @@ class CatalogueRoutes:
                 handler=self.services,
                 scope="ai-paging:services:read",
                 replies={200: Reply(meaning="The services.", document=ServiceList, example=examples.SERVICES)},
-                errors=("INVALID_ARGUMENT",),
             ),
             Operation(
                 method="GET",
@@ -141,7 +129,6 @@ class CatalogueRoutes:
                 handler=self.domains,
                 scope="ai-paging:domains:read",
                 replies={200: Reply(meaning="The domains.", document=DomainList, example=examples.DOMAINS)},
-                errors=("INVALID_ARGUMENT",),
             ),
             Operation(
                 method="GET",
@@ -152,7 +139,6 @@ class CatalogueRoutes:
                 handler=self.anchors,
                 scope="ai-paging:anchors:read",
                 replies={200: Reply(meaning="The anchors.", document=AnchorList, example=examples.ANCHORS)},
-                errors=("INVALID_ARGUMENT",),
             ),
             Operation(
                 method="POST",

@@ -84,7 +84,6 @@ class ConfigurationRoutes:
                 handler=self.read,
                 scope="ai-paging:configuration:read",
                 replies={200: status},
-                errors=("INVALID_ARGUMENT",),
             ),
             Operation(
                 method="POST",
@@ -100,6 +99,5 @@ class ConfigurationRoutes:
                     200: status,
                     422: Reply(meaning="The file is not taken.", document=ConfigurationRefusal, example=_REFUSAL),
                 },
-                errors=("INVALID_ARGUMENT",),
             ),
         ]

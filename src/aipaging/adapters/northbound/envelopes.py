@@ -1,7 +1,6 @@
 """Tail-Risk Envelopes: what domains promise, whether it is believed, and the keys that it is held against."""
 
 from collections.abc import Sequence
-from itertools import islice
 from typing import Final
 
 import msgspec
@@ -22,8 +21,8 @@ from aipaging.adapters.northbound.documents.envelope import (
     keys_document,
     original_document,
 )
-from aipaging.adapters.northbound.documents.words import ANSWER_ITEMS_MAX
 from aipaging.adapters.northbound.operation import BASE, JSON_ERRORS, Operation, Reply
+from aipaging.adapters.northbound.pages import first, whole_list
 from aipaging.adapters.northbound.service import Northbound
 from aipaging.core.envelope.document import document_from
 from aipaging.core.envelope.plain import stated
@@ -71,16 +70,12 @@ class EnvelopeRoutes:
 
     async def read(self, request: Request, _caller: Caller) -> Answer:
         """List the newest envelopes."""
-        request.parameters_of_query()
-        return json_answer(
-            await self._control.view(
-                lambda state, now: EnvelopeList(
-                    envelopes=[
-                        envelope_document(state, envelope, now)
-                        for envelope in islice(state.catalogue.envelopes.values(), ANSWER_ITEMS_MAX)
-                    ]
-                )
-            )
+        return await whole_list(
+            request,
+            self._control,
+            lambda state, now: EnvelopeList(
+                envelopes=[envelope_document(state, envelope, now) for envelope in first(state.catalogue.envelopes)]
+            ),
         )
 
     async def original(self, request: Request, _caller: Caller) -> Answer:
@@ -180,7 +175,6 @@ class EnvelopeRoutes:
                 handler=self.read,
                 scope="ai-paging:envelopes:read",
                 replies={200: Reply(meaning="The envelopes.", document=EnvelopeList, example=examples.ENVELOPES)},
-                errors=("INVALID_ARGUMENT",),
             ),
             Operation(
                 method="POST",
@@ -270,7 +264,6 @@ class EnvelopeRoutes:
                 handler=self.own_keys,
                 scope=None,
                 replies={200: Reply(meaning="A JWK Set (RFC 7517).", document=dict, example={"keys": [examples.JWK]})},
-                errors=("INVALID_ARGUMENT",),
             ),
         ]
 

@@ -1,14 +1,31 @@
-"""Which part of a list is asked for, in a query, and how an answer says which part it is."""
+"""Lists: those that come whole, and which part of the others is asked for and answered."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from itertools import islice
+from typing import Any, Final, TypeVar
 
-from aipaging.adapters.northbound.documents.words import PAGE_MAX, PER_PAGE_MAX, Pagination
-from aipaging.runtime.http.exchange import integer_of
+from aipaging.adapters.northbound.documents.words import ANSWER_ITEMS_MAX, PAGE_MAX, PER_PAGE_MAX, Pagination
+from aipaging.core.foundation.time import Now
+from aipaging.core.paging.state import State
+from aipaging.ports.control import ControlPlane
+from aipaging.runtime.http.exchange import Answer, Request, integer_of, json_answer
+
+T = TypeVar("T")
 
 PER_PAGE_DEFAULT: Final = 100
 """Of lists that operators and auditors read; sessions come 20 at a time."""
+
+
+async def whole_list(request: Request, control: ControlPlane, document: Callable[[State, Now], object]) -> Answer:
+    """Answer a list that comes whole, and so takes no query."""
+    request.parameters_of_query()
+    return json_answer(await control.view(document))
+
+
+def first(values: Mapping[Any, T]) -> Iterator[T]:
+    """Return as many values as one answer holds."""
+    return islice(values.values(), ANSWER_ITEMS_MAX)
 
 
 def page_query(items: str) -> Mapping[str, str]:

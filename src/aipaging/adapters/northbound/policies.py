@@ -33,6 +33,5 @@ class PolicyRoutes:
                 handler=self.policies,
                 scope="ai-paging:policies:read",
                 replies={200: Reply(meaning="The policies.", document=PolicyStatus, example=example)},
-                errors=("INVALID_ARGUMENT",),
             )
         ]

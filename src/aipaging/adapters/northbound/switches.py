@@ -66,7 +66,6 @@ class SwitchRoutes:
                 handler=self.switches,
                 scope="ai-paging:switches:read",
                 replies=reply,
-                errors=("INVALID_ARGUMENT",),
             ),
             Operation(
                 method="POST",

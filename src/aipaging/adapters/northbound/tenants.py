@@ -1,7 +1,6 @@
 """Tenants and their quotas."""
 
 from collections.abc import Sequence
-from itertools import islice
 from typing import Final
 
 import msgspec
@@ -14,8 +13,8 @@ from aipaging.adapters.northbound.documents.tenancy import (
     tenant_document,
     tenant_of,
 )
-from aipaging.adapters.northbound.documents.words import ANSWER_ITEMS_MAX
 from aipaging.adapters.northbound.operation import BASE, JSON_ERRORS, Operation, Reply
+from aipaging.adapters.northbound.pages import first, whole_list
 from aipaging.adapters.northbound.service import Northbound
 from aipaging.core.foundation.errors import InvalidInputError
 from aipaging.core.foundation.names import TenantId, checked_name
@@ -58,16 +57,12 @@ class TenantRoutes:
 
     async def tenants(self, request: Request, _caller: Caller) -> Answer:
         """List the registered tenants."""
-        request.parameters_of_query()
-        return json_answer(
-            await self._control.view(
-                lambda state, now: TenantList(
-                    tenants=[
-                        tenant_document(state, tenant, now)
-                        for tenant in islice(state.tenancy.tenants.values(), ANSWER_ITEMS_MAX)
-                    ]
-                )
-            )
+        return await whole_list(
+            request,
+            self._control,
+            lambda state, now: TenantList(
+                tenants=[tenant_document(state, tenant, now) for tenant in first(state.tenancy.tenants)]
+            ),
         )
 
     async def tenant(self, request: Request, caller: Caller) -> Answer:
@@ -105,7 +100,6 @@ class TenantRoutes:
                 handler=self.tenants,
                 scope="ai-paging:tenants:read",
                 replies={200: Reply(meaning="Them.", document=TenantList, example={"tenants": [_ANSWER]})},
-                errors=("INVALID_ARGUMENT",),
             ),
             Operation(
                 method="GET",

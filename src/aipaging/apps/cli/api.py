@@ -11,19 +11,17 @@ import ssl
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlsplit
 
 import click
 
 from aipaging.adapters.terminal.errors import ExplainedRefusalError
 from aipaging.adapters.terminal.output import note
-from aipaging.core.foundation.errors import (
-    AipagingError,
-    InvalidInputError,
-    UnavailableError,
-    Who,
-)
+from aipaging.core.foundation.errors import InvalidInputError, UnavailableError
+
+if TYPE_CHECKING:
+    import httpx
 
 BASE: Final = "/ai-paging/v0.1"
 
@@ -33,14 +31,7 @@ URL_DEFAULT: Final = "http://127.0.0.1:8080"
 TIMEOUT_S: Final = 30.0
 """A page waits for one group commit and one confirmation; a controller that needs longer is not available."""
 
-ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
-"""A thousand sessions are about two megabytes."""
-
 CREDENTIAL_BYTES_MAX: Final = 4096
-
-_INVALID: Final = frozenset({400, 404, 405, 406, 410, 413, 414, 415})
-_REFUSED: Final = frozenset({401, 403, 409, 422, 429})
-_FAULT_FIELDS: Final = frozenset({"status", "code", "message", "who", "field"})
 
 
 class Api:
@@ -87,7 +78,7 @@ class Api:
         try:
             with httpx.Client(verify=self._trust(), timeout=TIMEOUT_S, trust_env=not self._local) as client:
                 answer = client.request(method, f"{self._url}{BASE}{path}", json=document, headers=headers)
-                return _document(answer.status_code, answer.content, answer.headers.get("x-correlator", ""))
+                return _document(answer, answer.content)
         except httpx.TransportError as error:
             raise UnavailableError(
                 f"no answer from {self._url} ({error}): is a controller running there? Name another with --url",
@@ -110,7 +101,7 @@ class Api:
                 client.stream("GET", f"{self._url}{BASE}{path}", params=given, headers=headers) as answer,
             ):
                 if answer.status_code >= 400:
-                    _document(answer.status_code, answer.read(), answer.headers.get("x-correlator", ""))
+                    _document(answer, answer.read())
                 yield from answer.iter_lines()
         except httpx.TransportError as error:
             raise UnavailableError(
@@ -125,36 +116,24 @@ class Api:
             raise InvalidInputError(f"{self._ca} holds no certificates: {error}", field="ca") from error
 
 
-def _document(status: int, content: bytes, correlator: str) -> Any:
+def _document(answer: "httpx.Response", content: bytes) -> Any:
     import json  # noqa: PLC0415
+
+    from aipaging.client.calls import ANSWER_BYTES_MAX, Received, RefusedWithReasonsError, error_of  # noqa: PLC0415
 
     if len(content) > ANSWER_BYTES_MAX:
         raise UnavailableError("the answer is too large to be a controller's", code="ANSWER_MALFORMED")
+    if answer.status_code >= 400:
+        error = error_of(Received(status=answer.status_code, content=content, headers=answer.headers))
+        if isinstance(error, RefusedWithReasonsError):
+            raise ExplainedRefusalError(error.message, code=error.code, field=error.field, details=error.details)
+        raise error
     try:
-        document = json.loads(content) if content else None
+        return json.loads(content) if content else None
     except ValueError:
-        document = None
-        if status < 400:
-            raise UnavailableError(
-                "the answer is not JSON: is it a controller of aipaging?", code="ANSWER_MALFORMED"
-            ) from None
-    if status < 400:
-        return document
-    raise _error(status, document if isinstance(document, dict) else {}, correlator)
-
-
-def _error(status: int, fault: Mapping[str, Any], correlator: str) -> AipagingError:
-    code = str(fault.get("code", f"HTTP_{status}"))
-    message = str(fault.get("message", f"the controller answered with status {status}"))
-    field = None if fault.get("field") is None else str(fault["field"])
-    if status in _INVALID:
-        return InvalidInputError(message, code=code, field=field)
-    if status in _REFUSED:
-        details = {key: value for key, value in fault.items() if key not in _FAULT_FIELDS}
-        return ExplainedRefusalError(message, code=code, field=field, details=details)
-    if fault.get("who") == Who.BUG.value:
-        return AipagingError(f"{message} (correlator {correlator})", code=code, who=Who.BUG)
-    return UnavailableError(message, code=code)
+        raise UnavailableError(
+            "the answer is not JSON: is it a controller of aipaging?", code="ANSWER_MALFORMED"
+        ) from None
 
 
 def _is_loopback(host: str) -> bool:

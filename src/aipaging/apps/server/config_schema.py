@@ -179,32 +179,35 @@ def _gateway(path: Kind) -> Section:
     )
 
 
+def _whole(low: int, high: int, default: int, about: str) -> Field:
+    return Field(kind=integer(low, high), default=default, about=about)
+
+
 _LEASE: Final = Section(
     name="lease",
     about="The times of every COMMIT.",
     fields={
-        "lease_ms": Field(
-            kind=integer(100, _HOUR_MS), default=_DEFAULTS.lease.lease_ms, about="How long a grant or renewal lasts."
+        "lease_ms": _whole(100, _HOUR_MS, _DEFAULTS.lease.lease_ms, "How long a grant or renewal lasts."),
+        "lease_ms_max": _whole(
+            100,
+            _HOUR_MS,
+            _DEFAULTS.lease_ms_max,
+            "The longest lease_ms ever used with this journal; capacity is held so long after a recovery.",
         ),
-        "lease_ms_max": Field(
-            kind=integer(100, _HOUR_MS),
-            default=_DEFAULTS.lease_ms_max,
-            about="The longest lease_ms ever used with this journal; capacity is held so long after a recovery.",
+        "drift_ppm": _whole(
+            0,
+            100_000,
+            _DEFAULTS.lease.drift_ppm,
+            "The most by which the rates of two clocks differ, in parts per million.",
         ),
-        "drift_ppm": Field(
-            kind=integer(0, 100_000),
-            default=_DEFAULTS.lease.drift_ppm,
-            about="The most by which the rates of two clocks differ, in parts per million.",
+        "grace_ms": _whole(
+            0,
+            60_000,
+            _DEFAULTS.lease.grace_ms,
+            "What is added after the holder's stretched deadline before capacity is sold again.",
         ),
-        "grace_ms": Field(
-            kind=integer(0, 60_000),
-            default=_DEFAULTS.lease.grace_ms,
-            about="What is added after the holder's stretched deadline before capacity is sold again.",
-        ),
-        "drain_ms_max": Field(
-            kind=integer(0, _HOUR_MS),
-            default=_DEFAULTS.lease.drain_ms_max,
-            about="How long the source of a relocation may finish its work.",
+        "drain_ms_max": _whole(
+            0, _HOUR_MS, _DEFAULTS.lease.drain_ms_max, "How long the source of a relocation may finish its work."
         ),
     },
 )
@@ -213,39 +216,29 @@ _LIMITS: Final = Section(
     name="limits",
     about="Limits and time-outs of the controller.",
     fields={
-        "anchor_lost_ms": Field(
-            kind=integer(500, _HOUR_MS),
-            default=_DEFAULTS.anchor_lost_ms,
-            about="An anchor not heard of for so long is LOST.",
+        "anchor_lost_ms": _whole(
+            500, _HOUR_MS, _DEFAULTS.anchor_lost_ms, "An anchor not heard of for so long is LOST."
         ),
-        "prepare_ms_max": Field(
-            kind=integer(50, 600_000),
-            default=_DEFAULTS.prepare_ms_max,
-            about="A relocation whose target has not answered for so long fails.",
+        "prepare_ms_max": _whole(
+            50, 600_000, _DEFAULTS.prepare_ms_max, "A relocation whose target has not answered for so long fails."
         ),
-        "retry_ms": Field(
-            kind=integer(50, 600_000),
-            default=_DEFAULTS.retry_ms,
-            about="A relocation that must happen is tried again after so long.",
+        "retry_ms": _whole(
+            50, 600_000, _DEFAULTS.retry_ms, "A relocation that must happen is tried again after so long."
         ),
-        "relocations_per_s": Field(
-            kind=integer(1, 1_000_000),
-            default=_DEFAULTS.relocations_per_s,
-            about="How fast sessions that must leave are moved at most: by class, then by age.",
+        "relocations_per_s": _whole(
+            1,
+            1_000_000,
+            _DEFAULTS.relocations_per_s,
+            "How fast sessions that must leave are moved at most: by class, then by age.",
         ),
-        "kept_ms": Field(
-            kind=integer(0, 7 * 86_400_000),
-            default=_DEFAULTS.kept_ms,
-            about="How long an ended session can still be read.",
+        "kept_ms": _whole(0, 7 * 86_400_000, _DEFAULTS.kept_ms, "How long an ended session can still be read."),
+        "duration_s_max": _whole(
+            1,
+            365 * 86_400,
+            _DEFAULTS.duration_s_max,
+            f"The most that a session may last, extensions included; one intent asks for {DURATION_S_MAX}.",
         ),
-        "duration_s_max": Field(
-            kind=integer(1, 365 * 86_400),
-            default=_DEFAULTS.duration_s_max,
-            about=f"The most that a session may last, extensions included; one intent asks for {DURATION_S_MAX}.",
-        ),
-        "sessions_max": Field(
-            kind=integer(1, 10_000_000), default=_DEFAULTS.sessions_max, about="Live sessions; beyond it, refused."
-        ),
+        "sessions_max": _whole(1, 10_000_000, _DEFAULTS.sessions_max, "Live sessions; beyond it, refused."),
     },
 )
 
@@ -256,10 +249,8 @@ def _journal(path: Kind) -> Section:
         about="The journal, which is the evidence log.",
         fields={
             "path": Field(kind=path, about="The file; `journal.db` in the data directory by default."),
-            "reserve_mb": Field(
-                kind=integer(0, 10_000),
-                default=32,
-                about="Space kept aside, so that a full disk still takes the records that revoke and expire.",
+            "reserve_mb": _whole(
+                0, 10_000, 32, "Space kept aside, so that a full disk still takes the records that revoke and expire."
             ),
         },
     )
@@ -275,22 +266,20 @@ _AUDIT: Final = Section(
             default=_AUDIT_DEFAULTS.alpha,
             about="Probability that any alarm of a run is false, over all contracts and all time.",
         ),
-        "window_requests": Field(
-            kind=integer(1, 1_000_000),
-            default=_AUDIT_DEFAULTS.window_requests,
-            about="Requests between two wagers of the alarm; longer than requests depend on one another.",
+        "window_requests": _whole(
+            1,
+            1_000_000,
+            _AUDIT_DEFAULTS.window_requests,
+            "Requests between two wagers of the alarm; longer than requests depend on one another.",
         ),
-        "allowed": Field(
-            kind=integer(1, 1_000_000),
-            default=_AUDIT_DEFAULTS.allowed,
-            about="Exceedances that are no violation yet, however short a period; a period ends after "
+        "allowed": _whole(
+            1,
+            1_000_000,
+            _AUDIT_DEFAULTS.allowed,
+            "Exceedances that are no violation yet, however short a period; a period ends after "
             "`allowed / epsilon` requests.",
         ),
-        "period_s": Field(
-            kind=integer(1, 31 * 86_400),
-            default=_AUDIT_DEFAULTS.period_us // 1_000_000,
-            about="The longest period of a contract.",
-        ),
+        "period_s": _whole(1, 31 * 86_400, _AUDIT_DEFAULTS.period_us // 1_000_000, "The longest period of a contract."),
         "otlp_endpoint": Field(
             kind=url(),
             about="Where the measured delays go (extra `tracing`): OTLP over HTTP, such as "

@@ -122,7 +122,6 @@ class AdministrationRoutes:
                 handler=self.clients,
                 scope="ai-paging:clients:read",
                 replies={200: Reply(meaning="The clients.", document=d.ClientList, example=d.EXAMPLE_CLIENTS)},
-                errors=("INVALID_ARGUMENT",),
             ),
             Operation(
                 method="POST",
@@ -157,7 +156,6 @@ class AdministrationRoutes:
                 handler=self.keys,
                 scope="ai-paging:keys:read",
                 replies={200: keys},
-                errors=("INVALID_ARGUMENT",),
             ),
             Operation(
                 method="POST",
