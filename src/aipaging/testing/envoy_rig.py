@@ -7,17 +7,14 @@ be killed without a word; the anchors record what reached them, on their own clo
 import asyncio
 import contextlib
 import hashlib
-import json
 import socket
-import ssl
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
-import httptools
 import httpx
 import uvicorn
 from uvicorn.server import ServerState
@@ -29,7 +26,6 @@ from aipaging.adapters.signing.tokens import JwtSigner, JwtVerifier
 from aipaging.adapters.steering.envoy.ads import AdsServer, XdsListener
 from aipaging.adapters.steering.envoy.bootstrap import Gateway, Listener
 from aipaging.adapters.steering.envoy.driver import EnvoySteering
-from aipaging.adapters.steering.envoy.resources import REFUSED_HEADER, REPEAT_STATUS
 from aipaging.adapters.steering.envoy.steering_endpoint import Receive, Scope, Send
 from aipaging.adapters.steering.envoy.supervisor import EnvoySupervisor
 from aipaging.adapters.steering.envoy.tracing import TraceExport
@@ -39,12 +35,12 @@ from aipaging.core.foundation.time import MS, SECOND, BootUs, Now, WallUs
 from aipaging.core.identity.claims import AistClaims, CommitClaims
 from aipaging.core.steering.grant import AnchorEndpoint, SteeringGrant
 from aipaging.runtime.peer_identity import peer_identity_protocol
+from aipaging.testing.recording_anchor import HOST, RecordingAnchor
 
 TRUST_DOMAIN: Final = "rig.example"
 CONTROLLER: Final = "controller-1"
 GATEWAY: Final = GatewayId("gateway-1")
 SERVICE: Final = ServiceUri("aisi://rig/echo/one")
-HOST: Final = "127.0.0.1"
 
 TOKEN_LIFETIME_US: Final = 3_600 * SECOND
 IN_FLIGHT_MAX: Final = 1_024
@@ -56,7 +52,6 @@ READY_S_MAX: Final = 60.0
 ANSWER_S_MAX: Final = 60.0
 """Limits for what hangs, not for what is slow: a busy machine is no fault."""
 
-STREAM_PAUSE_S: Final = 0.05
 KEEP_ALIVE_S: Final = 75
 """Longer than the gateway's idle timeout, so that it is always the gateway that closes."""
 
@@ -73,117 +68,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Received:
-    """One request as an anchor saw it.
-
-    Attributes:
-        at_us: On the anchor's boot clock, when its headers were complete.
-        path: Its target.
-        headers: Names in lower case; of a repeated one the values, joined by a comma.
-    """
-
-    at_us: BootUs
-    path: str
-    headers: Mapping[str, str]
-
-
-class RecordingAnchor:
-    """A plain HTTP/1.1 server that records requests; `/stream` sends ten events, the rest echoes the body's size.
-
-    Receipts in `stale` it refuses as a sidecar does that has seen a higher epoch: with the epoch that stands there.
-    While `go_on` is not set, a stream stands still behind its first event.
-    """
-
-    def __init__(self, anchor: AnchorId) -> None:
-        self.anchor = anchor
-        self.received: list[Received] = []
-        self.stale: dict[str, Epoch] = {}
-        self.go_on = asyncio.Event()
-        self.go_on.set()
-        self.port = 0
-        self._server: asyncio.Server | None = None
-
-    async def start(self, tls: ssl.SSLContext | None = None) -> None:
-        """Listen on a port of the system's choice."""
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _AnchorProtocol(self), HOST, 0, ssl=tls)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    def stop(self) -> None:
-        """Stop listening."""
-        if self._server is not None:
-            self._server.close()
-
-
-class _AnchorProtocol(asyncio.Protocol):
-    def __init__(self, anchor: RecordingAnchor) -> None:
-        self.anchor = anchor
-        self.parser = httptools.HttpRequestParser(self)
-        self.headers: dict[str, str] = {}
-        self.path = ""
-        self.body_bytes = 0
-        self.transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
-
-    def data_received(self, data: bytes) -> None:
-        self.parser.feed_data(data)
-
-    def on_message_begin(self) -> None:
-        self.headers, self.path, self.body_bytes = {}, "", 0
-
-    def on_url(self, url: bytes) -> None:
-        self.path += url.decode()
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        key, text = name.decode().lower(), value.decode("latin-1")
-        self.headers[key] = f"{self.headers[key]},{text}" if key in self.headers else text
-
-    def on_headers_complete(self) -> None:
-        self.anchor.received.append(Received(at_us=system_now().boot_us, path=self.path, headers=self.headers))
-
-    def on_body(self, body: bytes) -> None:
-        self.body_bytes += len(body)
-
-    def on_message_complete(self) -> None:
-        assert self.transport is not None
-        stale = self.anchor.stale.get(self.headers.get("x-aipaging-commit", ""))
-        if stale is not None:
-            self.transport.write(_refused(self.path, self.headers, stale))
-            return
-        if self.path.startswith("/stream"):
-            self.transport.write(
-                b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-            )
-            self._event(0)
-            return
-        body = json.dumps({"anchor": self.anchor.anchor, "bytes": self.body_bytes}).encode()
-        head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
-        self.transport.write(head + body)
-
-    def _event(self, number: int) -> None:
-        assert self.transport is not None
-        if number == 10:
-            self.transport.write(b"0\r\n\r\n")
-            return
-        if number and not self.anchor.go_on.is_set():
-            asyncio.get_running_loop().call_later(STREAM_PAUSE_S, self._event, number)
-            return
-        event = b"data: %d\n\n" % number
-        self.transport.write(b"%x\r\n%s\r\n" % (len(event), event))
-        asyncio.get_running_loop().call_later(STREAM_PAUSE_S, self._event, number + 1)
-
-
-def _refused(path: str, headers: Mapping[str, str], stale: Epoch) -> bytes:
-    if REFUSED_HEADER in headers:
-        return b"HTTP/1.1 409 Conflict\r\ncontent-length: 0\r\n\r\n"
-    location = f"{headers['x-forwarded-proto']}://{headers['host']}{path}"
-    fields = f"location: {location}\r\n{REFUSED_HEADER}: {stale}\r\ncontent-length: 0\r\n\r\n"
-    return f"HTTP/1.1 {REPEAT_STATUS} Permanent Redirect\r\n{fields}".encode()
 
 
 AccessLog = Callable[[bytes], None]
@@ -444,6 +328,22 @@ class EnvoyRig:
                 await asyncio.sleep(0.02)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extras:
+    """What few rigs need of their gateway.
+
+    Attributes:
+        client_authority: Who vouches for clients' certificates.
+        traces: Where spans go.
+    """
+
+    client_authority: Path | None = None
+    traces: TraceExport | None = None
+
+
+NO_EXTRAS: Final = Extras()
+
+
 @contextlib.asynccontextmanager
 async def envoy_rig(
     directory: Path,
@@ -452,13 +352,11 @@ async def envoy_rig(
     workers: int = 1,
     anchors: int = 2,
     log: AccessLog | None = None,
-    client_authority: Path | None = None,
-    traces: TraceExport | None = None,
+    extras: Extras = NO_EXTRAS,
 ) -> AsyncGenerator[EnvoyRig]:
     """Start a controller side, recording anchors and an Envoy; yield when the gateway serves.
 
-    `log` takes the messages of the gateway's access log; of whom `client_authority` vouches for, the gateway takes
-    certificates; its spans go to `traces`.
+    `log` takes the messages of the gateway's access log.
     """
     authority = CertificateAuthority.open(directory / "ca", TRUST_DOMAIN)
     controller_identity, gateway_identity = directory / "controller", directory / "gateway"
@@ -482,7 +380,7 @@ async def envoy_rig(
                 port=free_port(),
                 certificate=pair / "cert.pem" if pair else None,
                 key=pair / "key.pem" if pair else None,
-                client_authority=client_authority,
+                client_authority=extras.client_authority,
             ),
             controller_id=CONTROLLER,
             controller_host=HOST,
@@ -491,7 +389,7 @@ async def envoy_rig(
             identity=gateway_identity,
             run_directory=directory / "envoy",
             workers=workers,
-            traces=traces,
+            traces=extras.traces,
         )
         supervisor = EnvoySupervisor(gateway, drain_timeout_s=2.0)
         limits = httpx.Limits(max_connections=100, max_keepalive_connections=100)

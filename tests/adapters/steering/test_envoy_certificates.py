@@ -14,7 +14,7 @@ import pytest_asyncio
 from aipaging.adapters.signing.ca import CertificateAuthority
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.names import SessionId
-from aipaging.testing.envoy_rig import EnvoyRig, envoy_rig
+from aipaging.testing.envoy_rig import EnvoyRig, Extras, envoy_rig
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
 
@@ -26,7 +26,9 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EnvoyRi
     directory = tmp_path_factory.mktemp("certificates")
     enrolled(directory, "clients", "one")
     enrolled(directory, "clients", "two")
-    async with envoy_rig(directory, tls=True, client_authority=directory / "clients" / "ca.pem") as shared:
+    async with envoy_rig(
+        directory, tls=True, extras=Extras(client_authority=directory / "clients" / "ca.pem")
+    ) as shared:
         yield shared
 
 

@@ -22,7 +22,8 @@ from aipaging.core.foundation.errors import InvalidInputError, UnavailableError
 from aipaging.core.foundation.names import AnchorId
 from aipaging.core.foundation.time import MS
 from aipaging.core.steering.grant import AnchorEndpoint, Fence
-from aipaging.testing.envoy_rig import HOST, RecordingAnchor, envoy_rig
+from aipaging.testing.envoy_rig import envoy_rig
+from aipaging.testing.recording_anchor import HOST, RecordingAnchor
 
 pytestmark = pytest.mark.real
 

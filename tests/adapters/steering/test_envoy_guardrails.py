@@ -11,7 +11,8 @@ import pytest_asyncio
 
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.names import SessionId
-from aipaging.testing.envoy_rig import EnvoyRig, Received, envoy_rig
+from aipaging.testing.envoy_rig import EnvoyRig, envoy_rig
+from aipaging.testing.recording_anchor import Received
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
 

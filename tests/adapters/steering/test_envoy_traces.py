@@ -13,7 +13,7 @@ from aipaging.adapters.steering.envoy.bootstrap import bootstrap
 from aipaging.adapters.steering.envoy.tracing import TraceExport, collector_cluster
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.names import SessionId
-from aipaging.testing.envoy_rig import EnvoyRig, envoy_rig
+from aipaging.testing.envoy_rig import EnvoyRig, Extras, envoy_rig
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
 
@@ -30,7 +30,7 @@ def collector() -> Iterator[Collector]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def rig(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> AsyncIterator[EnvoyRig]:
     export = TraceExport(endpoint=collector.endpoint, requests_percent=0.0)
-    async with envoy_rig(tmp_path_factory.mktemp("traces"), traces=export) as shared:
+    async with envoy_rig(tmp_path_factory.mktemp("traces"), extras=Extras(traces=export)) as shared:
         yield shared
 
 
@@ -93,7 +93,7 @@ async def test_what_its_client_did_not_sample_is_not_sampled(rig: EnvoyRig, coll
 
 async def test_a_share_of_the_requests_without_a_context_is_sampled(tmp_path: Path, collector: Collector) -> None:
     export = TraceExport(endpoint=collector.endpoint, requests_percent=100.0)
-    async with envoy_rig(tmp_path, traces=export) as rig:
+    async with envoy_rig(tmp_path, extras=Extras(traces=export)) as rig:
         session = await granted(rig)
         assert (await rig.send(session)).status_code == 200
         trace = received(rig).split("-")[1]
@@ -102,7 +102,7 @@ async def test_a_share_of_the_requests_without_a_context_is_sampled(tmp_path: Pa
 
 async def test_a_collector_that_is_not_there_holds_up_nobody(tmp_path: Path) -> None:
     export = TraceExport(endpoint="http://127.0.0.1:9/v1/traces", requests_percent=100.0)
-    async with envoy_rig(tmp_path, traces=export) as rig:
+    async with envoy_rig(tmp_path, extras=Extras(traces=export)) as rig:
         session = await granted(rig)
         for _ in range(20):
             assert (await rig.send(session)).status_code == 200

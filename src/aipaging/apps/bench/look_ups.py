@@ -29,7 +29,8 @@ from aipaging.core.foundation.time import SECOND, WallUs
 from aipaging.core.identity.claims import AistClaims
 from aipaging.core.steering.grant import SteeringGrant
 from aipaging.runtime.peer_identity import IDENTITY
-from aipaging.testing.envoy_rig import CONTROLLER, GATEWAY, HOST, TRUST_DOMAIN, Controller, system_now
+from aipaging.testing.envoy_rig import CONTROLLER, GATEWAY, TRUST_DOMAIN, Controller, system_now
+from aipaging.testing.recording_anchor import HOST
 
 RUNS: Final = 5
 RUNS_QUICK: Final = 3

@@ -26,7 +26,8 @@ from aipaging.apps.bench.result import BenchResult
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.names import AnchorId
 from aipaging.core.steering.grant import AnchorEndpoint
-from aipaging.testing.envoy_rig import HOST, EnvoyRig, envoy_rig, free_port
+from aipaging.testing.envoy_rig import EnvoyRig, envoy_rig, free_port
+from aipaging.testing.recording_anchor import HOST
 
 PEER: Final = "envoy 1.40"
 RUNS: Final = 21
