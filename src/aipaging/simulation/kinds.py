@@ -125,36 +125,45 @@ def _may(allowed: Allowed, meaning: str, default: Any = None) -> Field:
     return Field(allowed=allowed, meaning=meaning, default=default)
 
 
+def _amount(meaning: str) -> Field:
+    return _needed(POSITIVE, meaning)
+
+
+def _rates(meaning: str) -> Field:
+    return _needed(RATES, meaning)
+
+
 def _kind(meaning: str, **fields: Field) -> Kind:
     return Kind(meaning=meaning, fields=MappingProxyType(fields))
 
 
+_PROBABILITIES: Final = _needed(WORKS, "their probabilities, which add up to 1")
 _JUMPS: Final = _needed(JUMPS, "rates of the jumps from each mode (row) to each other (column)")
 
 ARRIVALS: Final[dict[str, Kind]] = {
-    "poisson": _kind("independent exponential gaps", rate_per_ms=_needed(POSITIVE, "packets per ms")),
-    "periodic": _kind("equal gaps from a random phase", interval_ms=_needed(POSITIVE, "the gap")),
+    "poisson": _kind("independent exponential gaps", rate_per_ms=_amount("packets per ms")),
+    "periodic": _kind("equal gaps from a random phase", interval_ms=_amount("the gap")),
     "on-off": _kind(
         "Poisson packets during exponential on-times, none during exponential off-times",
-        rate_per_ms=_needed(POSITIVE, "packets per ms while on"),
-        mean_on_ms=_needed(POSITIVE, "mean on-time"),
-        mean_off_ms=_needed(POSITIVE, "mean off-time"),
+        rate_per_ms=_amount("packets per ms while on"),
+        mean_on_ms=_amount("mean on-time"),
+        mean_off_ms=_amount("mean off-time"),
     ),
     "mmpp": _kind(
         "Poisson packets whose rate follows a Markov chain of the tenant's own",
-        rates_per_ms=_needed(RATES, "packets per ms in each mode"),
+        rates_per_ms=_rates("packets per ms in each mode"),
         jumps_per_ms=_JUMPS,
     ),
     "modulated": _kind(
         "Poisson packets whose rate follows a [[modulator]] that tenants share: bursts that come together",
         modulator=_needed(TEXT, "name of the modulator"),
-        rates_per_ms=_needed(RATES, "packets per ms in each of its modes"),
+        rates_per_ms=_rates("packets per ms in each of its modes"),
     ),
     "correlated": _kind(
         "Poisson packets whose rate is drawn anew in every slot of a [[copula]] that tenants share: bursts that depend",
         copula=_needed(TEXT, "name of the copula"),
-        rates_per_ms=_needed(RATES, "packets per ms, one of which a slot has"),
-        probabilities=_needed(WORKS, "their probabilities, which add up to 1"),
+        rates_per_ms=_rates("packets per ms, one of which a slot has"),
+        probabilities=_PROBABILITIES,
     ),
     "trace": _kind(
         "recorded packets, replayed in a circle; each replication begins at a random packet",
@@ -168,41 +177,41 @@ ARRIVALS: Final[dict[str, Kind]] = {
 }
 
 WORK: Final[dict[str, Kind]] = {
-    "exponential": _kind("P(X > x) = exp(-x / mean)", mean=_needed(POSITIVE, "mean work")),
-    "constant": _kind("every packet brings the same", value=_needed(POSITIVE, "the work")),
+    "exponential": _kind("P(X > x) = exp(-x / mean)", mean=_amount("mean work")),
+    "constant": _kind("every packet brings the same", value=_amount("the work")),
     "uniform": _kind(
         "equally likely between two ends",
         low=_needed(NON_NEGATIVE, "least work"),
-        high=_needed(POSITIVE, "most work"),
+        high=_amount("most work"),
     ),
     "log-normal": _kind(
         "min(X, cap) with ln X normal: tokens under a max_tokens guardrail",
-        median=_needed(POSITIVE, "median of X"),
-        sigma=_needed(POSITIVE, "standard deviation of ln X"),
-        cap=_needed(POSITIVE, "most work"),
+        median=_amount("median of X"),
+        sigma=_amount("standard deviation of ln X"),
+        cap=_amount("most work"),
     ),
     "pareto": _kind(
         "min(X, cap) with P(X > x) = (minimum / x)**alpha",
-        minimum=_needed(POSITIVE, "least work"),
-        alpha=_needed(POSITIVE, "index of the tail"),
-        cap=_needed(POSITIVE, "most work"),
+        minimum=_amount("least work"),
+        alpha=_amount("index of the tail"),
+        cap=_amount("most work"),
     ),
     "discrete": _kind(
         "one of several values",
         values=_needed(WORKS, "the values"),
-        probabilities=_needed(WORKS, "their probabilities, which add up to 1"),
+        probabilities=_PROBABILITIES,
     ),
 }
 
 _NAME: Final = _needed(TEXT, "its name")
 _LATENCY: Final = _may(NON_NEGATIVE, "ms added to every packet after its service", 0.0)
-_RATE: Final = _needed(POSITIVE, "work per ms")
+_RATE: Final = _amount("work per ms")
 
 DISCIPLINES: Final[dict[str, Kind]] = {
     "fifo": _kind(
         "in the order of the arrivals",
         name=_NAME,
-        rate_per_ms=_needed(POSITIVE, "work per ms of each server"),
+        rate_per_ms=_amount("work per ms of each server"),
         latency_ms=_LATENCY,
         servers=_may(up_to(4096), "servers that share one queue", 1),
         buffer_packets=_may(up_to(10**6), "most packets in the domain, those in service included; more are lost"),
@@ -242,7 +251,7 @@ DISCIPLINES: Final[dict[str, Kind]] = {
         name=_NAME,
         latency_ms=_LATENCY,
         slots=_needed(up_to(4096), "requests that get a token in each iteration"),
-        iteration_ms=_needed(POSITIVE, "time of an iteration whatever it holds"),
+        iteration_ms=_amount("time of an iteration whatever it holds"),
         per_slot_ms=_may(NON_NEGATIVE, "time that each slot in use adds", 0.0),
         prefill_ms=_may(NON_NEGATIVE, "time that a request adds to its first iteration", 0.0),
         retry=_may(TABLE, "inference that ends in errors and is asked for again; see retry"),
@@ -261,8 +270,8 @@ DISCIPLINES: Final[dict[str, Kind]] = {
 IMPAIRMENTS: Final[dict[str, Kind]] = {
     "on-off": _kind(
         "exponential good and bad times; a packet in service meets both (Gilbert-Elliott)",
-        mean_good_ms=_needed(POSITIVE, "mean length of a good time"),
-        mean_bad_ms=_needed(POSITIVE, "mean length of a bad time"),
+        mean_good_ms=_amount("mean length of a good time"),
+        mean_bad_ms=_amount("mean length of a bad time"),
         bad_rate_per_ms=_may(NON_NEGATIVE, "work per ms in a bad time", 0.0),
         loss_good=_may(PROBABILITY, "probability that a packet is lost whose service ends in a good time", 0.0),
         loss_bad=_may(PROBABILITY, "the same in a bad time", 0.0),
@@ -282,23 +291,23 @@ COPULAS: Final[dict[str, Kind]] = {
     "gaussian": _kind(
         "normal law with one common factor",
         name=_NAME,
-        slot_ms=_needed(POSITIVE, "how long a rate holds"),
+        slot_ms=_amount("how long a rate holds"),
         correlation=_needed(PROBABILITY, "of the normal numbers of any two tenants"),
     ),
     "student": _kind(
         "Student's law with one common factor: extremes come together more than normal ones",
         name=_NAME,
-        slot_ms=_needed(POSITIVE, "how long a rate holds"),
+        slot_ms=_amount("how long a rate holds"),
         correlation=_needed(PROBABILITY, "of the underlying normal numbers of any two tenants"),
-        degrees=_needed(POSITIVE, "degrees of freedom; fewer, stronger"),
+        degrees=_amount("degrees of freedom; fewer, stronger"),
     ),
 }
 
 REGULATORS: Final[dict[str, Kind]] = {
     kind: _kind(
         meaning,
-        rate_per_ms=_needed(POSITIVE, "work per ms that may pass"),
-        burst=_needed(POSITIVE, "work that may pass at once"),
+        rate_per_ms=_amount("work per ms that may pass"),
+        burst=_amount("work that may pass at once"),
     )
     for kind, meaning in {
         "policer": "a leaky bucket that loses packets which do not conform",

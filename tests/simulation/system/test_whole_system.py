@@ -34,7 +34,7 @@ KILLING_SEED = {
     "drains-for-ever": 0,
     "switched-unprepared": 0,
     "before-the-sync": 0,
-    "reads-do-not-wait": 27,
+    "reads-do-not-wait": 1,
     "deposed-leader-answers": 2,
     "take-up-not-recorded": 0,
     "revocation-not-recorded": 2,

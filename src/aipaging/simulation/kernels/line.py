@@ -6,7 +6,7 @@ and from the sources that join there; domains further on run ahead of sources th
 """
 
 import math
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 
@@ -27,21 +27,21 @@ OUT_SENT: Final = 7
 DELAY: Final = 8
 STATE_ROWS: Final = 9
 
+Sources: TypeAlias = tuple[Floats, Floats, Floats]
+"""Jump rates [source, mode, mode], arrival rates [source, mode, tenant], and per source the domain it joins and its
+period (0: Poisson)."""
+
+Net: TypeAlias = tuple[Integers, Floats, Floats]
+"""Per tenant its last domain [tenant]; per domain ms per unit of work, latency and whether it is fed by the one before
+[domain, 3]; laws of work [tenant, domain, parameter]: law (negative: the packet keeps its work), number of parameters,
+parameters."""
+
 
 @compiled
-def step(
-    state: Floats, dice: Words, sources: tuple[Floats, Floats, Floats], net: tuple[Integers, Floats, Floats]
-) -> float:
+def step(state: Floats, dice: Words, sources: Sources, net: Net) -> float:
     """Go on until the next packet of the first tenant is through; returns its delay.
 
-    Args:
-        state: The chain's state [STATE_ROWS, most of sources and domains].
-        dice: The random stream.
-        sources: Jump rates [source, mode, mode], arrival rates [source, mode, tenant], and per source the domain it
-            joins and its period (0: Poisson).
-        net: Per tenant its last domain [tenant]; per domain ms per unit of work, latency and whether it is fed by the
-            one before [domain, 3]; laws of work [tenant, domain, parameter]: law (negative: the packet keeps its
-            work), number of parameters, parameters.
+    `state` is [STATE_ROWS, most of sources and domains].
     """
     last, domains, laws = net
     here = domains.shape[0] - 1
@@ -106,24 +106,17 @@ def advance(state: Floats, dice: Words, sources: tuple[Floats, Floats, Floats], 
 
 
 @compiled
-def excursions(
-    dice: Words,
-    sources: tuple[Floats, Floats, Floats],
-    net: tuple[Integers, Floats, Floats],
-    state: Floats,
-    entries: Floats,
-    plan: Floats,
-) -> int:
+def start(state: Floats, dice: Words, entries: Floats) -> None:
+    """Begin in one of the states, drawn at random."""
+    state[:] = entries[int(uniform(dice) * entries.shape[0])]
+
+
+@compiled
+def excursions(dice: Words, sources: Sources, net: Net, state: Floats, entries: Floats, plan: Floats) -> int:
     """Run for a while and keep the states in which an excursion above the floor begins; returns how many began.
 
-    Args:
-        dice: The random stream.
-        sources: See `step`.
-        net: See `step`.
-        state: Where to go on from.
-        entries: Room for states; where there are more, each is kept with the same probability.
-        plan: Floor, packets.
-    """  # fmt: skip
+    Where there are more than `entries` has room for, each is kept with the same probability; `plan`: floor, packets.
+    """
     begun = 0
     below = state[DELAY, 0] <= plan[0]
     for _ in range(int(plan[1])):
@@ -138,28 +131,15 @@ def excursions(
 
 
 @compiled
-def climbs(
-    dice: Words,
-    sources: tuple[Floats, Floats, Floats],
-    net: tuple[Integers, Floats, Floats],
-    entries: Floats,
-    reached: Floats,
-    plan: Floats,
-) -> int:
-    """Start from states drawn at random, until the next level or the floor is met; returns how many met the level.
+def climbs(dice: Words, sources: Sources, net: Net, entries: Floats, reached: Floats, plan: Floats) -> int:
+    """Start from `entries` until the next level or the floor is met; returns how many met the level, kept in `reached`.
 
-    Args:
-        dice: The random stream.
-        sources: See `step`.
-        net: See `step`.
-        entries: Where to start.
-        reached: Room for the states on the next level, as many as there are runs.
-        plan: Floor, next level, packets taken (added to).
-    """  # fmt: skip
+    There are as many runs as `reached` has room for; `plan`: floor, next level, packets taken (added to).
+    """
     found = 0
     state = np.empty_like(entries[0])
     for _ in range(reached.shape[0]):
-        state[:] = entries[int(uniform(dice) * entries.shape[0])]
+        start(state, dice, entries)
         while plan[0] < state[DELAY, 0] <= plan[1]:
             step(state, dice, sources, net)
             plan[2] += 1.0
@@ -170,27 +150,14 @@ def climbs(
 
 
 @compiled
-def peaks(
-    dice: Words,
-    sources: tuple[Floats, Floats, Floats],
-    net: tuple[Integers, Floats, Floats],
-    entries: Floats,
-    found: Floats,
-    plan: Floats,
-) -> None:
-    """Run whole excursions: write the largest delay of each and how many delays were above the target.
+def peaks(dice: Words, sources: Sources, net: Net, entries: Floats, found: Floats, plan: Floats) -> None:
+    """Run whole excursions from `entries`: write the largest delay of each and how many were above the target.
 
-    Args:
-        dice: The random stream.
-        sources: See `step`.
-        net: See `step`.
-        entries: Where to start.
-        found: Largest delay and number above the target [2, runs].
-        plan: Floor, target, packets taken (added to).
-    """  # fmt: skip
+    `found` is [2, runs]; `plan`: floor, target, packets taken (added to).
+    """
     state = np.empty_like(entries[0])
     for run in range(found.shape[1]):
-        state[:] = entries[int(uniform(dice) * entries.shape[0])]
+        start(state, dice, entries)
         found[0, run], found[1, run] = 0.0, 0.0
         while state[DELAY, 0] > plan[0]:
             found[0, run] = max(found[0, run], state[DELAY, 0])

@@ -5,9 +5,9 @@ run; product code has no switch for any of it. Runs of a mutant are of one proce
 """
 
 import contextlib
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from aipaging.core.foundation.errors import InvalidInputError
 from aipaging.simulation.system import planted
@@ -60,110 +60,52 @@ def mutant_of(name: str) -> Mutant:
     return MUTANTS[name]
 
 
-_ALL: Final = (
-    Mutant(
-        name="sidecar-takes-any-epoch",
-        what="A sidecar admits lower epochs after higher ones.",
-        patches=planted.any_epoch,
-        seeds_end=130,
+_PLANTED: Final[Mapping[str, tuple[str, Callable[[], list[Patch]]]]] = {
+    "sidecar-takes-any-epoch": ("A sidecar admits lower epochs after higher ones.", planted.any_epoch),
+    "renewal-without-fencing": ("A renewal does not look at its epoch.", planted.renew_any_epoch),
+    "term-stays": ("A restart does not raise the term.", planted.term_stays),
+    "lease-from-the-answer": (
+        "A gateway counts a lease from the answer, not from the asking.",
+        planted.from_the_answer,
     ),
-    Mutant(
-        name="renewal-without-fencing", what="A renewal does not look at its epoch.", patches=planted.renew_any_epoch
-    ),
-    Mutant(name="term-stays", what="A restart does not raise the term.", patches=planted.term_stays),
-    Mutant(
-        name="lease-from-the-answer",
-        what="A gateway counts a lease from the answer, not from the asking.",
-        patches=planted.from_the_answer,
-    ),
-    Mutant(
-        name="no-drift-margin",
-        what="Nobody takes drift off a lease.",
-        patches=planted.no_margin,
-        parts=planted.no_margin_parts,
-    ),
-    Mutant(
-        name="sidecar-times-from-a-receipt",
-        what="A receipt alone grants a sidecar time.",
-        patches=planted.from_a_receipt,
-    ),
-    Mutant(
-        name="cache-survives-suspend",
-        what="A gateway's clock does not count suspend.",
-        patches=planted.survives_suspend,
-    ),
-    Mutant(
-        name="used-when-silent",
-        what="A gateway uses what it has when nobody answers.",
-        patches=planted.used_when_silent,
-    ),
-    Mutant(name="streams-never-cut", what="A sidecar does not cut streams at the deadline.", patches=planted.never_cut),
-    Mutant(
-        name="renewed-after-expiry", what="The controller renews what has expired.", patches=planted.renew_after_expiry
-    ),
-    Mutant(
-        name="freed-at-the-deadline",
-        what="Capacity is free at the deadline, without drift and grace.",
-        patches=planted.free_at_deadline,
-    ),
-    Mutant(
-        name="freed-on-revocation", what="Capacity is free once a COMMIT is revoked.", patches=planted.free_on_revoke
-    ),
-    Mutant(
-        name="not-held-over-terms",
-        what="A new term does not hold what the last one granted.",
-        patches=planted.not_held_over_terms,
-    ),
-    Mutant(name="sold-twice", what="Admission forgets what others have reserved.", patches=planted.sold_twice),
-    Mutant(
-        name="source-released-first",
-        what="A relocation revokes the source before the target is installed.",
-        patches=planted.source_first,
-    ),
-    Mutant(
-        name="drains-for-ever",
-        what="The drain of a source has no end.",
-        patches=planted.drains_for_ever,
-        parts=planted.drains_for_ever_parts,
-    ),
-    Mutant(
-        name="switched-unprepared",
-        what="Gateways are told of a target that nobody prepared.",
-        patches=planted.relocate_unprepared,
-    ),
-    Mutant(name="before-the-sync", what="Effects and answers come before the sync.", patches=planted.before_the_sync),
-    Mutant(name="reads-do-not-wait", what="Reads show what is not durable.", patches=planted.reads_do_not_wait),
-    Mutant(
-        name="deposed-leader-answers", what="A leader answers after its leadership.", patches=planted.deposed_answers
-    ),
-    Mutant(name="take-up-not-recorded", what="A gateway's take-up is on no record.", patches=planted.not_on_record),
-    Mutant(name="revocation-not-recorded", what="State changes without a record.", patches=planted.no_record_of_ends),
-    Mutant(
-        name="list-replaced",
-        what="A gateway takes the latest list, not the strictest.",
-        patches=planted.list_replaced,
-        faults=("races",),
-    ),
-    Mutant(name="fence-not-pushed", what="A revocation is confirmed and never pushed.", patches=planted.not_pushed),
-    Mutant(
-        name="answer-not-judged",
-        what="A gateway does not judge an answer by the list of its arrival.",
-        patches=planted.unjudged_answers,
-        faults=("races",),
-    ),
-    Mutant(
-        name="any-bound", what="Admission does not compare the bound with what was asked.", patches=planted.any_bound
-    ),
-    Mutant(
-        name="token-of-the-grant", what="An extension does not reach the gateways.", patches=planted.token_of_the_grant
-    ),
-    Mutant(
-        name="reconcile-overtakes",
-        what="A term that reaches the table late undoes a switch.",
-        parts=planted.reconcile_overtakes,
-        seeds_end=80,
-    ),
-)
+    "no-drift-margin": ("Nobody takes drift off a lease.", planted.no_margin),
+    "sidecar-times-from-a-receipt": ("A receipt alone grants a sidecar time.", planted.from_a_receipt),
+    "cache-survives-suspend": ("A gateway's clock does not count suspend.", planted.survives_suspend),
+    "used-when-silent": ("A gateway uses what it has when nobody answers.", planted.used_when_silent),
+    "streams-never-cut": ("A sidecar does not cut streams at the deadline.", planted.never_cut),
+    "renewed-after-expiry": ("The controller renews what has expired.", planted.renew_after_expiry),
+    "freed-at-the-deadline": ("Capacity is free at the deadline, without drift and grace.", planted.free_at_deadline),
+    "freed-on-revocation": ("Capacity is free once a COMMIT is revoked.", planted.free_on_revoke),
+    "not-held-over-terms": ("A new term does not hold what the last one granted.", planted.not_held_over_terms),
+    "sold-twice": ("Admission forgets what others have reserved.", planted.sold_twice),
+    "source-released-first": ("A relocation revokes the source before the target is installed.", planted.source_first),
+    "drains-for-ever": ("The drain of a source has no end.", planted.drains_for_ever),
+    "switched-unprepared": ("Gateways are told of a target that nobody prepared.", planted.relocate_unprepared),
+    "before-the-sync": ("Effects and answers come before the sync.", planted.before_the_sync),
+    "reads-do-not-wait": ("Reads show what is not durable.", planted.reads_do_not_wait),
+    "deposed-leader-answers": ("A leader answers after its leadership.", planted.deposed_answers),
+    "take-up-not-recorded": ("A gateway's take-up is on no record.", planted.not_on_record),
+    "revocation-not-recorded": ("State changes without a record.", planted.no_record_of_ends),
+    "list-replaced": ("A gateway takes the latest list, not the strictest.", planted.list_replaced),
+    "fence-not-pushed": ("A revocation is confirmed and never pushed.", planted.not_pushed),
+    "answer-not-judged": ("A gateway does not judge an answer by the list of its arrival.", planted.unjudged_answers),
+    "any-bound": ("Admission does not compare the bound with what was asked.", planted.any_bound),
+    "token-of-the-grant": ("An extension does not reach the gateways.", planted.token_of_the_grant),
+    "reconcile-overtakes": ("A term that reaches the table late undoes a switch.", list),
+}
 
-MUTANTS: Final = {mutant.name: mutant for mutant in _ALL}
+_MORE: Final[Mapping[str, Mapping[str, Any]]] = {
+    "sidecar-takes-any-epoch": {"seeds_end": 130},
+    "no-drift-margin": {"parts": planted.no_margin_parts},
+    "drains-for-ever": {"parts": planted.drains_for_ever_parts},
+    "reads-do-not-wait": {"faults": ("disk",)},
+    "list-replaced": {"faults": ("races",)},
+    "answer-not-judged": {"faults": ("races",)},
+    "reconcile-overtakes": {"parts": planted.reconcile_overtakes, "seeds_end": 80},
+}
+
+MUTANTS: Final = {
+    name: Mutant(name=name, what=what, patches=patches, **_MORE.get(name, {}))
+    for name, (what, patches) in _PLANTED.items()
+}
 """By name."""
