@@ -451,6 +451,41 @@ def test_histograms_of_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert document(capsys, "histograms", str(tmp_path / "none"), "--contract", str(contract))[0] == 2
 
 
+def test_a_scrape_of_prometheus_is_judged(
+    files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Native histograms as `export` writes them, and classic ones as everybody does."""
+    telemetry, contract = files
+    native, form = str(tmp_path / "native.txt"), ("--format", "openmetrics")
+    assert invoke(capsys, "export", telemetry, "--contract", contract, *form, "--output", native)[0] == 0
+    _, found = document(capsys, "histograms", native, "--contract", contract)
+    assert {one["domain"]: one["verdict"] for one in found["verdicts"]} == {
+        "end-to-end": "violated", "radio": "compliant", "compute": "violated",
+    }  # fmt: skip
+    name, labels = "aipaging_domain_duration_microseconds_bucket", r'tenant="a\\b",domain="compute",error=""'
+    buckets = [("10000.0", 900), ("40000.0", 950), ("60000.0", 950), ("100000.0", 980), ("+Inf", 1_000)]
+    lines = [f'{name}{{{labels},le="{edge}"}} {count}' for edge, count in buckets]
+    lines += [
+        f'gen_ai_server_request_duration_seconds_bucket{{error_type="client",le="{edge}"}} {count}'
+        for edge, count in (("0.1", 10), ("+Inf", 12))
+    ]
+    classic = tmp_path / "classic.txt"
+    classic.write_text(
+        "\n".join(["# TYPE x histogram", *lines, 'other_seconds_bucket{le="+Inf"} 3', "other 7.0 17", ""])
+    )
+    _, found = document(capsys, "histograms", str(classic), "--contract", contract)
+    verdicts = {one["domain"]: one for one in found["verdicts"]}
+    compute, whole = verdicts["compute"], verdicts["end-to-end"]
+    assert (compute["requests"], compute["exceedances_low"], compute["exceedances_high"]) == (1_000, 50, 50)
+    # Twelve clients went away: two after the service was late, and of the others nobody knows.
+    assert (whole["observed_requests"], whole["exceedances_low"]) == (12, 2)
+    assert whole["exceedances_high"] >= 12
+    unending = 'aipaging_domain_duration_seconds_bucket{domain="compute",le="1"} 5\n'
+    for broken in ("no sample at all {\n", 'x_seconds_bucket{le="1"\n', unending):
+        classic.write_text(broken)
+        assert invoke(capsys, "histograms", str(classic), "--contract", contract)[0] == 2
+
+
 def test_progress_is_shown_to_people_alone(
     files: tuple[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

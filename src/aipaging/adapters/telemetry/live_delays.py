@@ -17,9 +17,7 @@ from aipaging.core.audit.delays import Series
 from aipaging.core.audit.histogram import ExponentialHistogram
 
 NAME: Final = DOMAIN_DURATION.replace(".", "_") + "_microseconds"
-ABOUT: Final = (
-    "Delays as the audit measured them, by domain; end-to-end is at the gateway, remainder less the anchor's."
-)
+ABOUT: Final = "What the service took, less its client's own part; the remainder is end-to-end less the anchor."
 LABELS: Final = ("tenant", "domain", "error")
 
 EDGES_US: Final = tuple(2**power for power in range(7, 31))

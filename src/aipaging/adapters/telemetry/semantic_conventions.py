@@ -16,6 +16,9 @@ PROVIDER_NAME: Final = "gen_ai.provider.name"
 REQUEST_MODEL: Final = "gen_ai.request.model"
 ERROR_TYPE: Final = "error.type"
 
+CLIENT: Final = "client"
+"""Ours, as a value of `error.type`: the client went away, or may have brought the failure about itself."""
+
 DOMAIN_DURATION: Final = "aipaging.domain.duration"
 """Ours: the delay of requests in one domain."""
 

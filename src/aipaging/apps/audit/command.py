@@ -293,7 +293,7 @@ def report(telemetry: Path, *, contract_file: Path, output: Path, as_json: bool,
 @alpha_option
 @json_option
 def histograms(metrics: Path, *, contract_file: Path, alpha: float, as_json: bool) -> None:
-    """Judge the histograms in METRICS, an OTLP export in JSON, where there are no records.
+    """Judge the histograms in METRICS, where there are no records: an OTLP export in JSON, or a scrape of Prometheus.
 
     A bucket around the contracted delay widens the counts. Exit status 1 if a contract is violated.
     """

@@ -7,7 +7,9 @@ from typing import Any, Final
 
 from aipaging.adapters.telemetry.otlp import Point, domain_attributes, read_points, write_points
 from aipaging.adapters.telemetry.prometheus import to_openmetrics
+from aipaging.adapters.telemetry.prometheus_text import is_scrape, read_scrape
 from aipaging.adapters.telemetry.semantic_conventions import (
+    CLIENT,
     DOMAIN,
     DOMAIN_DURATION,
     ERROR_TYPE,
@@ -45,7 +47,7 @@ class _Found:
 
 
 def judge_histograms(path: Path, contract_file: Path, *, alpha: float) -> dict[str, Any]:
-    """Return the verdicts about the histograms of an OTLP export.
+    """Return the verdicts about the histograms of an OTLP export, or of a scrape of Prometheus.
 
     Raises:
         InvalidInputError: A file cannot be read, or holds no metrics.
@@ -55,7 +57,7 @@ def judge_histograms(path: Path, contract_file: Path, *, alpha: float) -> dict[s
         content = path.read_bytes()
     except OSError as error:
         raise InvalidInputError(f"cannot read {path}: {error.strerror}", field="metrics") from error
-    read = list(read_points(content))
+    read = list(read_scrape(content) if is_scrape(content) else read_points(content))
     points = _latest(read)
     flaws: dict[str, Any] = {}
     if len(points) < len(read):
@@ -100,7 +102,9 @@ def _take(contract: Contract, point: Point, found: _Found) -> None:
         return
     counts = point.histogram.counts_above(contract)
     if contract.domain == END_TO_END and ERROR_TYPE in point.attributes:
-        counts = Counts(requests=counts.requests, certain=counts.requests, possible=counts.requests)
+        # Who went away by itself may have been served in time, or not: whatever was late by then is in the buckets.
+        certain = counts.certain if point.attributes[ERROR_TYPE] == CLIENT else counts.requests
+        counts = Counts(requests=counts.requests, certain=certain, possible=counts.requests)
     if contract.has_period:
         place = _place(contract, point)
         if place == "points_outside_period":

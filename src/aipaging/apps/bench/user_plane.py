@@ -1,7 +1,9 @@
 """The gateway with leases against plain Envoy: same binary, same upstream, same host, one worker, in turns.
 
-Both Envoys run on one core; the load generator and the upstream share the other ones, so that what is compared is
+All Envoys run on one core; the load generator and the upstream share the other ones, so that what is compared is
 the gateway. Beside the wall-clock numbers stands the CPU time per request, which a busy machine disturbs least.
+
+A third Envoy is our gateway without its access log: what the audit costs is measured against it, in the same turns.
 """
 
 import asyncio
@@ -11,11 +13,13 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import AsyncGenerator, Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
+
+import httpx
 
 from aipaging.adapters.steering.envoy.bootstrap import bootstrap
 from aipaging.adapters.steering.envoy.resources import endpoint_cluster, http_upstream
@@ -30,6 +34,7 @@ from aipaging.testing.envoy_rig import EnvoyRig, envoy_rig, free_port
 from aipaging.testing.recording_anchor import HOST
 
 PEER: Final = "envoy 1.40"
+UNLOGGED: Final = "the gateway without its access log"
 RUNS: Final = 21
 RUNS_QUICK: Final = 9
 SECONDS: Final = 0.6
@@ -50,7 +55,7 @@ STATED: Final = Goal(text="stated")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Side:
-    """One of the two gateways."""
+    """One of the gateways."""
 
     port: int
     pid: int
@@ -62,6 +67,10 @@ class _Sample:
     cpu_us: float
 
 
+Turn: TypeAlias = tuple[_Sample, _Sample, _Sample]
+"""Ours, plain Envoy, ours without its access log."""
+
+
 def run(*, quick: bool, seed: int) -> list[BenchResult]:
     """Measure; the seed changes nothing, since every request is the same."""
     del seed
@@ -69,26 +78,28 @@ def run(*, quick: bool, seed: int) -> list[BenchResult]:
 
 
 async def _run(runs: int, seconds: float) -> list[BenchResult]:
-    samples: dict[tuple[str, int], list[tuple[_Sample, _Sample]]] = defaultdict(list)
-    async with _both() as (ours, theirs, token):
+    samples: dict[tuple[str, int], list[Turn]] = defaultdict(list)
+    async with _all() as (sides, token):
         for turn in range(runs):
             for shape, (method, path) in SHAPES.items():
                 request = _request(method, path, token)
                 for connections in CONNECTIONS:
-                    sides = (ours, theirs) if turn % 2 else (theirs, ours)
-                    pair = {
+                    order = sides[turn % 3 :] + sides[: turn % 3]
+                    found = {
                         side.pid: await _measure(side, request, connections=connections, seconds=seconds)
-                        for side in sides
+                        for side in order
                     }
-                    samples[shape, connections].append((pair[ours.pid], pair[theirs.pid]))
+                    ours, theirs, unlogged = (found[side.pid] for side in sides)
+                    samples[shape, connections].append((ours, theirs, unlogged))
     return _results(samples)
 
 
-def _results(samples: dict[tuple[str, int], list[tuple[_Sample, _Sample]]]) -> list[BenchResult]:
+def _results(samples: dict[tuple[str, int], list[Turn]]) -> list[BenchResult]:
     results: list[BenchResult] = []
-    for (shape, connections), pairs in samples.items():
+    for (shape, connections), turns in samples.items():
         name = f"{shape}_c{connections}"
-        failures = sum(ours.report.failures + theirs.report.failures for ours, theirs in pairs)
+        pairs = [(ours, theirs) for ours, theirs, _ in turns]
+        failures = sum(side.report.failures for turn in turns for side in turn)
         rates = [(ours.report.requests_per_s, theirs.report.requests_per_s) for ours, theirs in pairs]
         costs = [(ours.cpu_us, theirs.cpu_us) for ours, theirs in pairs]
         results.append(against(f"requests_per_s_{name}", "requests/s", rates, peer=PEER, goal=RATIO))
@@ -96,8 +107,21 @@ def _results(samples: dict[tuple[str, int], list[tuple[_Sample, _Sample]]]) -> l
         if connections == 1:
             added = [ours.report.p50_us - theirs.report.p50_us for ours, theirs in pairs]
             results.append(alone(f"added_p50_us_{name}", "us", added, ADDED))
+        results += _of_log(name, [(ours, unlogged) for ours, _, unlogged in turns])
         results.append(alone(f"failures_{name}", "requests", [failures], Goal(text="0", most=0)))
     return results
+
+
+def _of_log(name: str, pairs: list[tuple[_Sample, _Sample]]) -> list[BenchResult]:
+    """Return what the access log costs at the gateway."""
+    rates = [(ours.report.requests_per_s, theirs.report.requests_per_s) for ours, theirs in pairs]
+    medians = [(ours.report.p50_us, theirs.report.p50_us) for ours, theirs in pairs]
+    costs = [(ours.cpu_us, theirs.cpu_us) for ours, theirs in pairs]
+    return [
+        against(f"access_log_requests_per_s_{name}", "requests/s", rates, peer=UNLOGGED, goal=STATED),
+        against(f"access_log_p50_us_{name}", "us", medians, peer=UNLOGGED, goal=STATED),
+        against(f"access_log_cpu_us_per_request_{name}", "us", costs, peer=UNLOGGED, goal=STATED),
+    ]
 
 
 def _request(method: str, path: str, token: str) -> bytes:
@@ -120,11 +144,12 @@ async def _measure(side: _Side, request: bytes, *, connections: int, seconds: fl
 
 
 @contextlib.asynccontextmanager
-async def _both() -> AsyncGenerator[tuple[_Side, _Side, str]]:
-    """Start the upstream and both gateways; give both sides and the token that opens ours."""
+async def _all() -> AsyncGenerator[tuple[tuple[_Side, ...], str]]:
+    """Start the upstream and the gateways; give ours, plain Envoy, ours without log, and the token that opens ours."""
+    messages: deque[int] = deque(maxlen=1)
     with tempfile.TemporaryDirectory(prefix="aipaging-bench-") as name, _upstream() as upstream_port:
         directory = Path(name)
-        async with envoy_rig(directory) as rig:
+        async with envoy_rig(directory, log=lambda message: messages.append(len(message))) as rig:
             await rig.driver.place_anchors(
                 [AnchorEndpoint(anchor=ANCHOR, host=HOST, port=upstream_port, tls=False, in_flight_max=1024)]
             )
@@ -134,9 +159,17 @@ async def _both() -> AsyncGenerator[tuple[_Side, _Side, str]]:
             if health.pid is None:
                 raise RuntimeError("the gateway did not start")
             _pin(health.pid)
-            with _plain(rig, directory, upstream_port) as theirs:
+            ours, token = _Side(port=rig.gateway.listener.port, pid=health.pid), rig.tokens[session]
+            plain, unlogged = free_port(), free_port()
+            with (
+                _beside(directory / "plain", plain_configuration(rig, plain, upstream_port), plain) as theirs,
+                _beside(directory / "unlogged", unlogged_configuration(rig, unlogged), unlogged) as without,
+            ):
                 await _answers(theirs.port)
-                yield _Side(port=rig.gateway.listener.port, pid=health.pid), theirs, rig.tokens[session]
+                await _steers(without.port, token)
+                yield (ours, theirs, without), token
+            if not messages:
+                raise RuntimeError("the gateway's access log said nothing")
 
 
 @contextlib.contextmanager
@@ -151,18 +184,28 @@ def _upstream() -> Generator[int]:
 
 
 @contextlib.contextmanager
-def _plain(rig: EnvoyRig, directory: Path, upstream_port: int) -> Generator[_Side]:
-    """Run the same Envoy with the same listener, a fixed route and nothing of ours."""
-    port = free_port()
-    path = directory / "plain.json"
-    path.write_text(json.dumps(plain_configuration(rig, port, upstream_port)), encoding="utf-8")
+def _beside(directory: Path, configuration: dict[str, Any], port: int) -> Generator[_Side]:
+    """Run the same Envoy with another configuration."""
+    directory.mkdir()
+    path = directory / "envoy.json"
+    path.write_text(json.dumps(configuration), encoding="utf-8")
     command = [str(envoy_binary()), "-c", str(path), "--concurrency", "1", "--disable-hot-restart", "-l", "error"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    nowhere = subprocess.DEVNULL
+    with subprocess.Popen(command, stdout=nowhere, stderr=nowhere, cwd=directory) as process:
         try:
             _pin(process.pid)
             yield _Side(port=port, pid=process.pid)
         finally:
             process.terminate()
+
+
+def unlogged_configuration(rig: EnvoyRig, port: int) -> dict[str, Any]:
+    """Return our own bootstrap without the access log: another gateway of the same controller."""
+    document = bootstrap(rig.gateway)
+    listener = document["static_resources"]["listeners"][0]
+    listener["address"]["socket_address"]["port_value"] = port
+    del listener["filter_chains"][0]["filters"][0]["typed_config"]["access_log"]
+    return document
 
 
 def plain_configuration(rig: EnvoyRig, port: int, upstream_port: int) -> dict[str, Any]:
@@ -171,7 +214,8 @@ def plain_configuration(rig: EnvoyRig, port: int, upstream_port: int) -> dict[st
     listener = document["static_resources"]["listeners"][0]
     listener["address"]["socket_address"]["port_value"] = port
     connection_manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
-    del connection_manager["rds"], connection_manager["early_header_mutation_extensions"]
+    for ours in ("rds", "early_header_mutation_extensions", "access_log"):
+        del connection_manager[ours]
     connection_manager["http_filters"] = connection_manager["http_filters"][-1:]
     route = {"match": {"prefix": "/"}, "route": {"cluster": "upstream", "timeout": "0s"}}
     connection_manager["route_config"] = {
@@ -194,6 +238,17 @@ async def _answers(port: int) -> None:
                 _, writer = await asyncio.open_connection(HOST, port)
                 writer.close()
                 return
+            await asyncio.sleep(0.02)
+
+
+async def _steers(port: int, token: str) -> None:
+    """Return when a gateway has its route, and has answered a request."""
+    async with asyncio.timeout(15), httpx.AsyncClient(headers={"authorization": f"Bearer {token}"}) as client:
+        while True:
+            with contextlib.suppress(httpx.TransportError):
+                answer = await client.post(f"http://{HOST}:{port}/v1/embeddings", json={"input": "hello"})
+                if answer.status_code == 200:
+                    return
             await asyncio.sleep(0.02)
 
 

@@ -151,14 +151,15 @@ def reading(state: State, seen: SeenRequest) -> Reading | None:
         domain_us=_known(seen.least_anchor_us),
     )
     return Reading(
-        tuple(said), row, _delays(session, seen, anchor.domain, delay_us), _late(session, seen, anchor.domain, said)
+        tuple(said), row, _delays(session, seen, anchor.domain, least_us), _late(session, seen, anchor.domain, said)
     )
 
 
 def _delays(session: Session, seen: SeenRequest, domain: str, delay_us: int) -> tuple[tuple[Series, int], ...]:
+    """Return what the service took, and who of it: the client's own part would convict somebody in a histogram."""
     error = ERROR_WORDS.get(seen.status, "")
     found = [(Series(session.tenant, END_TO_END, error), delay_us)]
-    anchor_us = _known(seen.anchor_us)
+    anchor_us = _known(seen.least_anchor_us if seen.anchor_us >= 0 else -1)
     if not error:
         remainder_us = delay_us - anchor_us if 0 <= anchor_us <= delay_us else -1
         found += [(Series(session.tenant, domain), anchor_us), (Series(session.tenant, REMAINDER), remainder_us)]
