@@ -53,6 +53,14 @@ TRANSITIONS: Final[Mapping[tuple[LeasePhase, LeaseVerb], LeasePhase]] = MappingP
     }
 )
 
+RENEW_AT_NUMERATOR: Final = 5
+RENEW_AT_DENOMINATOR: Final = 12
+"""Renew after 5/12 of a lease: the middle of the window from T/3 to T/2."""
+
+RENEW_TOGETHER_US: Final = 10_000
+RENEW_TOGETHER_OF_LEASE: Final = 24
+"""What falls due within so long, or within so much of a lease, falls due at once: many renewals are one record."""
+
 LIVE: Final = frozenset({LeasePhase.GRANTED, LeasePhase.DRAINING})
 """The phases in which steering under the lease may exist."""
 
@@ -123,3 +131,10 @@ class Lease:
     def live(self) -> bool:
         """Whether steering under it may exist."""
         return self.phase in LIVE
+
+    @property
+    def renew_us(self) -> BootUs:
+        """When to renew it: at 5/12, or up to 1/24 earlier together with others."""
+        lease_us = self.deadline_us - self.granted_us
+        renew_us = self.granted_us + lease_us * RENEW_AT_NUMERATOR // RENEW_AT_DENOMINATOR
+        return BootUs(renew_us - renew_us % max(1, min(RENEW_TOGETHER_US, lease_us // RENEW_TOGETHER_OF_LEASE)))

@@ -33,10 +33,6 @@ from aipaging.core.paging.session_machine import SessionPhase, SessionVerb
 from aipaging.core.paging.sink_steps import sink_set
 from aipaging.core.paging.state import Relocation, Session, State
 
-RENEW_AT_NUMERATOR: Final = 5
-RENEW_AT_DENOMINATOR: Final = 12
-"""Renew after 5/12 of a lease: the middle of the window from T/3 to T/2."""
-
 
 def _term_started(state: State, event: e.TermStarted) -> None:
     lease = event.settings.lease
@@ -148,14 +144,14 @@ def _commit_granted(state: State, event: e.CommitGranted) -> None:
     if session.relocation and session.relocation.under_way and event.cause == "RELOCATION":
         session = replace(session, target=lease, n=event.epoch.n)
     else:
-        if session.phase is SessionPhase.REQUESTED:
-            session = replace(session, phase=session_machine.advance(session.phase, SessionVerb.ADMIT))
+        phase = session.phase
+        if phase is SessionPhase.REQUESTED:
+            phase = session_machine.advance(phase, SessionVerb.ADMIT)
             state.live += 1
             state.tenancy.joined(event.session, session.tenant, session.intent.rate_mrps)
-        session = replace(session, lease=lease, n=event.epoch.n)
-        if session.contract is None:
-            kept = Contract(state=ContractState.HELD, since_us=session.requested_wall_us)
-            session = replace(session, contract=kept)
+        kept = session.contract or Contract(state=ContractState.HELD, since_us=session.requested_wall_us)
+        # One copy and not three: copying a session is a tenth of what a page costs.
+        session = replace(session, phase=phase, lease=lease, n=event.epoch.n, contract=kept)
         _serve_from(state, session)
     reservation = Reservation(
         event.anchor, lease.domains, event.rate_mrps, event.boot_us, session.tenant, session.intent.burst
@@ -185,9 +181,7 @@ def _arm(state: State, session: SessionId, lease: Lease) -> None:
 
 def arm_renewal(state: State, session: SessionId, lease: Lease) -> None:
     """Put the lease's next renewal on the agenda."""
-    lease_us = lease.deadline_us - lease.granted_us
-    renew_us = BootUs(lease.granted_us + lease_us * RENEW_AT_NUMERATOR // RENEW_AT_DENOMINATOR)
-    state.queue.add(renew_us, Due.RENEW, session, epoch=lease.epoch)
+    state.queue.add(lease.renew_us, Due.RENEW, session, epoch=lease.epoch)
 
 
 def _leases_renewed(state: State, event: e.LeasesRenewed) -> None:

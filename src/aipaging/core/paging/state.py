@@ -132,7 +132,10 @@ class Session:
 
     def lease_of(self, epoch: Epoch) -> Lease | None:
         """Return the COMMIT of the epoch, if the session still holds it."""
-        return next((lease for lease in self.leases if lease.epoch == epoch), None)
+        for lease in (self.lease, self.target, self.source):  # a generator takes three times as long
+            if lease is not None and lease.epoch == epoch:
+                return lease
+        return None
 
 
 @dataclass(slots=True)
