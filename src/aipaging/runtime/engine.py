@@ -48,7 +48,9 @@ BATCH_ENTRIES_MAX: Final = 4096
 """Entries in one append: bounds what waits on one fsync."""
 
 PATIENCE_MS: Final = 50
-"""How long renewals wait for others to go along with: a sync of their own would hold up the next page."""
+PATIENCE_OF_LEASE: Final = 24
+"""How long renewals wait for others to go along with, as a sync of their own would hold up the next page; at most this
+part of a lease, for one that was put off may have only a twelfth left."""
 
 PENDING_ITEMS_MAX: Final = 20_000
 """Commands that may wait for the journal; beyond it the caller is asked to come back."""
@@ -266,7 +268,8 @@ class Engine:
             if not item.patient:
                 self._arrived.set()
             elif self._patience is None:
-                self._patience = asyncio.get_running_loop().call_later(PATIENCE_MS / 1000, self._arrived.set)
+                wait_s = min(PATIENCE_MS, self.state.settings.lease.lease_ms // PATIENCE_OF_LEASE) / 1000
+                self._patience = asyncio.get_running_loop().call_later(wait_s, self._arrived.set)
             if isinstance(command, c.Extend):
                 self._catch_up()  # the renewal that it makes due, in the same batch: whoever is told has it
         else:
