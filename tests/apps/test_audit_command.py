@@ -195,6 +195,15 @@ def test_report_is_one_file(files: tuple[str, str], tmp_path: Path, capsys: pyte
     assert document(capsys, "report", files[0], "--contract", files[1], "--output", str(tmp_path))[0] == 2
 
 
+def test_report_of_sessions_has_their_estimates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    telemetry, contract = of_sessions(tmp_path, "csv")
+    page = tmp_path / "audit.html"
+    assert invoke(capsys, "report", telemetry, "--contract", contract, "--output", str(page))[0] == 0
+    text = page.read_text()
+    assert "session bootstrap" in text
+    assert "<td>session-bootstrap</td>" in text
+
+
 def test_report_of_odd_names_escapes_them(
     files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

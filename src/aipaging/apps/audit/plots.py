@@ -11,6 +11,7 @@ from aipaging.apps.audit.svg import (
     GREEN,
     GREY,
     INK,
+    ORANGE,
     PURPLE,
     RED,
     Axes,
@@ -37,6 +38,7 @@ SHADE: Final = "rgba(200,16,46,.07)"
 METHODS: Final[Mapping[str, tuple[str, str]]] = {
     "order-statistics": (BLUE, "order statistics"),
     "block-bootstrap": (GREEN, "block bootstrap"),
+    "session-bootstrap": (ORANGE, "session bootstrap"),
     "generalised-pareto": (PURPLE, "generalised Pareto"),
 }
 """Colour and words of an estimate."""

@@ -154,11 +154,12 @@ def _estimates(document: dict[str, Any]) -> str:
             one["method"],
             "" if one["refused"] else _delay(one["delay_ms"]),
             "" if one["refused"] else _interval(one["low_ms"], one["high_ms"]),
+            "" if one["design_effect"] is None else f"{one['design_effect']:.2f}",
             f"refused: {one['refused']}" if one["refused"] else f"assumes that {one['assumption']}",
         )
         for one in document["estimates"]
     ]
-    return _table(("domain", "percentile", "method", "estimate", "95 %", ""), rows)
+    return _table(("domain", "percentile", "method", "estimate", "95 %", "design effect", ""), rows)
 
 
 def _interval(low_ms: float | None, high_ms: float | None) -> str:

@@ -12,6 +12,7 @@ GREY: Final = "#7b8794"
 BLUE: Final = "#0072b2"
 GREEN: Final = "#009e73"
 PURPLE: Final = "#aa4499"
+ORANGE: Final = "#b35900"
 RED: Final = "#c8102e"
 """Told apart by people who see colours differently, and on a black and white print by their place."""
 

@@ -191,7 +191,8 @@ def _beside(directory: Path, configuration: dict[str, Any], port: int) -> Genera
     path.write_text(json.dumps(configuration), encoding="utf-8")
     command = [str(envoy_binary()), "-c", str(path), "--concurrency", "1", "--disable-hot-restart", "-l", "error"]
     nowhere = subprocess.DEVNULL
-    with subprocess.Popen(command, stdout=nowhere, stderr=nowhere, cwd=directory) as process:
+    # A session of its own, as our gateway's: on a busy machine the kernel shares out cores by session.
+    with subprocess.Popen(command, stdout=nowhere, stderr=nowhere, cwd=directory, start_new_session=True) as process:
         try:
             _pin(process.pid)
             yield _Side(port=port, pid=process.pid)
