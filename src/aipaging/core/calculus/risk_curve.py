@@ -39,7 +39,7 @@ class Curve:
         lift = self.log_decay - t
         if self.product:
             # e / (1 - e) = nu / eta, so M exp(-eta x) = 1 / (1 + eta / nu).
-            lift = max(lift, 0.0) + math.log1p(math.exp(-abs(lift)))
+            lift = lift + math.log1p(math.exp(-lift)) if lift > 0.0 else math.log1p(math.exp(lift))
         raw = (self.log_prefactor + lift) * self.scale
         if raw > interval.low:
             return min(interval.high, raw)
@@ -48,7 +48,8 @@ class Curve:
     def risk(self, excess: float) -> float:
         """Return the risk of a part."""
         tail = self.log_prefactor - excess / self.scale
-        return max(self.floor, math.exp(min(tail, 0.0)))
+        risk = math.exp(tail) if tail < 0.0 else 1.0
+        return max(self.floor, risk)
 
     def phi(self, excess: float) -> float:
         """Return what the risk of a part adds to the sum that is bounded."""
@@ -139,28 +140,39 @@ def _segment(curves: Sequence[Curve], excess: Callable[[float], float]) -> tuple
     return left, right
 
 
-def _active(curves: Sequence[Curve], t: float) -> list[bool]:
-    return [curve.interval.low < curve.excess(t) < curve.interval.high for curve in curves]
+def _parted(curves: Sequence[Curve], t: float) -> tuple[list[Curve], list[tuple[Curve, float]]]:
+    """Return the domains that are inside their intervals at t, and the others with the ends where they stand."""
+    moving: list[Curve] = []
+    fixed: list[tuple[Curve, float]] = []
+    for curve in curves:
+        excess = curve.excess(t)
+        if curve.interval.low < excess < curve.interval.high:
+            moving.append(curve)
+        else:
+            fixed.append((curve, excess))
+    return moving, fixed
 
 
 def active_by_delay(curves: Sequence[Curve], t: float, slack: float) -> float | None:
     """Return t for which the excesses of the active domains spend the slack."""
-    active = _active(curves, t)
-    if not any(active):
+    moving, standing = _parted(curves, t)
+    if not moving:
         return None
-    rest = slack - math.fsum(c.excess(t) for c, on in zip(curves, active, strict=True) if not on)
+    rest = slack - math.fsum([excess for _, excess in standing])
     if not curves[0].product:
-        total = math.fsum((c.log_prefactor + c.log_decay) * c.scale for c, on in zip(curves, active, strict=True) if on)
-        return (total - rest) / math.fsum(c.scale for c, on in zip(curves, active, strict=True) if on)
-    moving = [c for c, on in zip(curves, active, strict=True) if on]
-    fixed = math.fsum(c.log_prefactor * c.scale for c in moving) - rest
+        total = math.fsum([(c.log_prefactor + c.log_decay) * c.scale for c in moving])
+        return (total - rest) / math.fsum([c.scale for c in moving])
+    fixed = math.fsum([c.log_prefactor * c.scale for c in moving]) - rest
+    terms = [(c.log_decay, c.scale) for c in moving]
     # Newton on a convex falling function: from the left of the root it never oversteps.
     for _ in range(_ROUNDS_MAX):
-        lifts = [c.log_decay - t for c in moving]
+        # ln(1 + exp(lift)), and its derivative 1 / (1 + exp(-lift)), where lift = ln eta - t.
+        odds = [(math.exp(-abs(log_decay - t)), log_decay > t, scale) for log_decay, scale in terms]
         value = fixed + math.fsum(
-            (max(lift, 0.0) + math.log1p(math.exp(-abs(lift)))) * c.scale for c, lift in zip(moving, lifts, strict=True)
-        )
-        rate = math.fsum(c.scale / (1.0 + math.exp(min(-lift, 700.0))) for c, lift in zip(moving, lifts, strict=True))
+            [(math.log1p(least) + (log_decay - t if above else 0.0)) * scale
+             for (least, above, scale), (log_decay, _) in zip(odds, terms, strict=True)]
+        )  # fmt: skip
+        rate = math.fsum([scale / (1.0 + least) * (1.0 if above else least) for least, above, scale in odds])
         step = value / rate if rate > 0.0 else math.inf
         if not math.isfinite(step):
             return None
@@ -172,12 +184,10 @@ def active_by_delay(curves: Sequence[Curve], t: float, slack: float) -> float | 
 
 def active_by_risk(curves: Sequence[Curve], t: float, allowed: float) -> float | None:
     """Return t for which the risks of the active domains spend what is allowed."""
-    active = _active(curves, t)
-    if not any(active):
-        return None
-    rest = allowed - math.fsum(c.phi(c.excess(t)) for c, on in zip(curves, active, strict=True) if not on)
-    scales = [c.scale for c, on in zip(curves, active, strict=True) if on]
-    if rest <= 0.0:
+    moving, standing = _parted(curves, t)
+    rest = allowed - math.fsum([curve.phi(excess) for curve, excess in standing])
+    scales = [curve.scale for curve in moving]
+    if not scales or rest <= 0.0:
         return None
     nu = rest / math.fsum(scales)
     if not curves[0].product:

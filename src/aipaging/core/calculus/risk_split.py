@@ -102,7 +102,7 @@ def least_risk_split(
     slack -= 4e-15 * len(domains) * abs(delay_ms)
 
     def spent(t: float) -> float:
-        return math.fsum(curve.excess(t) for curve in curves)
+        return math.fsum([curve.excess(t) for curve in curves])
 
     if spent(-math.inf) <= slack or not any(curve.interval.low < curve.interval.high for curve in curves):
         return _answer(domains, curves, -math.inf, delay_ms)
@@ -143,7 +143,7 @@ def least_delay_split(
         )
 
     def risked(t: float) -> float:
-        return math.fsum(curve.phi(curve.excess(t)) for curve in curves)
+        return math.fsum([curve.phi(curve.excess(t)) for curve in curves])
 
     if risked(math.inf) <= allowed:
         return _answer(domains, curves, math.inf, None)
@@ -219,6 +219,7 @@ def _answer(
     objective = log_slope / nu if 0.0 < nu < math.inf else (1.0 - epsilon if product else 1.0) / max(epsilon, 1e-300)
     if delay_ms is None:
         objective = 1.0 / nu if nu > 0.0 else 0.0
+    slopes = [curve.log_slope(excess) for curve, excess in zip(curves, excesses, strict=True)]
     return LimitedSplit(
         delay_ms=delay_ms if delay_ms is not None else math.fsum(p.delay_ms for p in parts) * (1.0 + 1e-12),
         epsilon=epsilon,
@@ -227,18 +228,24 @@ def _answer(
         assumptions=("delay-contracts-hold", "contracts-hold-given-the-past") if product else UNION_ASSUMPTIONS,
         log_epsilon_per_ms=log_slope,
         ms_per_log_epsilon=1.0 / log_slope if log_slope > 0.0 else 0.0,
-        binding=tuple(_binding(domains, curves, excesses, nu=nu, objective=objective)),
-        certificate=_certificate(curves, excesses, t),
+        binding=tuple(_binding(domains, curves, excesses, slopes, nu=nu, objective=objective)),
+        certificate=_certificate(curves, excesses, slopes, t),
     )
 
 
 def _binding(
-    domains: Sequence[BudgetDomain], curves: Sequence[Curve], excesses: Sequence[float], *, nu: float, objective: float
+    domains: Sequence[BudgetDomain],
+    curves: Sequence[Curve],
+    excesses: Sequence[float],
+    slopes: Sequence[float],
+    *,
+    nu: float,
+    objective: float,
 ) -> list[BindingLimit]:
     """Return the limits at whose ends the parts stand, with what relaxing them gains."""
     found: list[BindingLimit] = []
-    for domain, curve, excess in zip(domains, curves, excesses, strict=True):
-        interval, slope = curve.interval, math.exp(min(curve.log_slope(excess), _LOG_MAX))
+    for domain, curve, excess, log_slope in zip(domains, curves, excesses, slopes, strict=True):
+        interval, slope = curve.interval, math.exp(min(log_slope, _LOG_MAX))
         at_low = excess <= interval.low and (interval.low_by != OFFSET or interval.high == interval.low)
         by = interval.low_by if at_low and slope <= nu else interval.high_by if excess >= interval.high else OFFSET
         if by == OFFSET:
@@ -254,7 +261,7 @@ def _binding(
     return found
 
 
-def _certificate(curves: Sequence[Curve], excesses: Sequence[float], t: float) -> Certificate:
+def _certificate(curves: Sequence[Curve], excesses: Sequence[float], slopes: Sequence[float], t: float) -> Certificate:
     """Measure stationarity at the excesses, and the gap between the risk and the dual function at nu."""
     if not -math.inf < t < _LOG_MAX:
         # Every part stands at an end of its interval (or at risk 1), and the other resource is not spent: no trade.
@@ -262,17 +269,19 @@ def _certificate(curves: Sequence[Curve], excesses: Sequence[float], t: float) -
     nu = math.exp(t)
     residual = 0.0
     gap: list[float] = []
-    for curve, excess in zip(curves, excesses, strict=True):
-        ratio = math.exp(min(curve.log_slope(excess) - t, _LOG_MAX))
-        if curve.interval.low < curve.excess(t) < curve.interval.high:
+    total = 0.0
+    for curve, excess, log_slope in zip(curves, excesses, slopes, strict=True):
+        ratio = math.exp(min(log_slope - t, _LOG_MAX))
+        best = curve.excess(t)
+        if curve.interval.low < best < curve.interval.high:
             residual = max(residual, abs(ratio - 1.0))
         elif excess <= curve.interval.low < curve.interval.high:
             residual = max(residual, ratio - 1.0)
         elif excess >= curve.interval.high > curve.interval.low:
             residual = max(residual, 1.0 - ratio)
-        best = curve.excess(t)
-        gap.append(curve.phi(excess) - curve.phi(best) + nu * (excess - best))
-    total = math.fsum(curve.phi(excess) for curve, excess in zip(curves, excesses, strict=True))
+        risked = curve.phi(excess)
+        total += risked
+        gap.append(risked - curve.phi(best) + nu * (excess - best) if best != excess else 0.0)
     return Certificate(
         convex=True, kkt_residual=residual, duality_gap=max(0.0, math.fsum(gap) / total) if total > 0.0 else 0.0
     )
