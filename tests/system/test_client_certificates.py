@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 from tests.system.living import BASE, HOST, INTENT, Living
 
+from aipaging.client import AsyncClient
 from aipaging.testing.stack import CONTROLLER
 
 pytestmark = [
@@ -118,6 +119,31 @@ async def test_a_token_is_bound_to_the_certificate_that_its_session_was_paged_wi
     assert [await secured.served(again["aist"], shown) for shown in (own, other)] == [200, 401]
     secured.verified()
     await secured.end(session)
+
+
+async def test_the_python_client_shows_its_certificate_to_both(secured: Secured) -> None:
+    openai = pytest.importorskip("openai")
+    own = secured.certificate("one")
+    trusted = secured.data_dir / "ca" / "ca.pem"
+    url = f"https://{HOST}:{secured.ports.northbound}"
+    async with AsyncClient(
+        url, credential=secured.secrets["user"], ca=trusted, certificate=(own / "cert.pem", own / "key.pem")
+    ) as client:
+        session = await client.page(
+            task="embeddings", place="access", delay_ms=400, epsilon=0.001, rate_per_second=5, burst=64, duration_s=600
+        )
+        token = await session.token()
+        assert bound_to(token) == thumbprint(own)
+        models = await session.openai().get("/models", cast_to=object)
+        assert models == {"upstream": session.document.anchor_id}
+        bare = openai.AsyncOpenAI(
+            base_url=f"{session.gateway_url}/v1",
+            api_key=token,
+            http_client=openai.DefaultAsyncHttpxClient(verify=secured.trusting(None)),
+        )
+        with pytest.raises(openai.AuthenticationError, match="bound to the client certificate"):
+            await bare.get("/models", cast_to=object)
+        await session.end()
 
 
 async def test_a_client_that_shows_none_gets_a_token_that_is_bound_to_nothing(secured: Secured) -> None:

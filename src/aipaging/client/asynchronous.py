@@ -2,8 +2,10 @@
 
 import asyncio
 import random
+import ssl
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -43,6 +45,7 @@ class AsyncClient:
         credential: Credential | str,
         ca: Path | str | None = None,
         gateway_ca: Path | str | None = None,
+        certificate: tuple[Path | str, Path | str] | None = None,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
         """Take where to call and with what.
@@ -52,11 +55,13 @@ class AsyncClient:
             credential: A bearer secret, or an OAuth2 credential.
             ca: PEM file of whom to trust for the controller; None for the system's.
             gateway_ca: Likewise for the gateway, in `session.openai()`; None: as `ca`.
+            certificate: PEM files of a certificate and its key: where the operator trusts it, sessions are bound to it,
+                so that a stolen session token is of no use.
             timeout_s: For each answer.
         """
         self._credential = BearerSecret(credential) if isinstance(credential, str) else credential
-        self._gateway_ca = gateway_ca or ca
-        self._http = httpx.AsyncClient(base_url=url.rstrip("/"), verify=trust(ca), timeout=timeout_s)
+        self._gateway_tls = partial(trust, gateway_ca or ca, certificate)
+        self._http = httpx.AsyncClient(base_url=url.rstrip("/"), verify=trust(ca, certificate), timeout=timeout_s)
 
     async def __aenter__(self) -> Self:
         return self
@@ -103,7 +108,7 @@ class AsyncClient:
         """
         asked_s = time.monotonic()
         document = await self.run(flows.page(flows.intent_from(intent, fields), key or flows.new_key()))
-        return AsyncPagedSession(self, HeldSession.of(document, asked_s), self._gateway_ca)
+        return AsyncPagedSession(self, HeldSession.of(document, asked_s), self._gateway_tls)
 
     async def read(self, session: str) -> SessionDocument:
         """Return a session."""
@@ -168,8 +173,8 @@ class AsyncClient:
 class AsyncPagedSession(SessionFace):
     """A session and its token. Renewal and relocation are the network's business and do not show here."""
 
-    def __init__(self, client: AsyncClient, held: HeldSession, gateway_ca: Path | str | None) -> None:
-        super().__init__(held, gateway_ca)
+    def __init__(self, client: AsyncClient, held: HeldSession, gateway_tls: Callable[[], ssl.SSLContext]) -> None:
+        super().__init__(held, gateway_tls)
         self._client = client
 
     async def __aenter__(self) -> Self:
@@ -217,7 +222,7 @@ class AsyncPagedSession(SessionFace):
             UnavailableError: The package `openai` is not installed.
         """
         package = openai_package()
-        options.setdefault("http_client", package.DefaultAsyncHttpxClient(verify=trust(self._gateway_ca)))
+        options.setdefault("http_client", package.DefaultAsyncHttpxClient(verify=self._gateway_tls()))
         found: openai.AsyncOpenAI = package.AsyncOpenAI(
             base_url=f"{self.gateway_url}/v1", api_key=self.token, **options
         )

@@ -1,8 +1,10 @@
 """The blocking client."""
 
 import random
+import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
@@ -46,6 +48,7 @@ class Client:
         credential: Credential | str,
         ca: Path | str | None = None,
         gateway_ca: Path | str | None = None,
+        certificate: tuple[Path | str, Path | str] | None = None,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
         """Take where to call and with what.
@@ -55,11 +58,13 @@ class Client:
             credential: A bearer secret, or an OAuth2 credential.
             ca: PEM file of whom to trust for the controller; None for the system's.
             gateway_ca: Likewise for the gateway, in `session.openai()`; None: as `ca`.
+            certificate: PEM files of a certificate and its key: where the operator trusts it, sessions are bound to it,
+                so that a stolen session token is of no use.
             timeout_s: For each answer.
         """
         self._credential = BearerSecret(credential) if isinstance(credential, str) else credential
-        self._gateway_ca = gateway_ca or ca
-        self._http = httpx.Client(base_url=url.rstrip("/"), verify=trust(ca), timeout=timeout_s)
+        self._gateway_tls = partial(trust, gateway_ca or ca, certificate)
+        self._http = httpx.Client(base_url=url.rstrip("/"), verify=trust(ca, certificate), timeout=timeout_s)
 
     def __enter__(self) -> Self:
         return self
@@ -104,7 +109,7 @@ class Client:
         """
         asked_s = time.monotonic()
         document = self.run(flows.page(flows.intent_from(intent, fields), key or flows.new_key()))
-        return PagedSession(self, HeldSession.of(document, asked_s), self._gateway_ca)
+        return PagedSession(self, HeldSession.of(document, asked_s), self._gateway_tls)
 
     def read(self, session: str) -> SessionDocument:
         """Return a session."""
@@ -168,8 +173,8 @@ class Client:
 class PagedSession(SessionFace):
     """A session and its token. Renewal and relocation are the network's business and do not show here."""
 
-    def __init__(self, client: Client, held: HeldSession, gateway_ca: Path | str | None) -> None:
-        super().__init__(held, gateway_ca)
+    def __init__(self, client: Client, held: HeldSession, gateway_tls: Callable[[], ssl.SSLContext]) -> None:
+        super().__init__(held, gateway_tls)
         self._client = client
 
     def __enter__(self) -> Self:
@@ -215,6 +220,6 @@ class PagedSession(SessionFace):
             UnavailableError: The package `openai` is not installed.
         """
         package = openai_package()
-        options.setdefault("http_client", package.DefaultHttpxClient(verify=trust(self._gateway_ca)))
+        options.setdefault("http_client", package.DefaultHttpxClient(verify=self._gateway_tls()))
         found: openai.OpenAI = package.OpenAI(base_url=f"{self.gateway_url}/v1", api_key=self.token, **options)
         return found

@@ -1,6 +1,7 @@
 """A session as its client holds it: the latest document, the token, and when it must be extended."""
 
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -66,9 +67,9 @@ class HeldSession:
 class SessionFace:
     """What a session shows without asking anybody, whether its client waits by blocking or not."""
 
-    def __init__(self, held: HeldSession, gateway_ca: Path | str | None) -> None:
+    def __init__(self, held: HeldSession, gateway_tls: Callable[[], ssl.SSLContext]) -> None:
         self._held = held
-        self._gateway_ca = gateway_ca
+        self._gateway_tls = gateway_tls
 
     @property
     def id(self) -> str:
@@ -86,9 +87,12 @@ class SessionFace:
         return self._held.document.gateway_url
 
 
-def trust(ca: Path | str | None) -> ssl.SSLContext:
-    """Return whom to trust: the authorities in a PEM file, or the system's."""
-    return ssl.create_default_context(cafile=str(ca) if ca else None)
+def trust(ca: Path | str | None, certificate: tuple[Path | str, Path | str] | None = None) -> ssl.SSLContext:
+    """Return whom to trust, the authorities in a PEM file or the system's, and the certificate to show, if any."""
+    context = ssl.create_default_context(cafile=str(ca) if ca else None)
+    if certificate is not None:
+        context.load_cert_chain(*certificate)
+    return context
 
 
 def openai_package() -> Any:
