@@ -168,8 +168,8 @@ MEANINGS: Final[Mapping[str, str]] = {
     "ROOM_CLAIMED": "Room is kept for a page of a tenant that preempts, until `until_us` of the boot clock; "
     "`for_session` is the id under which the page was refused as PREEMPTING.",
     "ROOM_LET_GO": "Room is not kept any more: the page came again, or nobody did, or its tenant was killed.",
-    "SESSION_PREEMPTED": "A session has to make room for a page of a higher class: it is moved, or it ends. Classes are "
-    "numbered from 0, BACKGROUND.",
+    "SESSION_PREEMPTED": "A session has to make room for a page of a higher class: it is moved, or it ends. Classes "
+    "are numbered from 0, BACKGROUND.",
     "SESSIONS_METERED": "What sessions used at an anchor, as its sidecar counted.",
 }
 
@@ -338,7 +338,8 @@ NORTHBOUND_INTRO: Final = """\
 REST in the style of CAMARA: plural resources, lowerCamelCase fields, SCREAMING_SNAKE_CASE codes, `x-correlator` echoed.
 The whole description, with schemas and examples, is the OpenAPI 3.1 document that a controller serves at
 `/openapi.json`, and for people at `/reference` (one page that loads nothing from anywhere else); this page is its
-table of contents. Where it departs from CAMARA's design guide, and why, is [listed](../background/camara.md). Unknown properties are refused.
+table of contents. Where it departs from CAMARA's design guide, and why, is [listed](../background/camara.md). Unknown
+properties are refused.
 
 A caller is known by `authorization: Bearer SECRET`, the secret of one `[[client]]` of the
 [configuration](configuration.md). Its role (`client` or `operator`) gives it scopes. A client sees its own sessions

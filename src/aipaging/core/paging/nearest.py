@@ -6,7 +6,7 @@ refused under load is not made dearer by it.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from aipaging.core.anchor.eligibility import Candidate, Nearest, Rejection, examine, least_promised
 from aipaging.core.anchor.intent import Intent
@@ -103,8 +103,9 @@ class _Trials:
     def _refusal(self, candidate: Candidate, name: str, value: _Value) -> Rejection | None:
         """Return why the anchor would refuse the intent with one change."""
         self.left -= 1
+        change: dict[str, Any] = {name: value}
         try:
-            intent = replace(self.intent, **{name: value}).checked()
+            intent = replace(self.intent, **change).checked()
         except InvalidInputError as error:
             return Rejection(constraint="INTENT", message=error.message)
         question = Question(

@@ -102,7 +102,7 @@ def collector_cluster(export: TraceExport) -> Document:
 def _authorities() -> str:
     paths = ssl.get_default_verify_paths()
     for path in (paths.cafile, paths.openssl_cafile, "/etc/ssl/certs/ca-certificates.crt"):
-        if path is not None and Path(path).is_file():
+        if path and Path(path).is_file():
             return path
     raise InvalidInputError(
         "the collector is reached by https, and this machine has no certificates of authorities: install "
