@@ -21,7 +21,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, Protocol, TypeVar, get_args
 
 from aipaging.core.evidence.log import LogHead
-from aipaging.core.evidence.record import SealedEntry
+from aipaging.core.evidence.record import Draft, SealedEntry
 from aipaging.core.foundation.errors import AipagingError, UnavailableError, Who
 from aipaging.core.foundation.names import SessionId
 from aipaging.core.foundation.time import BootUs, Now
@@ -29,7 +29,7 @@ from aipaging.core.paging import commands as c
 from aipaging.core.paging.effects import Effect, Restrictive
 from aipaging.core.paging.events import ClientsEntitled, Event, HeartbeatSeen, Observation, PoliciesLoaded
 from aipaging.core.paging.evolve import rearm
-from aipaging.core.paging.records import RESTRICTIVE
+from aipaging.core.paging.records import RESTRICTIVE, draft_of
 from aipaging.core.paging.settings import Settings
 from aipaging.core.paging.state import State
 from aipaging.core.paging.step import evolve, step, wake_at
@@ -285,9 +285,8 @@ class Engine:
             self._decided(c.Wake())
 
     def _applied(self, events: Sequence[Event], now: Now) -> list[SealedEntry]:
-        entries: list[SealedEntry] = []
         try:
-            self._apply(events, now, entries)
+            return self._recorder.seal(self._evolved(events), self.state.term, now)
         except Exception as error:
             # A decision that does not fit the state is a bug of ours. Half of it may have been applied: go back to
             # what the journal holds, and grant nothing until then.
@@ -295,13 +294,15 @@ class Engine:
             self._spawn(self._append_failed(AipagingError(str(error), code="ENGINE_BROKEN", who=Who.BUG)))
             self._ill = "a decision could not be applied: this is a bug"
             raise
-        return entries
 
-    def _apply(self, events: Sequence[Event], now: Now, entries: list[SealedEntry]) -> None:
+    def _evolved(self, events: Sequence[Event]) -> list[Draft]:
+        """Apply events; return what is to be recorded of them. A term begins with its first event, if with any."""
+        drafts: list[Draft] = []
         for event in events:
             evolve(self.state, event)
             if not isinstance(event, HeartbeatSeen | ClientsEntitled | PoliciesLoaded):
-                entries += self._recorder.seal(event, self.state, now)
+                drafts.append(draft_of(event, self.state))
+        return drafts
 
     # -- writing
 

@@ -11,12 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
 from aipaging.core.evidence.log import EMPTY_LOG, LogHead, Sealer
-from aipaging.core.evidence.record import SealedEntry
+from aipaging.core.evidence.record import Draft, SealedEntry
 from aipaging.core.foundation.errors import UnavailableError
 from aipaging.core.foundation.time import Now
-from aipaging.core.paging.events import Transition
 from aipaging.core.paging.evolve import evolve
-from aipaging.core.paging.records import draft_of, event_of
+from aipaging.core.paging.records import event_of
 from aipaging.core.paging.snapshot import decode_state, encode_state
 from aipaging.core.paging.state import State
 from aipaging.ports.journal import Journal, SnapshotStore
@@ -85,9 +84,9 @@ class Recorder:
         await self._in_thread(self._journal.close)
         self._thread.shutdown(wait=True)
 
-    def seal(self, event: Transition, state: State, now: Now) -> list[SealedEntry]:
-        """Return the evidence of an event that has just been applied to the state."""
-        return self._sealer.seal([draft_of(event, state)], term=state.term, now=now)
+    def seal(self, drafts: Sequence[Draft], term: int, now: Now) -> list[SealedEntry]:
+        """Return the entries of what was decided at once, in order."""
+        return self._sealer.seal(drafts, term=term, now=now) if drafts else []
 
     async def append(self, entries: Sequence[SealedEntry], checkpoint: str | None, *, restrictive: bool) -> None:
         """Return when the entries are durable.
