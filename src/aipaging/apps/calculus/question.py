@@ -54,6 +54,14 @@ class Kind:
     time: str = "any"
 
 
+def _continuous(build: Callable[..., Any], meaning: str, fields: Mapping[str, str]) -> Kind:
+    return Kind(build=build, fields=fields, help=meaning, time="continuous")
+
+
+def _in_slots(build: Callable[..., Any], meaning: str, fields: Mapping[str, str]) -> Kind:
+    return Kind(build=build, fields=fields, help=meaning, time="slotted")
+
+
 def _slotted(work: Work) -> SlottedWork:
     return SlottedWork(works=(work,))
 
@@ -109,66 +117,57 @@ _CHAIN: Final[dict[str, str]] = {
 }
 
 ARRIVALS: Final[Mapping[str, Kind]] = {
-    "poisson": Kind(
-        build=CompoundPoisson,
-        fields={"rate": "jobs per unit of time", "work": "a kind of work"},
-        help="Poisson jobs with independent work",
-        time="continuous",
+    "poisson": _continuous(
+        CompoundPoisson,
+        "Poisson jobs with independent work",
+        {"rate": "jobs per unit of time", "work": "a kind of work"},
     ),
-    "slotted": Kind(
-        build=_slotted,
-        fields={"work": "a kind of work, drawn afresh in every slot"},
-        help="independent work per slot; the slot is the unit of time",
-        time="slotted",
+    "slotted": _in_slots(
+        _slotted,
+        "independent work per slot; the slot is the unit of time",
+        {"work": "a kind of work, drawn afresh in every slot"},
     ),
-    "fluid-on-off": Kind(
-        build=FluidOnOff,
-        fields=_ON_OFF | {"off_to_on": "rate of switching on", "on_to_off": "rate of switching off"},
-        help="stationary Markov-modulated fluid",
-        time="continuous",
+    "fluid-on-off": _continuous(
+        FluidOnOff,
+        "stationary Markov-modulated fluid",
+        _ON_OFF | {"off_to_on": "rate of switching on", "on_to_off": "rate of switching off"},
     ),
-    "slotted-on-off": Kind(
-        build=SlottedOnOff,
-        fields=_ON_OFF | {"stay_off": "probability to stay off", "stay_on": "probability to stay on"},
-        help="stationary Markov-modulated slots",
-        time="slotted",
+    "slotted-on-off": _in_slots(
+        SlottedOnOff,
+        "stationary Markov-modulated slots",
+        _ON_OFF | {"stay_off": "probability to stay off", "stay_on": "probability to stay on"},
     ),
-    "leaky-buckets": Kind(
-        build=LeakyBuckets,
-        fields={"count": "number of independent flows", "burst": "of each", "rate": "of each, per slot"},
-        help="independent stationary regulated flows, nothing else known",
-        time="slotted",
+    "leaky-buckets": _in_slots(
+        LeakyBuckets,
+        "independent stationary regulated flows, nothing else known",
+        {"count": "number of independent flows", "burst": "of each", "rate": "of each, per slot"},
     ),
     "token-bucket": Kind(
         build=TokenBucket, fields={"burst": "b", "rate": "r"}, help="one regulated flow: deterministic bounds"
     ),
-    "exponentially-bounded": Kind(
-        build=ExponentiallyBounded,
-        fields={"rate": "rho", "prefactor": "M", "decay": "b, per unit of work"},
-        help="P(A(s,t) > rho (t-s) + x) <= M exp(-b x), nothing else known",
-        time="slotted",
+    "exponentially-bounded": _in_slots(
+        ExponentiallyBounded,
+        "P(A(s,t) > rho (t-s) + x) <= M exp(-b x), nothing else known",
+        {"rate": "rho", "prefactor": "M", "decay": "b, per unit of work"},
     ),
-    "markov-slots": Kind(
-        build=MarkovSlots,
-        fields={
+    "markov-slots": _in_slots(
+        MarkovSlots,
+        "any stationary Markov-modulated work per slot",
+        {
             "count": "number of independent chains",
             "transition": "matrix of probabilities, a row per state",
             "works": "list of kinds of work, one per state; null sends nothing",
         },
-        help="any stationary Markov-modulated work per slot",
-        time="slotted",
     ),
-    "markov-fluid": Kind(
-        build=MarkovFluid,
-        fields=_CHAIN | {"rates": "list, work per unit of time in each state"},
-        help="any stationary Markov-modulated fluid",
-        time="continuous",
+    "markov-fluid": _continuous(
+        MarkovFluid,
+        "any stationary Markov-modulated fluid",
+        _CHAIN | {"rates": "list, work per unit of time in each state"},
     ),
-    "markov-poisson": Kind(
-        build=MarkovPoisson,
-        fields=_CHAIN | {"rates": "list, jobs per unit of time in each state", "work": "a kind of work"},
-        help="Markov-modulated Poisson jobs (MMPP)",
-        time="continuous",
+    "markov-poisson": _continuous(
+        MarkovPoisson,
+        "Markov-modulated Poisson jobs (MMPP)",
+        _CHAIN | {"rates": "list, jobs per unit of time in each state", "work": "a kind of work"},
     ),
     "superposition": Kind(
         build=_sum,
