@@ -25,7 +25,7 @@ def watched(rig: Rig) -> Metrics:
 
 
 async def samples(rig: Rig, metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    text = (await metrics.scraped(rig.engine)).decode()
+    text = (await metrics.scraped(rig.engine))[0].decode()
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)
@@ -51,7 +51,7 @@ async def test_what_became_durable_is_counted(rig: Rig, watched: Metrics, app_on
 
 
 async def test_names_are_those_of_prometheus(rig: Rig, watched: Metrics) -> None:
-    text = (await watched.scraped(rig.engine)).decode()
+    text = (await watched.scraped(rig.engine))[0].decode()
     for family in text_string_to_metric_families(text):
         if not family.name.startswith("aipaging_"):
             continue
@@ -73,7 +73,7 @@ def asked_for() -> set[str]:
 
 
 async def test_dashboard_and_alarms_ask_for_what_there_is_and_for_all_of_it(rig: Rig, watched: Metrics) -> None:
-    text = (await watched.scraped(rig.engine)).decode()
+    text = (await watched.scraped(rig.engine))[0].decode()
     families = {family.name: family for family in text_string_to_metric_families(text)}
     suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
     there = {name + suffix for name, family in families.items() for suffix in suffixes.get(family.type, ())}
