@@ -3,7 +3,7 @@
 Over HTTP: a controller with its Envoy and three anchors on loopback, all of them the installed commands; a page is
 answered when its COMMIT is durable and its steering is in force. A client asks, not an operator, each of whose requests
 waits for one more record. Latencies are taken at 50 pages a second on a fixed schedule, from when each was due. The
-sustained rate is taken with the controller on one core and the load on another.
+sustained rate is taken with the controller, and the peer, on one core and the load on another.
 In process: the real engine with SQLite, both signatures and three candidates, 256 pages under way.
 
 Beside the wall clock stands CPU time, which a busy machine disturbs less: what one core of its own would sustain.
@@ -97,6 +97,14 @@ class _Rate:
         return self.pages / self.cpu_s
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Peer:
+    """What is measured beside: its requests by kind, and its processes."""
+
+    requests: dict[str, LoadPlan] = field(default_factory=dict[str, LoadPlan])
+    processes: tuple[int, ...] = ()
+
+
 @dataclass(slots=True)
 class _Seen:
     """What was measured over HTTP, by kind, a report a round."""
@@ -160,10 +168,10 @@ async def _over_http(folder: Path, extent: Extent) -> _Seen:
     seen = _Seen()
     with recording_upstream(folder / "upstream.json") as port:
         async with (
-            _etcd(folder / "etcd") as etcd,
+            _etcd(folder / "etcd") as peer,
             bench_stack(folder / "stack", ANCHORS, Times(lease_ms=LEASE_MS), upstream_port=port) as stack,
         ):
-            await _measure(seen, stack, etcd, extent)
+            await _measure(seen, stack, peer, extent)
     failed = {
         f"{how} {kind}": count
         for how, of_kind in (("paced", seen.paced), ("closed", seen.closed))
@@ -175,15 +183,16 @@ async def _over_http(folder: Path, extent: Extent) -> _Seen:
     return seen
 
 
-async def _measure(seen: _Seen, stack: BenchStack, etcd: dict[str, LoadPlan], extent: Extent) -> None:
-    """Take latencies at a given rate, then rates at what is possible, all kinds in turns."""
+async def _measure(seen: _Seen, stack: BenchStack, peer: _Peer, extent: Extent) -> None:
+    """Take latencies at a given rate, then rates at what one core makes possible, all kinds in turns."""
     pid = stack.processes.children[CONTROLLER].process.pid
-    plans = {"page": _page(stack), "bare": _bare(stack), **etcd}
+    plans = {"page": _page(stack), "bare": _bare(stack), **peer.requests}
     await run_load(_paced(plans["page"], 2.0))  # first connections, first pages
     for _ in range(extent.rounds):
         for kind, plan in plans.items():
             seen.paced.setdefault(kind, []).append(await run_load(_paced(plan, extent.paced_s)))
-    _keep_on(pid, 0)
+    for kept in (pid, *peer.processes):
+        _keep_on(kept, 0)
     for _ in range(extent.rounds):
         for kind, plan in plans.items():
             before_s = _cpu_s(pid)
@@ -245,12 +254,12 @@ def _cpu_s(pid: int) -> float:
 
 
 @contextlib.asynccontextmanager
-async def _etcd(folder: Path) -> AsyncGenerator[dict[str, LoadPlan]]:
-    """Run an etcd of one member and yield its two requests; nothing where it is not installed."""
+async def _etcd(folder: Path) -> AsyncGenerator[_Peer]:
+    """Run an etcd of one member and yield it; an empty peer where it is not installed."""
     binary = shutil.which("etcd")
     if binary is None:
         LOG.warning("etcd is not measured: there is no command `etcd` on the PATH (Debian: etcd-server)")
-        yield {}
+        yield _Peer()
         return
     port, peer_port = free_ports(2)
     client_url, peer_url = f"http://{HOST}:{port}", f"http://{HOST}:{peer_port}"
@@ -267,10 +276,11 @@ async def _etcd(folder: Path) -> AsyncGenerator[dict[str, LoadPlan]]:
     try:
         lease = await _first_lease(client_url)
         key, value = (base64.b64encode(raw).decode() for raw in (b"session", os.urandom(VALUE_BYTES)))
-        yield {
+        requests = {
             "grant": _request(port, "/v3/lease/grant", {"TTL": 600}),
             "put": _request(port, "/v3/kv/put", {"key": key, "value": value, "lease": lease}),
         }
+        yield _Peer(requests=requests, processes=(process.pid,))
     finally:
         process.terminate()
         await process.wait()
