@@ -84,11 +84,12 @@ def failures_of(operation: Any, server: str, examples: int) -> list[str]:
         suppress_health_check=list(HealthCheck),
     )
     def ask(case: schemathesis.Case) -> None:
-        headers = {"authorization": f"Bearer {SECRETS['noc'][0]}"}
+        headers, checks = {"authorization": f"Bearer {SECRETS['noc'][0]}"}, CHECKS
         if operation.label.endswith("/events"):
             case.query = {**(case.query or {}), "follow": "false"}  # a stream that goes on is no answer to compare
+            checks = [check for check in CHECKS if check is not response_schema_conformance]  # it is bytes to OpenAPI
         try:
-            case.call_and_validate(base_url=server, headers=headers, checks=CHECKS, timeout=60)
+            case.call_and_validate(base_url=server, headers=headers, checks=checks, timeout=60)
         except (schemathesis.errors.SchemathesisError, AssertionError, BaseExceptionGroup) as error:
             failures.append(f"{operation.label}: {error}")
 
