@@ -118,6 +118,21 @@ def test_it_goes_on_until_it_is_precise_and_workers_change_nothing(build) -> Non
         assert rare_exceedance(one, "a", 100.0, effort=effort, executor=pool).probability == alone.probability
 
 
+def test_without_a_wish_it_is_30_percent_or_says_that_it_is_not(build, monkeypatch) -> None:
+    monkeypatch.setattr(splitting, "RUNS", 20)
+    monkeypatch.setattr(splitting, "PACKETS", 2_000)
+    tandem = scenario([build.domain("x"), build.domain("y")], [build.tenant("a", ("x", "y"), 0.7)])
+    found = rare_exceedance(tandem, "a", 40.0)
+    assert found.replications > 20
+    assert found.precise
+    assert found.probability.high - found.probability.low <= 2 * 0.3 * found.probability.value
+    monkeypatch.setattr(estimate, "REPLICATIONS_DEFAULT_MAX", 20)
+    short = rare_exceedance(tandem, "a", 40.0)
+    assert short.replications == 20
+    assert not short.precise
+    assert short.precision > 0.3
+
+
 def refused(build, *, domain=None, tenant=None, question=("a", 50.0), effort=None, others=()):
     one = scenario([build.domain(**(domain or {})), build.domain("far")], [build.tenant(**(tenant or {})), *others])
     with pytest.raises((InvalidInputError, UnavailableError)) as caught:

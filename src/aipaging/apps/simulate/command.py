@@ -1,12 +1,13 @@
 """`aipaging simulate`: run a scenario, or list the kinds that one may use."""
 
+import math
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
 from aipaging.adapters.terminal.guard import examples, json_option
-from aipaging.adapters.terminal.output import say, table, write_json
+from aipaging.adapters.terminal.output import note, say, table, write_json
 from aipaging.apps.simulate.files import EXECUTOR_HELP, progress, read, require_numba, write, write_parquet
 from aipaging.simulation import kinds as tables
 
@@ -129,7 +130,7 @@ def run(*, scenario: Path, seed: int, allow_overload: bool, executor: str, as_js
 @click.option(
     "--precision",
     type=click.FloatRange(0.0, 1.0, min_open=True, max_open=True),
-    help="Go on until the half-width of the 95 % interval is this share of the estimate.",
+    help="Go on until the half-width of the 95 % interval is this share of the estimate; without it 0.3 is tried for.",
 )
 @click.option("--executor", default="auto", show_default=True, help=EXECUTOR_HELP)
 @json_option
@@ -159,6 +160,8 @@ def rare(*, scenario: Path, tenant: str, target_ms: float, as_json: bool, **opti
         "method": found.method,
         "decay_per_ms": found.decay_per_ms,
         "levels_ms": list(found.levels_ms),
+        "precision": found.precision if math.isfinite(found.precision) else None,
+        "precise": found.precise,
         "replications": found.replications,
         "events": found.events,
         "seconds": found.seconds,
@@ -172,6 +175,14 @@ def rare(*, scenario: Path, tenant: str, target_ms: float, as_json: bool, **opti
         f"{found.probability.low:.4g} .. {found.probability.high:.4g}; {found.method}, {found.replications} "
         f"replications, {found.events:,} events, {found.seconds:.1f} s"
     )
+    if not found.precise:
+        note(f"warning: not precise enough: {_wide(found.precision)}; ask for more with --precision", style="yellow")
+
+
+def _wide(precision: float) -> str:
+    if math.isinf(precision):
+        return "the target was never exceeded, so the interval says nothing"
+    return f"the interval reaches {precision:.0%} to a side"
 
 
 @simulate.command(
