@@ -16,6 +16,7 @@ from aipaging.core.envelope.service import SharedRate
 from aipaging.core.evidence.verify import Verifier
 from aipaging.core.foundation.errors import AipagingError
 from aipaging.core.foundation.names import AnchorId, ClientId, DomainName, SessionId, TenantId
+from aipaging.core.foundation.time import SECOND, BootUs
 from aipaging.core.identity.tenant import PriorityClass, Quotas, Tenant
 from aipaging.core.lease.machine import LeaseTerms
 from aipaging.core.paging import commands as c
@@ -32,7 +33,7 @@ from aipaging.core.paging.settings import Settings
 from aipaging.core.paging.snapshot import decode_state, encode_state
 from aipaging.core.paging.state import Session, State
 from aipaging.core.paging.step import evolve, wake_at
-from aipaging.testing.world import ACCESS, World, envelope, intent
+from aipaging.testing.world import ACCESS, World, accept, envelope, intent
 
 TERMS = LeaseTerms(lease_ms=4_000, drift_ppm=500, grace_ms=500, drain_ms_max=30_000)
 SETTINGS = Settings(lease=TERMS, lease_ms_max=4_000)
@@ -225,6 +226,7 @@ def test_a_victim_with_room_elsewhere_is_moved_and_drains_no_longer_than_its_lea
     assert moved.available
     world.advance((no.retry_after_s or 0) * 1_000)
     admitted(world, "emergency", wanted(40, region=region))
+    assert world.state.sessions[victim].available, "whoever has moved is left alone"
     audited(world)
 
 
@@ -248,15 +250,62 @@ def test_the_limit_may_be_in_a_domain_and_a_move_within_it_makes_no_room() -> No
     """The transport that all cross is full: whoever moves on it still holds it, so the victim ends."""
     world = started()
     metro = world.state.catalogue.domains[DomainName("metro")]
-    world.do(c.RegisterDomain(domain=replace(metro, capacity_mrps=60_000)))
-    there = admitted(world, "background", wanted(30, region="us"))
-    other = admitted(world, "background", wanted(30, region="eu"))
+    world.do(c.RegisterDomain(domain=replace(metro, capacity_mrps=40_000)))
+    anywhere = admitted(world, "background", wanted(20, region=""))
+    lease = world.state.sessions[anywhere].lease
+    assert lease is not None
+    assert lease.anchor == "a"
+    other = admitted(world, "background", wanted(20, region="us"))
     no = refused(world, "emergency", wanted(20, region="eu"))
     assert no.constraint == "PREEMPTING"
     now_woken(world)
-    assert sorted(ended(world, there, other), key=str) == [None, StatusInfo.PREEMPTED]
+    assert ended(world, anywhere, other) == [StatusInfo.PREEMPTED, None]
     world.advance((no.retry_after_s or 0) * 1_000)
     admitted(world, "emergency", wanted(20, region="eu"))
+    audited(world)
+
+
+def test_where_several_limits_are_short_nobody_is_displaced_who_could_be_spared() -> None:
+    world = started()
+    metro = world.state.catalogue.domains[DomainName("metro")]
+    sessions: list[SessionId] = []
+    for tenant, rate, region in (("background", 30, "us"), ("background", 16, "us"), ("background", 15, "eu")):
+        sessions.append(admitted(world, tenant, wanted(rate, region=region)))
+        world.sleep(1)
+    admitted(world, "urgent", wanted(30))
+    world.do(c.RegisterDomain(domain=replace(metro, capacity_mrps=91_000)))
+    # The anchor lacks 15, which only the last has; the transport lacks 20, of which that one brings 15.
+    assert refused(world, "urgent", wanted(20)).constraint == "PREEMPTING"
+    assert {event.session for event in preempted(world)} == {sessions[1], sessions[2]}
+
+
+def test_whoever_has_just_moved_is_not_displaced_until_its_source_is_free() -> None:
+    world = started()
+    mover = admitted(world, "background", wanted(30, region=""))
+    world.do(c.Relocate(session=mover, cause=RelocationCause.CLIENT))
+    world.settle()
+    moved = world.state.sessions[mover].lease
+    assert moved is not None
+    assert moved.anchor == "b"
+    assert refused(world, "emergency", wanted(40, region="us")).constraint == "CAPACITY"
+    world.advance(TERMS.drain_ms_max + 10_000)
+    assert refused(world, "emergency", wanted(40, region="us")).constraint == "PREEMPTING"
+
+
+def test_whoever_stays_keeps_its_contract_beside_a_claim() -> None:
+    """A claim and those who still hold its room are together more than there is: nobody who stays pays for it."""
+    world = started()
+    admitted(world, "background", wanted(25))
+    stays = admitted(world, "standard", wanted(25))
+    refused(world, "emergency", wanted(25))
+    promised = world.state.catalogue.envelopes[DomainName("edge-one"), ""]
+    digest = "f" * 64
+    world.do(accept(replace(promised, sequence=promised.sequence + 1, digest=digest)))
+    now_woken(world)
+    assert not world.state.sessions[stays].degraded
+    lease = world.state.sessions[stays].lease
+    assert lease is not None
+    assert digest in lease.envelopes, "it was looked at"
     audited(world)
 
 
@@ -326,9 +375,11 @@ def test_claims_and_victims_outlive_a_restart() -> None:
     restored = decode_state(encode_state(rebuilt))
     assert restored is not None
     world.state = restored
+    world.now = replace(world.now, boot_us=BootUs(world.now.boot_us + 1_000 * SECOND))  # another machine's clock
     world.do(c.StartTerm(settings=SETTINGS, software="test"))
     now_woken(world)
     assert ended(world, victim) == [StatusInfo.PREEMPTED]
+    assert world.state.tenancy.claims
     no = refused(world, "emergency", wanted(20))
     assert no.constraint == "PREEMPTING"
     world.advance((no.retry_after_s or 0) * 1_000)

@@ -23,7 +23,7 @@ from aipaging.core.anchor.choice import best
 from aipaging.core.anchor.eligibility import Candidate
 from aipaging.core.anchor.offer import Offer
 from aipaging.core.foundation.epoch import Epoch
-from aipaging.core.foundation.names import AnchorId, SessionId
+from aipaging.core.foundation.names import AnchorId, DomainName, SessionId
 from aipaging.core.foundation.time import BootUs, Now
 from aipaging.core.identity.tenant import PriorityClass
 from aipaging.core.lease.difference import Difference
@@ -53,6 +53,8 @@ NOBODY: Final = SessionId("")
 """Who asks: a page holds nothing."""
 
 Held: TypeAlias = tuple[SessionId, Epoch]
+Lower: TypeAlias = tuple[PriorityClass, Session]
+"""A session that may give way, and its class."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +94,8 @@ class _Search:
     Attributes:
         leaving: What nobody renews any more, and when it will be free, the earliest first.
         later: What is reserved when all that has left, and what others claim by then.
+        around: Who may give way at an anchor, those who take most first; of equals the lower class, then the newer.
+        crossing: Likewise, in any of some domains; in none of them: everywhere.
     """
 
     state: State
@@ -100,8 +104,10 @@ class _Search:
     reserved: OthersReserved
     leaving: list[tuple[BootUs, Held]]
     later: Difference
-    everywhere: list[Session] | None = None
-    around: dict[AnchorId, list[Session]] = field(default_factory=dict[AnchorId, list[Session]])
+    around: dict[AnchorId, list[Lower]] = field(default_factory=dict[AnchorId, list[Lower]])
+    crossing: dict[tuple[DomainName, ...], list[Lower]] = field(
+        default_factory=dict[tuple[DomainName, ...], list[Lower]]
+    )
 
     def admits(self, anchor: Anchor, reserved: Difference) -> Candidate | None:
         """Return the anchor as the admission finds it with a difference in what is reserved, if it is eligible."""
@@ -123,10 +129,6 @@ class _Search:
             for each in victims
             if each.lease is not None
         ]
-
-    def priority(self, session: Session) -> PriorityClass:
-        """Return the class of a session."""
-        return self.state.tenancy.tenant(session.tenant).priority
 
 
 def planned(state: State, wanted: Wanted, candidates: Iterable[Candidate], now: Now) -> Plan | None:
@@ -225,30 +227,47 @@ def _least(holds: Callable[[int], bool], most: int) -> int:
 def _victims(search: _Search, anchor: Anchor, highest: PriorityClass) -> list[Session]:
     """Return who of the classes up to `highest` gives way at an anchor, or nobody: not enough can."""
     for pool in _pools(search, anchor):
-        chosen = _chosen(search, anchor, [each for each in pool if search.priority(each) <= highest])
-        if chosen:
-            return chosen
+        if any(priority is highest for priority, _ in pool):  # without any, it was looked at before
+            chosen = _chosen(search, anchor, [each for each in pool if each[0] <= highest])
+            if chosen:
+                return chosen
     return []
 
 
-def _pools(search: _Search, anchor: Anchor) -> Iterator[list[Session]]:
+def _pools(search: _Search, anchor: Anchor) -> Iterator[list[Lower]]:
     """Return whose end may make room: those at the anchor, those in a domain of its path, those on all of it."""
-    state, intent = search.state, search.wanted.question.intent
+    state = search.state
     if anchor.anchor not in search.around:
         there = reversed(state.on_anchor.get(anchor.anchor, {}))
-        sessions = (state.sessions[each] for each in islice(there, SESSIONS_LOOKED_AT_MAX))
-        search.around[anchor.anchor] = [each for each in sessions if _may_go(search, each)]
+        search.around[anchor.anchor] = _lower(search, (state.sessions[each] for each in there))
     yield search.around[anchor.anchor]
-    path = state.catalogue.path_to(intent.place, anchor.domain)
-    if path is None:
-        return
-    if search.everywhere is None:
-        newest = islice(reversed(state.sessions.values()), SESSIONS_LOOKED_AT_MAX)
-        search.everywhere = [each for each in newest if _may_go(search, each)]
-    for domain in path.domains:
-        yield [each for each in search.everywhere if each.lease is not None and domain in each.lease.domains]
-    crossed = set(path.domains)
-    yield [each for each in search.everywhere if each.lease is not None and not crossed.isdisjoint(each.lease.domains)]
+    path = state.catalogue.path_to(search.wanted.question.intent.place, anchor.domain)
+    if path is not None:
+        for domain in path.domains:
+            yield _crossing(search, (domain,))
+        yield _crossing(search, path.domains)
+
+
+def _crossing(search: _Search, domains: tuple[DomainName, ...]) -> list[Lower]:
+    if () not in search.crossing:
+        search.crossing[()] = _lower(search, reversed(search.state.sessions.values()))
+    if domains not in search.crossing:
+        crossed = set(domains)
+        search.crossing[domains] = [
+            each
+            for each in search.crossing[()]
+            if each[1].lease is not None and not crossed.isdisjoint(each[1].lease.domains)
+        ]
+    return search.crossing[domains]
+
+
+def _lower(search: _Search, sessions: Iterable[Session]) -> list[Lower]:
+    """Return who of these may give way, in the order in which they would."""
+    tenancy = search.state.tenancy
+    looked = islice(sessions, SESSIONS_LOOKED_AT_MAX)
+    lower = [(tenancy.tenant(each.tenant).priority, each) for each in looked if _may_go(search, each)]
+    lower.sort(key=lambda each: (-each[1].intent.rate_mrps, each[0], -each[1].requested_wall_us, each[1].session))
+    return lower
 
 
 def _may_go(search: _Search, session: Session) -> bool:
@@ -262,30 +281,28 @@ def _may_go(search: _Search, session: Session) -> bool:
         and len(search.state.ledger.epochs.get(session.session, ())) == 1
         and not (session.relocation is not None and session.relocation.under_way)
         and session.session not in search.state.tenancy.victims
-        and search.priority(session) < search.wanted.priority
+        and search.state.tenancy.tenant(session.tenant).priority < search.wanted.priority
     )
 
 
-def _chosen(search: _Search, anchor: Anchor, pool: list[Session]) -> list[Session]:
+def _chosen(search: _Search, anchor: Anchor, pool: list[Lower]) -> list[Session]:
     """Return the victims among these, none of whom could be spared; nobody if not enough can make room."""
-    # Those who take most first; of equals the lower class, then the newer.
-    pool.sort(key=lambda each: (-each.intent.rate_mrps, search.priority(each), -each.requested_wall_us, each.session))
 
-    def enough(victims: Sequence[Session]) -> bool:
-        return search.without(anchor, victims) is not None
+    def enough(victims: Sequence[Lower]) -> bool:
+        return search.without(anchor, [session for _, session in victims]) is not None
 
     most = min(len(pool), VICTIMS_MAX)
-    if not most or not enough(pool[:most]):
+    if not enough(pool[:most]):
         return []
     count = _least(lambda some: enough(pool[:some]), most)
     chosen, rest = pool[: count - 1], pool[count - 1 :]
     # The last of them is the one that takes least of those that would do.
     rest.reverse()
     last = rest[_least(lambda place: enough([*chosen, rest[place]]), len(rest) - 1)]
-    equal = next(each for each in reversed(rest) if each.intent.rate_mrps == last.intent.rate_mrps)
+    equal = next(each for each in reversed(rest) if each[1].intent.rate_mrps == last[1].intent.rate_mrps)
     chosen.append(equal if enough([*chosen, equal]) else last)
-    for each in sorted(chosen, key=lambda each: (-search.priority(each), each.requested_wall_us, each.session)):
+    for each in sorted(chosen, key=lambda each: (-each[0], each[1].requested_wall_us, each[1].session)):
         fewer = [other for other in chosen if other is not each]
         if enough(fewer):
             chosen = fewer
-    return chosen
+    return [session for _, session in chosen]
