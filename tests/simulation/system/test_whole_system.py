@@ -72,6 +72,16 @@ def test_clocks_that_drift_beyond_what_is_assumed_do_no_more_harm_than_their_exc
     assert found == []
 
 
+def test_classes_that_displace_one_another_break_nothing() -> None:
+    quiet = Campaign(parts=real_parts, families=("preemption",))
+    ran = list(outcomes(quiet, range(4)))
+    assert [(o.seed, str(o.found)) for o in ran if o.found is not None] == []
+    asked = sum(quiet.plan(seed).pages for seed in range(4))
+    assert sum(o.pages for o in ran) > asked, "pages are asked again, for room was made for them"
+    faulty = Campaign(parts=real_parts, families=("preemption", "network", "crash"))
+    assert [(o.seed, str(o.found)) for o in outcomes(faulty, range(4, 8)) if o.found is not None] == []
+
+
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_planted_bug_is_found(name: str) -> None:
     campaign = Campaign(parts=real_parts, mutant=name)
