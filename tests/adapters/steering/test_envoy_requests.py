@@ -157,7 +157,7 @@ async def test_an_entry_that_ends_while_a_request_waits_steers_nothing(
 ) -> None:
     """The answer that the request waits for is of a lower epoch: the entry that is kept instead is over by then."""
     session = rig.session()
-    grant = rig.grant(session, rig.anchors[0], Epoch(1, 2), 400)
+    grant = rig.grant(session, rig.anchors[0], Epoch(1, 2), 1_500)
     await rig.driver.install([grant])
     assert await rig.request(session) == rig.anchors[0]
 
@@ -170,7 +170,7 @@ async def test_an_entry_that_ends_while_a_request_waits_steers_nothing(
     monkeypatch.setitem(FAULTS, "overtaken", overtaken)
     await rig.answer_malformed("overtaken")
     try:
-        await rig.advance(210)
+        await rig.advance(1_150)  # past the half, and so near the end that the gateway does not lose patience before
         await rig.send(session)
     finally:
         await rig.answer_malformed(None)
