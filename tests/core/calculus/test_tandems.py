@@ -115,7 +115,7 @@ def test_impaired_domains_lie_above_simulation(hops: int) -> None:
         seen = (delays > delay).mean()
         bound = exponential_onoff_bound(0.5, [(1.0, 0.9)] * hops, delay=delay, rung_class=SHARP).probability
         assert bound >= 0.95 * seen
-        assert bound <= {1: 1.1, 2: 7.0, 3: 40.0}[hops] * seen
+        assert bound <= {1: 1.05, 2: 5.5, 3: 27.0}[hops] * seen
 
 
 @pytest.mark.parametrize(("own", "cross"), [(5, 5), (3, 7)])

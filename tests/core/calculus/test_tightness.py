@@ -43,13 +43,13 @@ def crommelin(load: Decimal, delay: Decimal) -> Decimal:
 
 
 @pytest.mark.parametrize("load", LOADS)
-def test_poisson_constant_is_within_a_factor_of_two(load: float) -> None:
+def test_poisson_constant_is_exact(load: float) -> None:
     jobs = c.CompoundPoisson(rate=load, work=c.ConstantWork(value=1.0))
     with localcontext() as context:
         context.prec = 120
         for delay in (0.5, 3.25, 11.0, 24.5):
             truth = float(crommelin(Decimal(load), Decimal(delay)))
-            assert 1.0 - 1e-9 <= hop(jobs, 1.0, delay) / truth <= 2.0
+            assert 1.0 - 1e-9 <= hop(jobs, 1.0, delay) / truth <= 1.0 + 1e-9
 
 
 @pytest.mark.parametrize("load", LOADS)
@@ -142,7 +142,7 @@ def late(work: np.ndarray, leaving: np.ndarray, delay: int) -> tuple[float, floa
     return float(means.mean()), float(means.std(ddof=1)) / math.sqrt(BLOCKS)
 
 
-@pytest.mark.parametrize(("hops", "factor", "delays"), [(2, 6.0, (4, 7)), (3, 30.0, (6, 9))])
+@pytest.mark.parametrize(("hops", "factor", "delays"), [(2, 4.2, (4, 7)), (3, 14.0, (6, 9))])
 @pytest.mark.parametrize(("rate", "availability"), [(1.0, 0.85), (1.4, 0.7)])
 def test_impaired_domains_are_near_their_simulation(
     hops: int, factor: float, delays: tuple[int, int], rate: float, availability: float
@@ -188,4 +188,4 @@ def test_the_low_of_two_priorities_is_near_its_simulation(count: int) -> None:
     for delay in (3, 8):
         truth, error = late(own, leaving, delay)
         bound = c.bound_path(flows, [domain], float(delay)).bound.probability
-        assert truth - 3.0 * error <= bound <= 3.0 * truth
+        assert truth - 3.0 * error <= bound <= 1.15 * truth

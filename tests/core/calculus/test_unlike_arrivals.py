@@ -62,10 +62,11 @@ def ring_slots(seed: int, slots: int) -> np.ndarray:
 def test_a_chain_of_two_states_is_the_on_off_flow() -> None:
     for x in (0.0, 2.0, 10.0):
         ours, known = (backlog(a, 2.2, x) for a in (AS_CHAIN, ON_OFF))
-        # The general rung looks for theta on a grid below theta*, the special one uses theta* alone.
-        assert known * 0.5 <= ours <= known * (1 + 1e-6)
+        assert ours == pytest.approx(known, rel=1e-6)
         fluid, same = (backlog(a, 1.6, x) for a in (AS_FLUID, FLUID))
-        assert same * 0.5 <= fluid <= same * (1 + 1e-6)
+        assert fluid == pytest.approx(same, rel=1e-9)
+        always = c.MarkovFluid(count=3, generator=((-1.0, 1.0), (0.4, -0.4)), rates=(1.25, 0.25))
+        assert backlog(always, 2.35, x) == pytest.approx(same, rel=1e-9), "the order of states does not matter"
     assert AS_CHAIN.mean_rate == pytest.approx(ON_OFF.mean_rate)
     assert AS_FLUID.mean_rate == pytest.approx(FLUID.mean_rate)
 
@@ -80,8 +81,8 @@ def test_a_chain_with_one_state_is_the_queue_it_describes() -> None:
 
 def test_a_chain_that_is_not_reversible_lies_above_simulation() -> None:
     seen = lindley(ring_slots(1, 200_000) - 1.9)
-    for x in (1.0, 4.0, 6.0):
-        assert lower_limit(seen > x) <= backlog(RING, 1.9, x) <= 200.0 * float((seen > x).mean())
+    for x, most in ((1.0, 15.0), (4.0, 100.0), (6.0, 150.0)):
+        assert lower_limit(seen > x) <= backlog(RING, 1.9, x) <= most * float((seen > x).mean())
 
 
 def test_modulated_jobs_lie_above_simulation() -> None:
@@ -93,7 +94,7 @@ def test_modulated_jobs_lie_above_simulation() -> None:
     work = np.array([rng.exponential(1.0, k).sum() if k else 0.0 for k in jobs])
     seen = lindley(work - 1.2 * step)
     for x in (2.0, 8.0):
-        assert lower_limit(seen > x) <= backlog(BURSTY, 1.2, x) <= 10.0 * float((seen > x).mean())
+        assert lower_limit(seen > x) <= backlog(BURSTY, 1.2, x) <= 7.0 * float((seen > x).mean())
 
 
 def test_unlike_flows_together_lie_above_simulation() -> None:
@@ -103,8 +104,8 @@ def test_unlike_flows_together_lie_above_simulation() -> None:
     seen = lindley(ring_slots(2, slots) + on_off + rng.exponential(0.5, slots) - 4.0)
     together = c.superpose([ON_OFF, RING, SLOTS])
     assert together is not None
-    for x in (2.0, 6.0):
-        assert lower_limit(seen > x) <= backlog(together, 4.0, x) <= 120.0 * float((seen > x).mean())
+    for x, most in ((2.0, 30.0), (6.0, 120.0)):
+        assert lower_limit(seen > x) <= backlog(together, 4.0, x) <= most * float((seen > x).mean())
 
 
 @pytest.mark.parametrize("discipline", [c.Discipline.FIFO, c.Discipline.BLIND])
@@ -217,7 +218,7 @@ def test_dice_are_bounded_like_any_work() -> None:
     rng = np.random.default_rng(7)
     seen = lindley(rng.choice([1.0, 6.0], 400_000, p=[0.75, 0.25]) - 3.0)
     bound = backlog(c.SlottedWork(works=(dice,)), 3.0, 10.0)
-    assert lower_limit(seen > 10.0) <= bound <= 4.0 * float((seen > 10.0).mean())
+    assert lower_limit(seen > 10.0) <= bound <= 1.8 * float((seen > 10.0).mean())
     assert c.scaled_work(dice, 2.0).mean == 2.0 * dice.mean == 4.5
     law = c.workload_law(dice, arrival_rate=0.3).tail(5.0)
     assert 0.97 * law.upper <= law.lower <= law.upper

@@ -56,6 +56,8 @@ POISSON: Final = "poisson-arrivals"
 INDEPENDENT_WORK: Final = "independent-work"
 REGULATED: Final = "regulated"
 
+_TWO: Final = 2
+
 
 def backlog_tail(arrival: Arrival, capacity: float, backlog: float, rung_class: RungClass) -> TailBound:
     """Return the least bound on P(backlog > x) at a server that gives `capacity` to this arrival alone.
@@ -213,6 +215,8 @@ def _unlike(
 ) -> TailBound:
     """Bound chains and independent flows of unlike kinds: one martingale for all, or the union in slots."""
     rungs: list[TailBound] = []
+    if isinstance(arrival, MarkovFluid) and len(arrival.rates) == _TWO and len(set(arrival.rates)) == _TWO:
+        rungs.append(_fluid_of_two_states(arrival, capacity, backlog, sharp=sharp))
     product = product_tail([arrival], capacity, backlog)
     if product is not None:
         rungs.append(product)
@@ -230,6 +234,18 @@ def _unlike(
     if not rungs:
         raise NotAttestedError("no rung is proven for these arrivals together")
     return least(rungs)
+
+
+def _fluid_of_two_states(arrival: MarkovFluid, capacity: float, backlog: float, *, sharp: bool) -> TailBound:
+    """Bound chains of two states as on/off flows: what they always send is taken off the capacity."""
+    low = arrival.rates.index(min(arrival.rates))
+    flows = FluidOnOff(
+        count=arrival.count,
+        off_to_on=arrival.generator[low][1 - low],
+        on_to_off=arrival.generator[1 - low][low],
+        peak=arrival.rates[1 - low] - arrival.rates[low],
+    )
+    return _fluid(flows, capacity - arrival.count * arrival.rates[low], backlog, sharp=sharp)
 
 
 def _regulated_together(parts: Sequence[LeakyBuckets | TokenBucket], capacity: float, backlog: float) -> TailBound:
