@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from aipaging.core.anchor.catalogue import AnchorState
 from aipaging.core.anchor.intent import Intent
-from aipaging.core.envelope.service import SharedRate
+from aipaging.core.envelope.service import ReservedRate, ReservedSlots, ServiceModel, SharedRate
 from aipaging.core.evidence.verify import Verifier
 from aipaging.core.foundation.errors import AipagingError
 from aipaging.core.foundation.names import AnchorId, ClientId, DomainName, SessionId, TenantId
@@ -643,3 +643,65 @@ def test_the_fewest_of_the_lowest_class_give_way(there: list[tuple[str, int]], a
     else:
         assert (max(CLASS_OF[each.tenant] for each in displaced), len(displaced)) == min(good)
         assert spare + sum(each.intent.rate_rps for each in displaced) >= rate
+
+
+SLOTS = ReservedSlots(slots=8, base_ms=1.0, per_request_ms=0.1, slots_per_tenant=4, tokens_max=4, burst_total_max=30)
+SERVED: tuple[ServiceModel | None, ...] = (QUEUE, SLOTS, ReservedRate(rate_per_ms=0.2, latency_ms=3.0), None)
+
+
+@given(
+    metro=st.sampled_from(SERVED),
+    compute=st.sampled_from(SERVED),
+    there=st.lists(
+        st.tuples(
+            st.sampled_from(["background", "low-one", "low-two", "standard"]),
+            st.sampled_from([1.0, 5.0, 20.0]),
+            st.integers(1, 15),
+        ),
+        min_size=1,
+        max_size=10,
+    ),
+    rate=st.sampled_from([1.0, 10.0, 40.0]),
+    burst=st.integers(1, 20),
+    delay_ms=st.sampled_from([60.0, 100.0, 250.0]),
+)
+@profile(max_examples=100, deadline=None)
+def test_whoever_is_told_to_ask_again_is_admitted_whatever_was_short(
+    metro: ServiceModel | None,
+    compute: ServiceModel | None,
+    there: list[tuple[str, float, int]],
+    rate: float,
+    burst: int,
+    delay_ms: float,
+) -> None:
+    """Rates, slots of tenants, bursts in shared queues, delays behind them, and the delays of those who stay."""
+    world = started()
+    for name in ("low-one", "low-two"):
+        world.do(c.RegisterTenant(tenant=Tenant(tenant=TenantId(name), priority=PriorityClass.BACKGROUND)))
+    for name, service in ((ACCESS, None), ("metro", metro), ("edge-one", compute), ("edge-two", None)):
+        plain = envelope(name)
+        contract = replace(plain.contract, offset_ms=1.0, decay_per_ms=2.0)
+        world.state.catalogue.envelopes[DomainName(name), ""] = replace(plain, contract=contract, service=service)
+    for tenant, rate_rps, size in there:
+        ask(world, tenant, wanted(rate_rps, burst=size, delay_ms=100.0))
+        world.settle()
+        world.sleep(1)
+    asked = wanted(rate, burst=burst, delay_ms=delay_ms)
+    before = [each.session for each in world.state.sessions.values() if each.available]
+    reply = ask(world, "emergency", asked)
+    victims = {event.session for event in preempted(world)}
+    for _ in range(3):
+        if isinstance(reply, c.Admitted):
+            break
+        assert isinstance(reply, c.Refused)
+        if reply.constraint != "PREEMPTING":
+            assert not victims
+            return
+        assert reply.retry_after_s is not None
+        world.advance(reply.retry_after_s * 1_000)
+        reply = ask(world, "emergency", asked)
+    assert isinstance(reply, c.Admitted), reply
+    assert {event.session for event in preempted(world)} == victims, "asking again displaces nobody else"
+    left = {each for each in before if world.state.sessions[each].available}
+    assert left | victims >= set(before), "nobody else is ended"
+    audited(world)
