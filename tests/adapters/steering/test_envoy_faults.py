@@ -104,6 +104,45 @@ async def test_streams_finish_before_a_clean_stop(tmp_path: Path) -> None:
         assert not (await rig.supervisor.health()).running
 
 
+def deaf_at_first(supervisor: EnvoySupervisor, times: int) -> None:
+    """Let the first questions to the admin interface go unanswered, as a busy machine does."""
+    admin = supervisor._admin
+    unanswered = iter(range(times))
+
+    async def deaf(method: str, path: str) -> str | None:
+        if method == "GET" and next(unanswered, None) is not None:
+            return None
+        return await admin(method, path)
+
+    supervisor._admin = deaf  # type: ignore[method-assign]
+
+
+async def test_streams_finish_although_a_slow_envoy_does_not_say_that_there_are_any(tmp_path: Path) -> None:
+    async with envoy_rig(tmp_path) as rig:
+        session = rig.session()
+        await rig.driver.install([rig.grant(session, rig.anchors[0], Epoch(1, 1), MINUTE_MS)])
+        streaming = asyncio.create_task(rig.send(session, "/stream"))
+        while not any(each.path == "/stream" for each in rig.anchor_servers[rig.anchors[0]].received):
+            await asyncio.sleep(0.01)
+        deaf_at_first(rig.supervisor, 3)
+        await rig.supervisor.stop()
+        assert (await streaming).text.count("data:") == 10
+
+
+async def test_a_slow_envoy_is_adopted_and_not_replaced(tmp_path: Path) -> None:
+    async with envoy_rig(tmp_path) as rig:
+        first = await rig.supervisor.health()
+        await rig.supervisor.release()
+        successor = EnvoySupervisor(rig.gateway, drain_timeout_s=1.0)
+        deaf_at_first(successor, 2)
+        await successor.start()
+        try:
+            health = await successor.health()
+            assert (health.pid, health.adopted) == (first.pid, True)
+        finally:
+            await successor.release()
+
+
 async def test_a_refused_configuration_is_reported(tmp_path: Path) -> None:
     async with envoy_rig(tmp_path) as rig:
         broken = AnchorEndpoint(anchor=AnchorId("broken"), host=HOST, port=70_000, tls=False, in_flight_max=1)

@@ -25,7 +25,7 @@ import msgspec
 from aipaging.adapters.steering.envoy.bootstrap import Gateway, write_bootstrap
 from aipaging.core.foundation.errors import UnavailableError
 
-START_TIMEOUT_S: Final = 15.0
+START_TIMEOUT_S: Final = 60.0
 """Envoy starts in a third of a second; a loaded machine may take long to map 100 MB."""
 
 CHECK_INTERVAL_S: Final = 0.1
@@ -45,6 +45,8 @@ KILL_AFTER_S: Final = 3.0
 """After `quitquitquit` or SIGTERM, before SIGKILL."""
 
 ADMIN_TIMEOUT_S: Final = 2.0
+ADMIN_TRIES: Final = 3
+"""Before an Envoy that lives counts as hung: replacing one that is only slow would break every connection."""
 
 GUARDRAILS: Final = "guardrails"
 """The file by which the workers' scripts find the memory that they share; it is of one process and dies with it."""
@@ -128,12 +130,12 @@ class EnvoySupervisor:
         path = write_bootstrap(self._gateway)
         configuration = _digest(binary, path, self._gateway.workers)
         found = self._found()
-        if found is not None and found.configuration == configuration and await self._state() is not None:
+        if found is not None and found.configuration == configuration and await self._answers():
             self._pid, self._adopted = found, True
             _LOG.info("adopted the running Envoy, pid %d", found.pid)
         else:
             if found is not None:
-                _LOG.info("Envoy %d runs with another configuration: it is drained and replaced", found.pid)
+                _LOG.info("Envoy %d hangs or has another configuration: it is drained and replaced", found.pid)
                 self._pid = found
                 await self._end()
             await self._spawn(binary, configuration)
@@ -257,12 +259,18 @@ class EnvoySupervisor:
         self._forget()
 
     async def _quiet(self, timeout_s: float) -> None:
-        """Wait until no request is under way."""
+        """Wait until no request is under way; a slow Envoy that has not answered has not said so."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                gauge = "http.user_plane.downstream_rq_active"
-                while self._alive() and (await self.counters(gauge)).get(gauge, 0) > 0:  # noqa: ASYNC110
+                while self._alive() and await self._under_way() != 0:  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
+
+    async def _under_way(self) -> int | None:
+        """Return how many requests are under way, or None if Envoy does not say."""
+        gauge = "http.user_plane.downstream_rq_active"
+        reply = await self._admin("GET", f"/stats?format=text&filter=^{gauge}$")
+        counts = (line.removeprefix(f"{gauge}: ") for line in (reply or "").splitlines())
+        return next((int(count) for count in counts if count.isdigit()), None)
 
     async def _gone(self, timeout_s: float) -> bool:
         with contextlib.suppress(TimeoutError):
@@ -294,6 +302,13 @@ class EnvoySupervisor:
         except (OSError, msgspec.DecodeError):
             return None
         return pid_file if _is_running(pid_file) else None
+
+    async def _answers(self) -> bool:
+        """Return whether the admin interface answers, if only after a while."""
+        for _ in range(ADMIN_TRIES):
+            if await self._state() is not None:
+                return True
+        return False
 
     async def _state(self) -> str | None:
         """Return the state that the admin interface reports, or None if it does not answer."""
