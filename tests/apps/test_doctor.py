@@ -1,5 +1,6 @@
 """The doctor finds what was broken on purpose, and says who repairs it."""
 
+import dataclasses
 import datetime as dt
 import fcntl
 import json
@@ -16,7 +17,7 @@ from aipaging.adapters.signing.ca import CertificateAuthority
 from aipaging.adapters.terminal.guard import run
 from aipaging.apps.cli.api import URL_DEFAULT
 from aipaging.apps.cli.registry import aipaging
-from aipaging.apps.doctor import command, installation, machine, service
+from aipaging.apps.doctor import certificates, command, installation, machine, service
 from aipaging.apps.doctor.finding import Check, Finding, Situation
 from aipaging.core.foundation.time import WallUs
 
@@ -36,9 +37,9 @@ def situation(tmp_path: Path) -> Situation:
         config={
             "operator": {"data_dir": str(tmp_path / "data")},
             "journal": {"path": str(tmp_path / "data" / "journal.db"), "reserve_bytes": 0},
-            "northbound": {"listen": "127.0.0.1:0", "tls": None},
+            "northbound": {"listen": "127.0.0.1:0", "tls": None, "public_url": None},
             "southbound": {"listen": "127.0.0.1:0", "ads_listen": "127.0.0.1:0"},
-            "gateway": {"listen": "127.0.0.1:0", "tls": None, "driver": "envoy"},
+            "gateway": {"listen": "127.0.0.1:0", "tls": None, "driver": "envoy", "public_url": None},
         },
     )
 
@@ -118,11 +119,12 @@ def test_certificates_that_end(situation: Situation, tmp_path: Path) -> None:
         ("over", 11 * year, "error"),
     ):
         folder = authority(name, made)
-        situation.config["gateway"]["tls"] = {"certificate": str(folder / "ca.pem"), "key": str(folder / "ca-key.pem")}
-        levels = found(installation.certificates, situation)
+        levels = {"ok": 0, "warning": 0, "error": 0}
+        for finding in certificates._expiry(folder / "ca.pem", "it"):
+            levels[finding.level] += 1
         assert [each for each in levels if levels[each]] == [level]
     situation.config["gateway"]["tls"] = {"certificate": str(tmp_path / "none"), "key": str(tmp_path / "none")}
-    assert found(installation.certificates, situation)["error"]
+    assert found(certificates.certificates, situation)["error"]
 
 
 def test_a_full_disk(situation: Situation, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,6 +133,7 @@ def test_a_full_disk(situation: Situation, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 LOST = {"anchorId": "a", "state": "LOST"}
+SWITCH = {"kind": "TENANT", "name": "acme", "reason": "abuse", "killedAt": "2026-03-01T12:00:00Z"}
 ANSWERS: list[tuple[dict[str, tuple[int, Any]], str, str]] = [
     ({"/healthz": (0, "refused")}, "warning", "no controller answers"),
     ({"/readyz": (503, {"reasons": ["no gateway is connected"]})}, "error", "no gateway is connected"),
@@ -144,6 +147,18 @@ ANSWERS: list[tuple[dict[str, tuple[int, Any]], str, str]] = [
     ({"/ai-paging/v0.1/anchors": (403, {})}, "ok", "operators only"),
     ({}, "ok", "anchor a is READY"),
     ({}, "warning", "no envelope is in force"),
+    ({"/ai-paging/v0.1/anchors": (200, {"anchors": [{**LOST, "state": "DRAINING"}]})}, "warning", "is DRAINING"),
+    ({"/ai-paging/v0.1/switches": (200, {"switches": [SWITCH]})}, "warning", "tenant acme is stopped"),
+    (
+        {"/ai-paging/v0.1/configuration": (200, {"problems": [{"message": "no"}], "needsRestart": []})},
+        "error",
+        "was not taken at the last reload: no",
+    ),
+    (
+        {"/ai-paging/v0.1/configuration": (200, {"problems": [], "needsRestart": ["gateway"]})},
+        "warning",
+        "wait for a restart: gateway",
+    ),
 ]
 
 
@@ -157,6 +172,8 @@ def test_what_a_controller_says(
         "/ai-paging/v0.1/services": (200, {"services": []}),
         "/ai-paging/v0.1/anchors": (200, {"anchors": [{"anchorId": "a", "state": "READY"}]}),
         "/ai-paging/v0.1/envelopes": (200, {"envelopes": []}),
+        "/ai-paging/v0.1/switches": (200, {"switches": []}),
+        "/ai-paging/v0.1/configuration": (200, {"problems": [], "needsRestart": []}),
     }
     monkeypatch.setattr(service, "_asked", lambda _, path: (usual | answers)[path])
     levels = found(service.controller, Situation(url="http://127.0.0.1:1", credential="secret"))
@@ -211,3 +228,95 @@ def test_envelopes_that_end_and_key_sets_that_are_missing_are_found(tmp_path: Pa
     }
     levels = [each.level for each in service.key_sets(Situation(config={"key_sources": sources}))]
     assert levels == ["ok", "error", "error", "error"]
+
+
+def test_a_certificate_with_another_key_or_another_name(situation: Situation, tmp_path: Path) -> None:
+    authority = CertificateAuthority.open(tmp_path / "ca", "trust.example")
+    for name in ("one", "two"):
+        authority.write_identity(tmp_path / name, "gateway", name, dns_names=["api.example"])
+    pair = {"certificate": str(tmp_path / "one" / "cert.pem"), "key": str(tmp_path / "one" / "key.pem")}
+    situation.config["northbound"] |= {"tls": pair, "public_url": "https://api.example:8443"}
+    assert not found(certificates.certificates, situation)["error"]
+    situation.config["northbound"]["public_url"] = "https://other.example"
+    [error] = found(certificates.certificates, situation)["error"]
+    assert "is not for other.example" in error.message
+    pair["key"] = str(tmp_path / "two" / "key.pem")
+    [error] = found(certificates.certificates, situation)["error"]
+    assert "is not the key of" in error.message
+
+
+def test_a_policy_file_that_does_not_fit(situation: Situation, tmp_path: Path) -> None:
+    file = tmp_path / "rules.cedar"
+    situation.config["policies"] = str(file)
+    assert found(installation.policies, situation)["error"]
+    file.write_text("permit(principal, action, resource) when { context.colour == 1 };")
+    assert found(installation.policies, situation)["error"]
+    file.write_text('@id("all")\npermit(principal, action, resource);')
+    assert found(installation.policies, situation)["ok"]
+
+
+def test_a_secret_that_others_may_read(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("s")
+    file.chmod(0o644)
+    [error] = found(service.credential_file, Situation(credential_file=file))["error"]
+    assert error.who == "caller"
+    file.chmod(0o600)
+    assert not found(service.credential_file, Situation(credential_file=file))["error"]
+
+
+def test_a_configuration_that_probably_means_something_else(situation: Situation) -> None:
+    warning = {"file": "c.toml", "line": 3, "message": "service[0]: no [[anchor]] executes aisi://a/b/c"}
+    patient = dataclasses.replace(situation, config_warnings=(warning,))
+    [doubt] = found(installation.configuration, patient)["warning"]
+    assert doubt.message == "c.toml:3: service[0]: no [[anchor]] executes aisi://a/b/c"
+    [doubt] = found(installation.configuration, Situation())["warning"]
+    assert "no configuration was named" in doubt.message
+
+
+MACHINES: list[tuple[Check, object, str, Any, str]] = [
+    (machine.python, machine.sys, "version_info", (3, 10, 0), "Python"),
+    (machine.kernel, machine.platform, "release", lambda: "3.10.0-1160", "too old"),
+    (machine.kernel, machine.platform, "system", lambda: "Darwin", "not Linux"),
+    (machine.limits, machine.resource, "getrlimit", lambda _: (1024, 4096), "may open 1,024 files"),
+    (machine.limits, machine.os, "sched_getaffinity", lambda _: {0}, "one core"),
+    (machine.extras, machine, "_missing", lambda module: module == "openai", "[demo] is not installed"),
+    (machine.clocks, machine, "_clock_state", lambda: 5, "not known to be synchronised"),
+    (machine.clocks, machine.time, "clock_gettime", lambda clock: 90.0 if clock == 7 else 1.0, "suspended for 89 s"),
+]
+
+
+@pytest.mark.parametrize(("check", "where", "what", "instead", "words"), MACHINES)
+def test_a_machine_that_does_not_fit(
+    monkeypatch: pytest.MonkeyPatch, check: Check, where: object, what: str, instead: Any, words: str
+) -> None:
+    monkeypatch.setattr(where, what, instead)
+    seen = list(check(Situation()))
+    monkeypatch.undo()
+    assert any(words in finding.message for finding in seen if finding.level != "ok"), seen
+
+
+def test_a_gateway_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unable(*_: Any, **__: Any) -> Any:
+        raise OSError("Exec format error")
+
+    monkeypatch.setattr(machine.subprocess, "run", unable)
+    [error] = found(machine.envoy, Situation())["error"]
+    assert "Exec format error" in error.message
+
+
+def test_weights_that_are_not_the_pinned_ones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from aipaging.adapters.minilm import weights
+
+    (tmp_path / "model.safetensors").write_bytes(b"others")
+    monkeypatch.setattr(weights, "model_directory", lambda: tmp_path)
+    [error] = found(machine.model, Situation())["error"]
+    assert "not the pinned file" in error.message
+
+
+def test_the_page_of_mistakes_names_every_check() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "operate.md").read_text()
+    rows = [row.split(" | ") for row in page.splitlines() if row.startswith("| ") and row[2].isdigit()]
+    assert [int(row[0].strip("| ")) for row in rows] == list(range(1, len(rows) + 1))
+    assert len(rows) >= 20
+    assert {row[-1].strip("`| ") for row in rows} == {name for name, _ in command.CHECKS}

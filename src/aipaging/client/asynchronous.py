@@ -35,7 +35,7 @@ class AsyncClient:
     Example:
         async with AsyncClient("https://control.example", credential=ClientSecret("app", secret)) as client:
             async with await client.page(task="embeddings", place="access-paris", delay_ms=250) as session:
-                await session.openai().embeddings.create(model="any", input="make before break")
+                await session.openai().embeddings.create(model="all-MiniLM-L6-v2", input="make before break")
     """
 
     def __init__(

@@ -38,7 +38,7 @@ class Client:
     Example:
         with Client("https://control.example", credential=ClientSecret("app", secret)) as client:
             with client.page(task="embeddings", place="access-paris", delay_ms=250) as session:
-                session.openai().embeddings.create(model="any", input="make before break")
+                session.openai().embeddings.create(model="all-MiniLM-L6-v2", input="make before break")
     """
 
     def __init__(

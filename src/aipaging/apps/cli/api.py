@@ -59,9 +59,9 @@ class Api:
         """Return the document at a path below the interface's base."""
         return self._call("GET", path, None)
 
-    def post(self, path: str, document: Mapping[str, Any] | None = None) -> Any:
+    def post(self, path: str, document: Mapping[str, Any] | None = None, *, timeout_s: float = TIMEOUT_S) -> Any:
         """Post a document and return the answer's."""
-        return self._call("POST", path, document)
+        return self._call("POST", path, document, timeout_s)
 
     def put(self, path: str, document: Mapping[str, Any]) -> Any:
         """Put a document and return the answer's."""
@@ -71,12 +71,12 @@ class Api:
         """Delete what is at the path."""
         self._call("DELETE", path, None)
 
-    def _call(self, method: str, path: str, document: Mapping[str, Any] | None) -> Any:
+    def _call(self, method: str, path: str, document: Mapping[str, Any] | None, timeout_s: float = TIMEOUT_S) -> Any:
         import httpx  # noqa: PLC0415 - 60 ms that --help does not pay
 
         headers = {"authorization": f"Bearer {self._credential}"} if self._credential else {}
         try:
-            with httpx.Client(verify=self._trust(), timeout=TIMEOUT_S, trust_env=not self._local) as client:
+            with httpx.Client(verify=self._trust(), timeout=timeout_s, trust_env=not self._local) as client:
                 answer = client.request(method, f"{self._url}{BASE}{path}", json=document, headers=headers)
                 return _document(answer, answer.content)
         except httpx.TransportError as error:

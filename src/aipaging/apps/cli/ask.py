@@ -1,7 +1,7 @@
 """`aipaging ask`: free text, read into a structured intent, shown, and paged if it is what was meant."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -10,6 +10,9 @@ from aipaging.adapters.terminal.guard import examples, json_option
 from aipaging.adapters.terminal.output import note, say, table, write_json
 from aipaging.apps.cli.api import Api, api_options
 from aipaging.apps.cli.shown import show_session
+
+FIRST_TEXT_S_MAX: Final = 180.0
+"""The first text makes a controller read its examples with the model: seconds, and many of them on a busy machine."""
 
 
 @click.command(
@@ -32,7 +35,9 @@ def ask(*, api: Api, as_json: bool, text: Sequence[str], place: str | None, want
     Nothing is reserved without --page. Exit status 3: something must be asked first, or nothing here matches.
     """
     known = {"place": place} if place else {}
-    found: dict[str, Any] = api.post("/intents/interpret", {"text": " ".join(text), "intent": known})
+    found: dict[str, Any] = api.post(
+        "/intents/interpret", {"text": " ".join(text), "intent": known}, timeout_s=FIRST_TEXT_S_MAX
+    )
     if found["status"] != "resolved":
         _open(found, as_json=as_json)
     if not as_json:

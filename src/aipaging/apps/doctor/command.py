@@ -13,7 +13,7 @@ import click
 
 from aipaging.adapters.terminal.guard import examples, failed, json_option
 from aipaging.adapters.terminal.output import say, write_json
-from aipaging.apps.doctor import installation, machine, service
+from aipaging.apps.doctor import certificates, installation, machine, service
 from aipaging.apps.doctor.finding import Check, Finding, Situation, wrong
 from aipaging.core.foundation.errors import InvalidInputError
 
@@ -28,10 +28,12 @@ CHECKS: Final[Sequence[tuple[str, Check]]] = (
     ("configuration", installation.configuration),
     ("data-directory", installation.data_directory),
     ("disk-space", installation.disk_space),
-    ("certificates", installation.certificates),
+    ("certificates", certificates.certificates),
     ("journal", installation.journal),
     ("ports", installation.ports),
+    ("policies", installation.policies),
     ("key-sets", service.key_sets),
+    ("credential", service.credential_file),
     ("controller", service.controller),
 )
 
@@ -110,12 +112,16 @@ def situation_of(
     """
     config: Mapping[str, Any] = {}
     problems: tuple[Mapping[str, Any], ...] = ()
+    warnings: tuple[Mapping[str, Any], ...] = ()
     if config_file is not None:
         config, problems = _configuration(config_file)
+        warnings = tuple(_said("check", config_file).get("warnings", ())) if config else ()
     return Situation(
         config_file=config_file,
         config=config,
         config_problems=problems,
+        config_warnings=warnings,
+        credential_file=credential_file,
         url=(url or (config["northbound"]["public_url"] if config else None) or URL_DEFAULT).rstrip("/"),
         url_given=url is not None,
         credential=_secret(credential_file),
@@ -125,17 +131,22 @@ def situation_of(
 
 def _configuration(file: Path) -> tuple[Mapping[str, Any], tuple[Mapping[str, Any], ...]]:
     """Return the values in force and the mistakes, as the command that knows says them."""
+    document = _said("show", file)
+    if "error" in document:
+        return {}, tuple(document.get("errors") or [document["error"]])
+    return document, ()
+
+
+def _said(command: str, file: Path) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, "-m", "aipaging.apps.cli", "config", "show", str(file), "--json"],
+        [sys.executable, "-m", "aipaging.apps.cli", "config", command, str(file), "--json"],
         capture_output=True,
         text=True,
         timeout=CONFIG_TIMEOUT_S,
         check=False,
     )
     document: dict[str, Any] = json.loads(done.stdout)
-    if "error" in document:
-        return {}, tuple(document.get("errors") or [document["error"]])
-    return document, ()
+    return document
 
 
 def _secret(file: Path | None) -> str:

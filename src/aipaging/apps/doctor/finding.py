@@ -48,18 +48,22 @@ class Situation:
         config_file: The configuration, if one was named.
         config: What `aipaging config show` says of it; empty without a valid one.
         config_problems: What is wrong in it, as `aipaging config check` says it.
+        config_warnings: What works in it, but probably not as meant.
         url: Where the controller should be.
         url_given: Whether somebody said so.
         credential: The client's secret, or empty.
+        credential_file: Where it was read, or None.
         ca: Whom to trust, or None.
     """
 
     config_file: Path | None = None
     config: Mapping[str, Any] = field(default_factory=dict[str, Any])
     config_problems: tuple[Mapping[str, Any], ...] = ()
+    config_warnings: tuple[Mapping[str, Any], ...] = ()
     url: str = ""
     url_given: bool = False
     credential: str = ""
+    credential_file: Path | None = None
     ca: Path | None = None
 
     @property

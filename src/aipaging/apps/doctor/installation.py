@@ -1,7 +1,6 @@
-"""Checks of what a controller was given: configuration, data directory, ports, certificates, journal."""
+"""Checks of what a controller was given: configuration, data directory, ports, journal, policies."""
 
 import contextlib
-import datetime as dt
 import fcntl
 import os
 import shutil
@@ -13,14 +12,12 @@ from pathlib import Path
 from typing import Final
 
 from aipaging.apps.doctor.finding import Finding, Situation, doubtful, fine, wrong
+from aipaging.core.foundation.errors import AipagingError
 
 SPACE_BYTES_MIN: Final = 256 * 2**20
 """Below it the journal is full within a day of a busy controller."""
 
 SPACE_BYTES_GOOD: Final = 2 * 2**30
-
-EXPIRY_NOTICE: Final = dt.timedelta(days=14)
-"""Long enough to order a certificate."""
 
 _TCP_TABLES: Final = ("/proc/net/tcp", "/proc/net/tcp6")
 _LISTENING: Final = "0A"
@@ -40,6 +37,9 @@ def configuration(situation: Situation) -> Iterator[Finding]:
         yield wrong(
             f"{place}: {problem['message']}", fix="correct that line; `aipaging config keys` tells what is allowed"
         )
+    for warning in situation.config_warnings:
+        place = f"{warning.get('file', situation.config_file)}:{warning.get('line', '?')}"
+        yield doubtful(f"{place}: {warning['message']}", fix="see whether that is what you mean")
     if situation.config:
         yield fine(f"{situation.config_file} has no mistakes")
 
@@ -119,42 +119,6 @@ def ports(situation: Situation) -> Iterator[Finding]:
             yield wrong(f"{where} is taken by {who}", fix=f"stop it, or choose another address for {section}.{key}")
 
 
-def certificates(situation: Situation) -> Iterator[Finding]:
-    """Look at when certificates end."""
-    if not situation.config:
-        return
-    for section in ("northbound", "gateway"):
-        tls = situation.config[section]["tls"]
-        if tls is None:
-            continue
-        for path in (Path(tls["certificate"]), Path(tls["key"])):
-            if not os.access(path, os.R_OK):
-                yield wrong(
-                    f"{path} of [{section}] cannot be read", fix="put it there, readable to the controller's user"
-                )
-        yield from _expiry(Path(tls["certificate"]), f"the certificate of [{section}]")
-    directory = situation.data_dir
-    if directory is not None and (directory / "ca" / "ca.pem").exists():
-        yield from _expiry(directory / "ca" / "ca.pem", "the certificate of the southbound authority")
-
-
-def _expiry(path: Path, what: str) -> Iterator[Finding]:
-    from cryptography import x509  # noqa: PLC0415 - 50 ms
-
-    try:
-        ends = x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
-    except (OSError, ValueError) as error:
-        yield wrong(f"{what} ({path}) is not a PEM certificate: {error}", fix="put a PEM chain there")
-        return
-    left = ends - dt.datetime.now(dt.UTC)
-    if left < dt.timedelta():
-        yield wrong(f"{what} ({path}) expired on {ends:%Y-%m-%d}", fix="renew it")
-    elif left < EXPIRY_NOTICE:
-        yield doubtful(f"{what} ({path}) expires in {left.days} days", fix="renew it")
-    else:
-        yield fine(f"{what} is valid until {ends:%Y-%m-%d}")
-
-
 def journal(situation: Situation) -> Iterator[Finding]:
     """Look whether the journal is in use, and whole as a database."""
     if not situation.config:
@@ -178,6 +142,21 @@ def journal(situation: Situation) -> Iterator[Finding]:
         )
     else:
         yield fine(f"{path} is whole as a database (`aipaging evidence verify` proves the rest)")
+
+
+def policies(situation: Situation) -> Iterator[Finding]:
+    """Hold the file of policies against the schema, as the controller does before it takes it."""
+    if not situation.config or not situation.config.get("policies"):
+        return
+    from aipaging.adapters.policy.cedar import CedarPolicies  # noqa: PLC0415 - 100 ms
+
+    file = Path(situation.config["policies"])
+    try:
+        found = CedarPolicies(file.read_text())
+    except (AipagingError, OSError, UnicodeDecodeError) as error:
+        yield wrong(f"{file} cannot be taken: {error}", fix=f"aipaging policies check {file}; those in force stay")
+        return
+    yield fine(f"{file} holds {len(found.ids)} policies that fit the schema")
 
 
 def _journal_holder(situation: Situation) -> int | None:

@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import ssl
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -76,6 +77,36 @@ def _credential(situation: Situation) -> Iterator[Finding]:
     status, answer = _asked(situation, f"{BASE}/envelopes")
     if status == _DONE and isinstance(answer, dict):
         yield from _envelopes(answer.get("envelopes", []), dt.datetime.now(dt.UTC))
+    yield from _stopped(situation)
+    yield from _configured(situation)
+
+
+def _stopped(situation: Situation) -> Iterator[Finding]:
+    """Tell which kill switches are thrown: who forgets one looks for the reason elsewhere."""
+    status, answer = _asked(situation, f"{BASE}/switches")
+    for switch in answer.get("switches", ()) if status == _DONE else ():
+        what = f"{switch['kind'].lower()} {switch['name']}".strip()
+        yield doubtful(
+            f"{what} is stopped by a kill switch since {switch['killedAt']}: {switch['reason']}",
+            fix="aipaging switch restore, if it may go on",
+        )
+
+
+def _configured(situation: Situation) -> Iterator[Finding]:
+    """Tell whether the controller runs with the file as it is now."""
+    status, answer = _asked(situation, f"{BASE}/configuration")
+    if status != _DONE:
+        return
+    for problem in answer["problems"]:
+        yield wrong(
+            f"the configuration file was not taken at the last reload: {problem['message']}",
+            fix="correct it and reload: the next start would fail",
+        )
+    if answer["needsRestart"]:
+        yield doubtful(
+            f"changes wait for a restart: {', '.join(answer['needsRestart'])}",
+            fix="restart the controller when it suits",
+        )
 
 
 def _envelopes(envelopes: list[dict[str, Any]], now: dt.datetime) -> Iterator[Finding]:
@@ -98,6 +129,17 @@ def _envelopes(envelopes: list[dict[str, Any]], now: dt.datetime) -> Iterator[Fi
             well += 1
     if well:
         yield fine(f"{well} envelopes are in force for longer than a day")
+
+
+def credential_file(situation: Situation) -> Iterator[Finding]:
+    """Look whether the file with the secret is its owner's alone."""
+    file = situation.credential_file
+    if file is None or not file.exists():
+        return
+    if stat.S_IMODE(file.stat().st_mode) & 0o077:
+        yield wrong(f"others may read {file}", fix=f"chmod 600 {file}, and have a new secret if they did", who="caller")
+    else:
+        yield fine(f"{file} is its owner's alone")
 
 
 def key_sets(situation: Situation) -> Iterator[Finding]:

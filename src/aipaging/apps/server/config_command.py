@@ -122,6 +122,8 @@ def effective(checked: ServerConfig) -> dict[str, Any]:
         "journal": checked.journal,
         "audit": checked.audit,
         "clients": [{"client": each.client, "tenant": each.tenant, "role": each.role} for each in checked.clients],
+        "tenants": list(checked.tenants),
+        "policies": checked.policies,
         "services": list(catalogue.services.values()),
         "domains": list(catalogue.domains.values()),
         "paths": list(catalogue.paths.values()),
