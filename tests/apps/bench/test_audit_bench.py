@@ -1,5 +1,6 @@
 """The audit's benchmark: what it draws is what it says, and its pieces run."""
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -48,9 +49,11 @@ def test_its_pieces_run() -> None:
         *audit._false_verdicts(3, 0),
         *audit._sample_sizes(1, 0),
         *audit._alarms(2, 0),
+        *audit._session_coverage(2, 0),
         *audit._blame(1),
         *audit._parquet(500_000),
     ]
+    assert msgspec.json.encode(results)
     named = {result.metric: result for result in results}
     assert len(named) == len(results)
     assert named["false_violated_mm1"].peer == "naive test"

@@ -220,10 +220,9 @@ def _session_coverage(runs: int, seed: int) -> Iterator[BenchResult]:
         groups = session_groups([str(one) for one in range(2_000)])[session]
         found = _estimates((delay_ms * 1_000).astype(np.int64), number, sessions=groups)
         covered += [bool(found[one].low_ms <= truth_ms <= found[one].high_ms) for one in methods]
-        effects.append(found[methods[0]].design_effect)
-    yield _measured(
-        _rates("coverage_session_bootstrap_p99", (covered[0] / runs, covered[1] / runs), "block bootstrap", runs)
-    )
+        effects.append(float(found[methods[0]].design_effect))
+    share = [float(one) for one in covered / runs]
+    yield _measured(_rates("coverage_session_bootstrap_p99", (share[0], share[1]), "block bootstrap", runs))
     yield alone("design_effect_of_sessions_p99", "times", effects, FREE)
 
 
