@@ -1,7 +1,8 @@
 """The backlog of fluid on/off flows, exactly: [AnickMitraSondhi1982].
 
-The spectral expansion has terms of alternating sign that cancel almost completely for many flows, so it is
-summed in decimal arithmetic with enough digits, and the largest term times the precision is added on top.
+The coefficients of the spectral expansion are products of ratios of eigenvalues that alternate in sign, times sums of
+eigenvectors that alternate as well: they are worked out in decimal arithmetic, and the largest term times the precision
+is added on top.
 Time is counted in mean on-periods, work in what one flow sends in one.
 """
 

@@ -7,6 +7,7 @@ the least bound wins.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
@@ -23,7 +24,7 @@ from aipaging.core.calculus.bound import RungClass, TailBound, bound_of, bound_o
 from aipaging.core.calculus.deterministic import TokenBucket
 from aipaging.core.calculus.errors import NotAttestedError, UnstableError, never_exceeds, overloaded, require_positive
 from aipaging.core.calculus.fluid_exact import fluid_exact_tail
-from aipaging.core.calculus.fluid_martingales import fluid_martingales
+from aipaging.core.calculus.fluid_martingales import ALLOWANCE, fluid_martingales
 from aipaging.core.calculus.interval import moments_of, no_factor
 from aipaging.core.calculus.modulated import MarkovFluid, MarkovPoisson, MarkovSlots
 from aipaging.core.calculus.onoff import FluidOnOff, SlottedOnOff, fluid_martingale, slotted_martingale, slotted_union
@@ -44,7 +45,7 @@ from aipaging.core.calculus.regulated import (
     leaky_bucket_tail,
     unlike_buckets_tail,
 )
-from aipaging.core.calculus.rounding import largest_root
+from aipaging.core.calculus.rounding import RELATIVE_UP, largest_root
 from aipaging.core.calculus.tandem import log_constant
 from aipaging.core.calculus.tandem_union import Stage, UnionTandem, union_tail
 from aipaging.core.calculus.work import ConstantWork, ExponentialWork
@@ -173,9 +174,13 @@ def _fluid(arrival: FluidOnOff, capacity: float, backlog: float, *, sharp: bool)
     assumptions = (INDEPENDENT_FLOWS, STATIONARY)
     if never_exceeds(arrival.peak_rate, capacity):
         return certain(0.0, "deterministic-cap", ("peak-rate",))
-    log_bound, theta = fluid_martingale(arrival, capacity, backlog)
-    log_bound = min(log_bound, fluid_martingales(arrival, capacity, backlog))
-    rungs = [bound_of_log(log_bound, "onoff-martingale", assumptions, theta=theta)]
+    one, theta = fluid_martingale(arrival, capacity, backlog)
+    together, count = fluid_martingales(arrival, capacity, backlog)
+    if together < one:
+        bound = bound_of_log(together, "onoff-martingale", assumptions, theta=theta, martingales=count)
+        rungs = [replace(bound, numeric_error=RELATIVE_UP + ALLOWANCE)]
+    else:
+        rungs = [bound_of_log(one, "onoff-martingale", assumptions, theta=theta, martingales=1)]
     exact = fluid_exact_tail(arrival, capacity, backlog) if sharp else None
     if exact is not None:
         rungs.insert(
