@@ -211,3 +211,49 @@ async def test_a_policy_that_forbids_decides_from_the_reload_on(reloading: Livin
     assert (status, said["applied"]) == (200, ["policies"])
     refused, why = await system.call("POST", "/sessions", {"intent": INTENT})
     assert (refused, why["constraint"]) == (422, "POLICY"), why
+
+
+async def test_a_sink_hears_from_the_reload_on_and_until_the_next(reloading: Living) -> None:
+    system = reloading
+    heard: list[dict[str, Any]] = []
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        length = next(int(line[15:]) for line in head.split("\r\n") if line.lower().startswith("content-length:"))
+        heard.append(json.loads(await reader.readexactly(length)))
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        writer.close()
+
+    async def told(session: str, name: str) -> None:
+        async with asyncio.timeout(60):
+            while not any(each.get("subject") == session and each["type"].endswith(name) for each in heard):
+                await asyncio.sleep(0.05)
+
+    server = await asyncio.start_server(take, HOST, 0)
+    async with server:
+        text = system.config.read_text()
+        url = f"http://{HOST}:{server.sockets[0].getsockname()[1]}/noc"
+        before = await system.page()
+        system.config.write_text(
+            f'notification = {{ allow_networks = ["127.0.0.0/8"] }}\n{text}[[sink]]\nname = "watch"\nurl = "{url}"\n'
+        )
+        status, said = await reload(system)
+        assert (status, set(said["applied"])) == (200, {"sink", "notification.allow_networks"})
+        await system.end(before)
+        await told(before["sessionId"], "session-ended")
+        assert not any(each["type"].endswith("session-available") for each in heard), "that was before"
+
+        system.config.write_text('notification = { allow_networks = ["127.0.0.0/8"] }\n' + text)
+        assert (await reload(system))[1]["applied"] == ["sink"]
+        own, refused = await system.call(
+            "POST", "/sessions", {"intent": INTENT, "sink": url.replace(HOST, "10.0.0.1").replace("http", "https")}
+        )
+        assert (own, refused["code"]) == (400, "INVALID_SINK")
+        after = await system.page()
+        status, _ = await system.call("PUT", f"/sessions/{after['sessionId']}/sink", {"sink": url})
+        assert status == 204, "a client may name a sink in the networks that are allowed since the reload"
+        await system.end(after)
+        await told(after["sessionId"], "session-ended")
+        assert len([each for each in heard if each.get("subject") == after["sessionId"]]) == len(
+            {each["id"] for each in heard if each.get("subject") == after["sessionId"]}
+        ), "once, by the client's own sink, and not by the operator's"

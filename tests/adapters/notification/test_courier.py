@@ -79,10 +79,12 @@ class Sink:
         self.attempts: list[tuple[str, str]] = []
         self.taken: list[tuple[str, str]] = []
         self.hung: set[str] = set()
+        self.urls: list[str] = []
 
     async def post(self, destination: Destination, body: bytes) -> Taken:
         event = msgspec.json.decode(body)["id"]
         self.attempts.append((destination.key, event))
+        self.urls.append(destination.url)
         if destination.key in self.hung:
             await asyncio.Event().wait()
         await asyncio.sleep(0)
@@ -103,6 +105,7 @@ class Rig:
         self.waits: list[float] = []
         self.ledger = ledger
         self.keys = ["sink:one", "sink:two"]
+        self.domain = "example"
         self.courier = Courier(
             self.hub,
             CourierWork(
@@ -117,7 +120,9 @@ class Rig:
         )
 
     def sinks(self, _told: Told) -> Sequence[Destination]:
-        return [Destination(key=key, tenant=key, url=f"https://{key[5:]}.example/", expires_us=0) for key in self.keys]
+        return [
+            Destination(key=key, tenant=key, url=f"https://{key[5:]}.{self.domain}/", expires_us=0) for key in self.keys
+        ]
 
     async def sleep(self, seconds: float) -> None:
         if seconds == courier_module.SAVE_S:
@@ -316,3 +321,21 @@ def test_the_ledger_outlives_its_process_and_is_bounded(tmp_path: Path, monkeypa
     assert again.dead_letters(0, 10) == (3, [dead[4], dead[3], dead[2]])
     assert again.dead_letters(1, 1) == (3, [dead[3]])
     again.close()
+
+
+async def test_what_waits_goes_to_the_address_that_was_corrected() -> None:
+    def answer(_key: str, attempt: int) -> Taken:
+        if attempt == 2:
+            rig.domain = "corrected"
+        return Taken(status=204) if rig.domain == "corrected" and attempt > 2 else Taken(status=503)
+
+    sink = Sink(answer)
+    rig = Rig([], MemoryLedger(), sink)
+    rig.keys = ["sink:one"]
+    await rig.courier.start()
+    rig.append(HISTORY[:3])
+    await run(rig)
+    await rig.courier.stop()
+    assert sink.urls[:2] == ["https://one.example/"] * 2
+    assert set(sink.urls[2:]) == {"https://one.corrected/"}
+    assert rig.courier.given_up == {}

@@ -208,10 +208,11 @@ class Courier:
 
     async def _settle(self, letter: _Letter) -> None:
         """Post until it is taken or given up."""
-        destination, until_s = letter.destination, self._work.clock_s() + RETRY_S_MAX
+        until_s = self._work.clock_s() + RETRY_S_MAX
         body = letter.told.event.document(self._work.source)
         ceiling_s = BACKOFF_S_FIRST
         while True:
+            destination = letter.destination = self._present(letter)
             if (destination.key, destination.url) in self._gone:
                 return self._give_up(letter, "SINK_GONE")
             if destination.expires_us and self._work.wall_us() >= destination.expires_us:
@@ -231,6 +232,11 @@ class Courier:
                 return self._give_up(letter, reason)
             await self._work.sleep(wait_s)
             ceiling_s = min(2 * ceiling_s, BACKOFF_S_MAX)
+
+    def _present(self, letter: _Letter) -> Destination:
+        """Return the destination as it is now: who corrects an address or a token wants what waits to go there."""
+        key = letter.destination.key
+        return next((each for each in self._work.sinks(letter.told) if each.key == key), letter.destination)
 
     @contextlib.asynccontextmanager
     async def _slot(self, destination: Destination) -> AsyncGenerator[None, None]:
