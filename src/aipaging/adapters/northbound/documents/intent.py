@@ -143,7 +143,10 @@ class BoundDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class NearestDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """What would pass the constraint that failed, everything else in the intent as it is."""
+    """What would pass the constraint that failed, everything else in the intent as it is; each alone.
+
+    `POST /intents/resolve` tries what it proposes: each would be admitted, if one change alone is enough.
+    """
 
     delay_ms: Annotated[float, Meta(ge=0, description="The least delay that can be promised.")] | None = None
     epsilon: Annotated[float, Meta(ge=0, le=1, description="The least epsilon that can be promised.")] | None = None
