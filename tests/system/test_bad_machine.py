@@ -134,9 +134,10 @@ async def test_a_stepped_clock_ends_no_lease_and_lengthens_none(bad: Bad, step_s
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"write_errno": errno.EROFS}, pytest.param({"sync_errno": errno.EIO}, marks=pytest.mark.soak)],
+    [{"write_errno": errno.EROFS}, {"sync_errno": errno.EIO}],
     ids=["read-only", "failed sync"],
 )
+@pytest.mark.soak  # what a full disk does, which is the same, is tried in every run (test_disk.py)
 async def test_a_journal_that_cannot_be_written_stops_admission_and_loses_nothing(
     bad: Bad, wrong: dict[str, int]
 ) -> None:

@@ -20,7 +20,10 @@ from aipaging.apps.demo.configuration import DOMAINS, promise
 from aipaging.apps.demo.stack import ANCHORS, Stack
 from aipaging.core.foundation.time import WallUs
 
-pytestmark = pytest.mark.real
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.soak,
+]  # it dawdles; whose doing a delay is, is tried without waiting elsewhere
 
 OFFSET_MS = 4_000.0
 """What the edges promise here: more than a busy machine needs for a few sentences."""

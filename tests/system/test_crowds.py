@@ -80,7 +80,8 @@ async def restart_sidecars(crowded: Living) -> None:
         await crowded.until_ready()
 
 
-@pytest.mark.parametrize("what", ["controller", "sidecars"])
+# Sidecars that are told to stop wait for their sessions to move and for leases of twenty seconds: a third of a minute.
+@pytest.mark.parametrize("what", ["controller", pytest.param("sidecars", marks=pytest.mark.soak)])
 async def test_a_rolling_restart_fails_no_request_of_a_user(crowded: Living, what: str) -> None:
     sessions = [await crowded.page() for _ in range(3)]
     async with crowded.load(*sessions, pause_s=0.25) as asked:

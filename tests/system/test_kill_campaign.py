@@ -134,13 +134,9 @@ def unsure(system: Living, seen: Acknowledged) -> set[str]:
     } - seen.ended
 
 
-async def test_killed_at_random_moments_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
-    await campaign(tmp_path / "0", seed=0, rounds=3)
-
-
 @pytest.mark.soak
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("seed", range(1, 13))
+@pytest.mark.parametrize("seed", range(12))
 async def test_killed_at_random_moments_a_dozen_times(tmp_path: Path, seed: int) -> None:
     await campaign(tmp_path / str(seed), seed=seed, rounds=8)
 
@@ -188,7 +184,7 @@ async def kill_runs(folder: Path, seeds: range) -> None:
 
 
 async def test_whichever_process_is_killed_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
-    await kill_runs(tmp_path / "few", range(6))
+    await kill_runs(tmp_path / "few", range(5))  # every process, and the controller once more
 
 
 @pytest.mark.soak
