@@ -168,8 +168,9 @@ MEANINGS: Final[Mapping[str, str]] = {
     "ROOM_CLAIMED": "Room is kept for a page of a tenant that preempts, until `until_us` of the boot clock; "
     "`for_session` is the id under which the page was refused as PREEMPTING.",
     "ROOM_LET_GO": "Room is not kept any more: the page came again, or nobody did, or its tenant was killed.",
-    "SESSION_PREEMPTED": "A session has to make room for a page of a higher class: it is moved, or it ends. Classes "
-    "are numbered from 0, BACKGROUND.",
+    "SESSION_PREEMPTED": "A session has to make room for a page of a higher class: it is moved, or it ends. "
+    "`by_session` is the `for_session` of ROOM_CLAIMED, which alone says whose page it is: this record is shown to the "
+    "client that makes room. Classes are numbered from 0, BACKGROUND.",
     "SESSIONS_METERED": "What sessions used at an anchor, as its sidecar counted.",
 }
 

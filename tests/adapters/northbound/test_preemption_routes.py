@@ -67,6 +67,41 @@ async def test_room_is_made_and_kept_and_both_clients_are_told(
     assert "SESSION_PREEMPTED" in evidence
 
 
+async def everything_shown(rig: Rig, client: httpx.AsyncClient, session: str) -> dict[str, str]:
+    """Return what a client reads of everything that is there to be read, and of a page of its own."""
+    shown = {}
+    for operation in rig.operations():
+        path = operation.path.replace("{sessionId}", session).replace("{tenant}", "tenant-one")
+        if operation.method == "GET" and operation.scope is not None:
+            query = {"follow": "false", "lastEventId": "0"} if operation.name == "streamEvents" else {}
+            shown[operation.name] = (await client.get(f"http://test{path}", params=query)).text
+    shown["retrieveSessions"] = (await client.post("retrieve-sessions", json={})).text
+    shown["resolveIntent"] = (await client.post("intents/resolve", json=WHOLE)).text
+    shown["createSession"] = (await client.post("sessions", json=WHOLE)).text
+    return shown
+
+
+async def test_nothing_that_a_client_reads_names_another_tenant(
+    rig: Rig, app_one: httpx.AsyncClient, app_two: httpx.AsyncClient, noc: httpx.AsyncClient
+) -> None:
+    victim = await both(rig, app_one, noc)
+    assert (await app_two.post("sessions", json=WHOLE)).status_code == 503
+    beside = await app_two.post("sessions", json={"intent": {**INTENT, "regions": ["us"]}})
+    assert beside.status_code == 201, beside.text
+    await rig.settled()
+    killed = await noc.post("switches/kill", json={"kind": "TENANT", "name": "tenant-two", "reason": "tenant-two"})
+    assert killed.status_code == 200, killed.text
+    await rig.settled()
+    shown = await everything_shown(rig, app_one, victim)
+    for name in ("getSession", "getSessionEvidence", "streamEvents", "retrieveSessions"):
+        assert victim in shown[name], f"{name} shows something"
+    for name, text in shown.items():
+        for secret in ("tenant-two", "app-two", beside.json()["sessionId"]):
+            assert secret not in text, f"{name} names {secret}"
+    everybodys = json.dumps(await data_of(noc))
+    assert "tenant-two" in everybodys, "the operator sees for whom room was made"
+
+
 async def test_a_resolution_says_what_a_page_would_displace_and_displaces_nobody(
     rig: Rig, app_one: httpx.AsyncClient, app_two: httpx.AsyncClient, noc: httpx.AsyncClient
 ) -> None:

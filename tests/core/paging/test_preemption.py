@@ -121,7 +121,7 @@ def test_a_page_of_a_higher_class_is_told_to_ask_again_and_then_has_the_room() -
     assert 4 <= no.retry_after_s <= 5, "the lease, its drift and the grace"
     assert "1 sessions up to class BACKGROUND give way" in no.message
     said = preempted(world)[0]
-    assert (said.session, said.by_session, said.by_tenant) == (victim, no.session, "emergency")
+    assert (said.session, said.by_session) == (victim, no.session)
     assert (said.priority, said.by_priority) == (PriorityClass.BACKGROUND, PriorityClass.EMERGENCY)
     effects = len(world.effects)
     world.do(c.Wake())
@@ -443,7 +443,6 @@ def displacement(world: World, victim: SessionId, **changes: object) -> t.Sessio
         session=victim,
         priority=PriorityClass.BACKGROUND,
         by_session=claim.page,
-        by_tenant=claim.tenant,
         by_priority=claim.priority,
         boot_us=world.now.boot_us,
     )
@@ -572,8 +571,10 @@ class PreemptionWalk(RuleBasedStateMachine):
     @invariant()
     def only_a_higher_class_displaces(self) -> None:
         owners = {event.session: event.tenant for event in self.world.events if isinstance(event, e.SessionRequested)}
+        claims = {event.claim.page: event.claim for event in self.world.events if isinstance(event, t.RoomClaimed)}
         for event in preempted(self.world):
-            assert CLASS_OF[owners[event.session]] == event.priority < event.by_priority == CLASS_OF[event.by_tenant]
+            displacing = CLASS_OF[claims[event.by_session].tenant]
+            assert CLASS_OF[owners[event.session]] == event.priority < event.by_priority == displacing
             assert event.by_priority >= PriorityClass.URGENT
 
     @invariant()

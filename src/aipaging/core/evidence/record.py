@@ -250,7 +250,7 @@ RECORD_TYPES: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
             "tenant": name, "for_session": name, "cause": one_of("TAKEN", "EXPIRED", "KILLED"),
         },
         "SESSION_PREEMPTED": {
-            **_SESSION, "priority": count, "by_session": name, "by_tenant": name, "by_priority": count,
+            **_SESSION, "priority": count, "by_session": name, "by_priority": count,
         },
         "SESSIONS_METERED": _BATCH,
     }

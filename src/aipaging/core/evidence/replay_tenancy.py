@@ -138,7 +138,7 @@ def preempted(world: World, record: Record) -> None:
     """SESSION_PREEMPTED: for room that is claimed, and only in a higher class than its own."""
     session = world.session(record["session"], Phase.AVAILABLE)
     claim = world.claims.get(record["by_session"])
-    if claim is None or (claim.tenant, claim.priority) != (record["by_tenant"], record["by_priority"]):
+    if claim is None or claim.priority != record["by_priority"]:
         raise Violation(Invariant.TENANCY, f"a session is displaced, and no room is claimed for {record['by_session']}")
     if record["priority"] != _class_of(world, session.tenant):
         raise Violation(Invariant.TENANCY, f"{record['session']} is not of class {record['priority']}")

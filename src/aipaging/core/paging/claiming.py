@@ -106,7 +106,6 @@ def make_room(
             session=victim.session,
             priority=state.tenancy.tenant(victim.tenant).priority,
             by_session=page,
-            by_tenant=command.tenant,
             by_priority=wanted.priority,
             boot_us=now.boot_us,
         )

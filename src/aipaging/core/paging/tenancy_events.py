@@ -152,7 +152,6 @@ class SessionPreempted:
     session: SessionId
     priority: PriorityClass
     by_session: SessionId
-    by_tenant: TenantId
     by_priority: PriorityClass
     boot_us: BootUs
 

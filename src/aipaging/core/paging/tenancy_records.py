@@ -91,7 +91,6 @@ def _preempted(event: t.SessionPreempted, _state: State) -> Fields:
         "session": event.session,
         "priority": event.priority.value,
         "by_session": event.by_session,
-        "by_tenant": event.by_tenant,
         "by_priority": event.by_priority.value,
     }
 

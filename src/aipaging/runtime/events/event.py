@@ -38,8 +38,8 @@ SILENT: Final = frozenset(
 )
 """Records that are no events. A type that is not named here is one: what is new is told rather than lost."""
 
-OTHERS: Final = frozenset({"by_session", "by_tenant"})
-"""Whom a session made room for: in the evidence, and not told to its client, which is another tenant's."""
+OTHERS: Final = frozenset({"by_session"})
+"""Whom a session made room for: in the evidence by its number alone, and not told here; it is another tenant's."""
 
 _COMMON: Final = frozenset({"v", "seq", "type", "node", "boot", "term", "wall_us", "boot_us", "prev"})
 _ID: Final = re.compile(r"(\d{1,16})(?:-([0-9a-f]{8}))?")
