@@ -21,7 +21,7 @@ from tests.adapters.northbound.test_envelope_routes import JOSE, document
 from aipaging.adapters.signing.ca import CertificateAuthority
 from aipaging.adapters.signing.envelopes import EnvelopeKeys
 from aipaging.apps.server import domain_keys
-from aipaging.apps.server.domain_keys import KEY_SET_BYTES_MAX, KeySource, KeySources
+from aipaging.apps.server.domain_keys import KEY_SET_BYTES_MAX, KeySource, KeySources, next_look_s
 from aipaging.core.envelope.document import EnvelopeDocument, canonical_bytes
 from aipaging.core.foundation.names import DomainName
 
@@ -219,6 +219,32 @@ async def test_a_domain_whose_server_never_answered_trusts_nobody(
     monkeypatch.setattr(domain_keys, "FETCH_S_MAX", WAIT_S)
     await sources.load()
     assert await offered(noc, keys, document(2)) == "IN_FORCE"
+
+
+async def test_a_server_that_was_down_at_the_start_is_asked_again_soon(
+    rig: Rig, noc: httpx.AsyncClient, publisher: Publisher, keys: EnvelopeKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(domain_keys, "FILE_S", 0.01)
+    monkeypatch.setattr(domain_keys, "RETRY_S", 0.01)
+    publisher.status = 503
+    sources = sources_of(rig, publisher.url)
+    await sources.load()
+    following = asyncio.create_task(sources.keep_current())
+    try:
+        await until(lambda: publisher.asked >= 3)
+        publisher.publish(keys.jwks())
+        publisher.status = 200
+        await until(lambda: rig.engine.state.promises.key_sets[EDGE].key_ids != ())
+        assert await offered(noc, keys, document(2)) == "IN_FORCE"
+    finally:
+        following.cancel()
+
+
+def test_a_source_that_fails_is_looked_at_ever_more_seldom_and_one_that_is_well_as_always() -> None:
+    url, file = KeySource(url="https://edge.example/keys.json"), KeySource(file=Path("keys.json"))
+    assert [next_look_s(url, failures) for failures in range(1, 10)] == [2, 4, 8, 16, 32, 64, 128, 256, 300]
+    assert next_look_s(url, 10**6) == next_look_s(url, 0) == 300
+    assert {next_look_s(file, failures) for failures in range(100)} == {2}
 
 
 async def test_https_is_believed_with_a_certificate_that_is_trusted_and_with_no_other(

@@ -5,13 +5,12 @@ domain whose source was never read trusts nobody: it must not fall back to plain
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import httpx
 
@@ -26,6 +25,10 @@ FILE_S: Final = 2.0
 
 URL_S: Final = 300.0
 """How often URLs are fetched: a rotation publishes the new key well before it signs."""
+
+RETRY_S: Final = 2.0
+"""A URL that failed is fetched again after so long, then after twice as long each time, up to `URL_S`: a domain must
+not trust nobody for minutes because its server came up a moment after this controller."""
 
 OK: Final = 200
 FETCH_S_MAX: Final = 5.0
@@ -52,6 +55,8 @@ class KeySources:
         self._intake = intake
         self._sources = sources
         self._seen: dict[DomainName, str] = {}
+        self._failures: dict[DomainName, int] = {}
+        self._due_s: dict[DomainName, float] = {}
 
     @property
     def domains(self) -> frozenset[DomainName]:
@@ -63,28 +68,25 @@ class KeySources:
         self._seen = {
             domain: digest for domain, digest in self._seen.items() if sources.get(domain) == self._sources.get(domain)
         }
+        self._failures = {domain: count for domain, count in self._failures.items() if domain in self._seen}
         self._sources = sources
         await self.load()
 
     async def load(self) -> None:
         """Read every source once; a domain whose source cannot be read keeps what it had, or trusts nobody."""
-        for domain, source in self._sources.items():
-            if not await self._read(domain, source) and not await self._intake.has_keys(domain):
-                kind = "FILE" if source.file is not None else "URL"
-                await self._intake.register_keys(domain, NO_KEYS, source=kind)
+        await asyncio.gather(*(self._loaded(domain, source) for domain, source in self._sources.items()))
+
+    async def _loaded(self, domain: DomainName, source: KeySource) -> None:
+        if not await self._read(domain, source) and not await self._intake.has_keys(domain):
+            await self._intake.register_keys(domain, NO_KEYS, source=_kind(source))
 
     async def keep_current(self) -> None:
-        """Read the sources again and again, for as long as this runs."""
-        loop = asyncio.get_running_loop()
-        fetched_s = loop.time()
+        """Read the sources again and again, for as long as this runs; hung ones hold up the others as one does."""
         while True:
             await asyncio.sleep(FILE_S)
-            fetch = loop.time() - fetched_s >= URL_S
-            fetched_s = loop.time() if fetch else fetched_s
-            for domain, source in self._sources.items():
-                if source.file is not None or fetch:
-                    with contextlib.suppress(AipagingError):
-                        await self._read(domain, source)
+            now_s = asyncio.get_running_loop().time()
+            due = [each for each in self._sources.items() if self._due_s.get(each[0], now_s) <= now_s]
+            await asyncio.gather(*(self._read(domain, source) for domain, source in due))
 
     async def _read(self, domain: DomainName, source: KeySource) -> bool:
         """Read one source and register what it holds if that is new; tell whether it holds a key set."""
@@ -92,12 +94,26 @@ class KeySources:
             raw = await published(source)
             digest = sha256(raw).hexdigest()
             if self._seen.get(domain) != digest:
-                await self._intake.register_keys(domain, raw, source="FILE" if source.file is not None else "URL")
+                await self._intake.register_keys(domain, raw, source=_kind(source))
                 self._seen[domain] = digest
+            self._failures[domain] = 0
         except AipagingError as error:
             LOG.warning("a domain's key set cannot be read", extra={"domain": domain, "reason": error.message})
-            return False
-        return True
+            self._failures[domain] = self._failures.get(domain, 0) + 1
+        failures = self._failures[domain]
+        self._due_s[domain] = asyncio.get_running_loop().time() + next_look_s(source, failures)
+        return failures == 0
+
+
+def next_look_s(source: KeySource, failures: int) -> float:
+    """Return after how many seconds a source is looked at again, after so many failures in a row."""
+    if source.file is not None:
+        return FILE_S
+    return min(RETRY_S * 2.0 ** min(failures - 1, 16), URL_S) if failures else URL_S
+
+
+def _kind(source: KeySource) -> Literal["FILE", "URL"]:
+    return "FILE" if source.file is not None else "URL"
 
 
 async def published(source: KeySource) -> bytes:
