@@ -16,10 +16,11 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
+from aipaging.adapters.terminal.picture import COLOURS
 from aipaging.apps.evaluate.curves import bars, quantile
 from aipaging.apps.evaluate.experiment import Experiment, Finding, Measured, Setting
 from aipaging.apps.evaluate.stack import require_envoy
@@ -35,7 +36,10 @@ from aipaging.testing.stack import CONTROLLER
 from aipaging.testing.traffic import Traffic, TrafficPlan, traffic
 
 LEASE_MS: Final = 1_000
-SESSIONS, SESSIONS_FULL = 40, 400
+SESSIONS: Final = 40
+ROUNDS, ROUNDS_FULL = 1, 10
+"""A full run repeats the same load: ten times as many sessions at once would measure the machine, not the lease."""
+
 STREAMS_OF: Final = 4
 PERIOD_MS: Final = 40.0
 TOKENS, GAP_MS = 2_000, 20.0
@@ -48,8 +52,9 @@ CUT_MS_MAX: Final = 50.0
 """Between the end of a lease and the last token of a stream, or the beginning of a request that was on its way from
 the sidecar to its model server when the lease ended, on a machine that runs everything at once."""
 
-MODES: Final = ("alive", "killed", "paused", "cut off")
-RIG_SESSIONS, RIG_SESSIONS_FULL = 8, 40
+CUT_OFF: Final = "cut off"
+MODES: Final = ("alive", "killed", "paused", CUT_OFF)
+RIG_SESSIONS: Final = 8
 RIG_LEASE_MS: Final = 1_050
 """Of sessions that are cut off: a refresh begins with the first request of the second half and is given up after
 500 ms, so that it is often given up in the last 25 ms of the lease, and its request is steered then."""
@@ -69,16 +74,22 @@ async def _page_all(stack: BenchStack, clients: Traffic, sessions: int, duration
     return names
 
 
-async def _on_stack(setting: Setting, mode: str, sessions: int, port: int) -> dict[str, Any]:
+async def _on_stack(setting: Setting, mode: str, round_: int, port: int) -> dict[str, Any]:
     """Run one mode on the whole stack; return the lease times and what the clients saw."""
-    folder = setting.work / mode
+    name = _name(mode, round_)
+    folder = setting.work / name
     async with bench_stack(folder, [BenchAnchor(name="east")], Times(lease_ms=LEASE_MS), upstream_port=port) as stack:
         pace = TrafficPlan(
-            host=HOST, port=stack.gateway_port, period_ms=PERIOD_MS, tokens=TOKENS, gap_ms=GAP_MS, seed=setting.seed
+            host=HOST,
+            port=stack.gateway_port,
+            period_ms=PERIOD_MS,
+            tokens=TOKENS,
+            gap_ms=GAP_MS,
+            seed=setting.seed + round_,
         )
-        async with traffic(pace, setting.work / f"{mode}-outcomes.json") as clients:
+        async with traffic(pace, setting.work / f"{name}-outcomes.json") as clients:
             duration_s = DURATION_S if mode == "alive" else 3_600
-            names = await _page_all(stack, clients, sessions, duration_s)
+            names = await _page_all(stack, clients, setting.count(SESSIONS, SESSIONS, 4), duration_s)
             await asyncio.sleep(BEFORE_S)
             process = stack.processes.children[CONTROLLER].process
             if mode == "killed":
@@ -92,7 +103,7 @@ async def _on_stack(setting: Setting, mode: str, sessions: int, port: int) -> di
             finally:
                 if mode == "paused":
                     os.kill(process.pid, signal.SIGCONT)
-    return {"leases": [times[name] for name in names], "outcomes": outcomes}
+    return {"leases": [times[session] for session in names], "outcomes": outcomes}
 
 
 def judged(found: Mapping[str, Any], seen: list[Any]) -> dict[str, Any]:
@@ -115,8 +126,9 @@ def judged(found: Mapping[str, Any], seen: list[Any]) -> dict[str, Any]:
     }
 
 
-async def _cut_off(setting: Setting, sessions: int) -> dict[str, Any]:
+async def _cut_off(setting: Setting, name: str) -> dict[str, Any]:
     """Use sessions at a gateway whose look-ups stop being answered; return what left it, and what anchors noted."""
+    sessions = setting.count(RIG_SESSIONS, RIG_SESSIONS, 2)
     ends: dict[Any, int] = {}
     log, logged = list[bytes](), asyncio.Event()
 
@@ -126,7 +138,7 @@ async def _cut_off(setting: Setting, sessions: int) -> dict[str, Any]:
 
     # Look-ups that still hang when the rig closes are cancelled, and uvicorn would tell each of them as an error.
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
-    async with envoy_rig(setting.work / "rig", log=logs) as rig:
+    async with envoy_rig(setting.work / name, log=logs) as rig:
         anchor = rig.anchors[0]
 
         async def begin(session: SessionId) -> None:
@@ -182,24 +194,39 @@ async def _used(rig: EnvoyRig, ends: Mapping[Any, int]) -> list[tuple[Any, int, 
 def measure(setting: Setting) -> Measured:
     """Try every mode."""
     require_envoy()
-    sessions = setting.count(SESSIONS, SESSIONS_FULL, 4)
 
-    def on_stack(mode: str) -> dict[str, Any]:
-        file = setting.work / f"{mode}-upstream.json"
+    def once(mode: str, round_: int) -> dict[str, Any]:
+        name = _name(mode, round_)
+        if mode == CUT_OFF:
+            return asyncio.run(_cut_off(setting, name))
+        file = setting.work / f"{name}-upstream.json"
         with recording_upstream(file) as port:
-            found = asyncio.run(_on_stack(setting, mode, sessions, port))
+            found = asyncio.run(_on_stack(setting, mode, round_, port))
         return judged(found, read_seen(file))
 
-    modes = {mode: setting.part(mode, partial(on_stack, mode)) for mode in MODES[:3]}
-    few = setting.count(RIG_SESSIONS, RIG_SESSIONS_FULL, 2)
-    modes["cut off"] = setting.part("cut-off", lambda: asyncio.run(_cut_off(setting, few)))
-    return {"modes": modes, "lease_ms": LEASE_MS}
+    rounds = setting.count(ROUNDS, ROUNDS_FULL)
+    return {
+        "modes": {
+            mode: _together([setting.part(_name(mode, k), partial(once, mode, k)) for k in range(rounds)])
+            for mode in MODES
+        },
+        "lease_ms": LEASE_MS,
+    }
+
+
+def _name(mode: str, round_: int) -> str:
+    return f"{mode.replace(' ', '-')}-{round_}"
+
+
+def _together(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the rounds of a mode as one: numbers added, lists joined."""
+    return {key: sum((one[key] for one in rounds), type(rounds[0][key])()) for key in rounds[0]}
 
 
 def conclude(measured: Measured) -> Finding:
     """Say what was served too late."""
     modes = measured["modes"]
-    cut_off, on_stack = modes[MODES[-1]], [modes[name] for name in MODES[:-1]]
+    cut_off, on_stack = modes[CUT_OFF], [modes[name] for name in MODES[:-1]]
     left_before = cut_off["left_before_ms"]
     left_late = sum(value < 0 for value in left_before)
     noted = [value for one in on_stack for value in one["noted_late_ms"]]
@@ -211,7 +238,7 @@ def conclude(measured: Measured) -> Finding:
     worst = max(tokens, default=0.0)
     early = [value for one in modes.values() for value in one["lost_early_ms"]]
     sentence = (
-        f"With the controller {', '.join(MODES[:-1])} or {MODES[-1]}, {served} of {sent:,} requests sent after the end "
+        f"With the controller {', '.join(MODES[:-1])} or {CUT_OFF}, {served} of {sent:,} requests sent after the end "
         f"of their lease were served; {len(noted)} of {sum(one['requests'] for one in on_stack):,} began at an anchor "
         f"after it{_by_at_most(noted_max)} (allowed for what is on its way: {CUT_MS_MAX:g} ms); cut off, "
         f"{left_late} of {len(left_before)} left the gateway after it, by Envoy's log, the last "
@@ -262,26 +289,28 @@ def draw(figure: Any, measured: Measured) -> None:
         text="{:.0f}",
     )  # fmt: skip
     left.set_ylabel("requests")
-    left.margins(y=0.2)
-    left.legend(loc="upper left")
+    left.margins(y=0.1)
+    left.legend(loc="upper right")
     left.set_xlabel("controller")
     held = [name for name in names if modes[name]["token_late_ms"]]
-    right.boxplot([modes[name]["token_late_ms"] for name in held], whis=(0, 100), widths=0.45)
+    tokens = [modes[name]["token_late_ms"] for name in held]
+    right.boxplot(tokens, whis=(0, 100), widths=0.45, medianprops={"color": COLOURS[1], "linewidth": 1.8})
     right.set_xticks(range(1, len(held) + 1), held)
     right.axhline(0.0, color="#0f172a", linestyle="--", linewidth=1.2)
     right.annotate(
         "end of the lease", xy=(1.0, 0.0), xycoords=("axes fraction", "data"), xytext=(-2, 3),
         textcoords="offset points", ha="right", fontsize=8.5,
     )  # fmt: skip
-    right.set_ylabel("last token of a stream, ms from the lease's end")
+    right.set_ylabel("last token of a stream: ms from the end")
     right.set_xlabel("controller")
-    right.set_title("box: quartiles; whiskers: all streams", fontsize=9.5)
+    right.set_title("box: quartiles and median; whiskers: all streams", fontsize=9.5)
 
 
 AIP3: Final = Experiment(
     name="AIP3",
     title="Enforcement correctness under lease expiry",
     claim="enforcement correctness under lease expiry",
+    revision=2,
     method=(
         f"Leases of {LEASE_MS} ms ({RIG_LEASE_MS} where cut off); one session in {STREAMS_OF} streams. Gateway and "
         "sidecar are left to themselves; clients go on sending. A request counts as late from the controller's own "
