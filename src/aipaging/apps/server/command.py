@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -36,19 +37,43 @@ def serve(config: Path, *, as_json: bool, log_level: str) -> None:
 
     The configuration is checked completely before anything starts. On SIGTERM the gateway drains: streams finish,
     then everything ends. A controller that is killed leaves the gateway running under its leases. On SIGHUP CONFIG is
-    read anew: see `aipaging reload`.
+    read anew, also on one that came while it started: see `aipaging reload`.
     """
+    hang_ups = HangUps()
+    signal.signal(signal.SIGHUP, lambda _number, _frame: hang_ups.heard())
     os.umask(0o077)  # journal, keys and sockets are the operator's alone
     log_to_stderr(getattr(logging, log_level.upper()))
     checked = load_config(config, wall_us=SystemClock().now().wall_us)
-    uvloop.run(_run(Controller(checked), as_json=as_json))
+    uvloop.run(_run(Controller(checked), hang_ups, as_json=as_json))
 
 
-async def _run(controller: Controller, *, as_json: bool) -> None:
+class HangUps:
+    """What SIGHUP does: it reloads, and those that come before there is something to reload are kept as one."""
+
+    def __init__(self) -> None:
+        self._act: Callable[[], None] | None = None
+        self._kept = False
+
+    def heard(self) -> None:
+        """Take a signal."""
+        if self._act is None:
+            self._kept = True  # an operator's script must not end a controller that is recovering
+        else:
+            self._act()
+
+    def ready(self, act: Callable[[], None]) -> None:
+        """Act from now on, and at once if a signal was kept: what it was about may have been read before it came."""
+        self._act = act
+        if self._kept:
+            act()
+
+
+async def _run(controller: Controller, hang_ups: HangUps, *, as_json: bool) -> None:
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ended.set)
+    loop.add_signal_handler(signal.SIGHUP, hang_ups.heard)
     reloads: set[asyncio.Task[object]] = set()
 
     def reload() -> None:
@@ -59,7 +84,7 @@ async def _run(controller: Controller, *, as_json: bool) -> None:
     collect_seldom()  # a recovery makes nothing but what stays
     await controller.start()
     collect_seldom()
-    loop.add_signal_handler(signal.SIGHUP, reload)
+    hang_ups.ready(reload)
     ready = {
         "northbound": controller.northbound_url,
         "gateway": controller.gateway_url,
