@@ -354,6 +354,28 @@ async def test_a_suspended_machine_begins_a_new_term(rig: Rig) -> None:
     assert lease.epoch.term == 2
 
 
+@pytest.mark.parametrize("looks_first", ["a heartbeat", "the loop"])
+async def test_a_controller_that_stood_still_hears_its_anchors_before_it_gives_them_up(
+    rig: Rig, looks_first: str
+) -> None:
+    def states() -> set[AnchorState]:
+        return {anchor.state for anchor in rig.engine.state.catalogue.anchors.values()}
+
+    assert states() == {AnchorState.READY}
+    rig.clock.boot_us += 10 * SETTINGS.anchor_lost_ms * 1000
+    if looks_first == "a heartbeat":
+        await rig.engine.submit(c.Heartbeat(anchor=AnchorId("a"), state=AnchorState.READY))
+    else:
+        await until(lambda: set(rig.engine.state.heard_us.values()) == {rig.clock.boot_us})
+    await asyncio.sleep(0.02)
+    assert states() == {AnchorState.READY}, "their heartbeats wait in sockets that nobody has read"
+    async with asyncio.timeout(60):
+        while states() != {AnchorState.LOST}:  # time passes, it listens, and nobody is heard
+            rig.clock.boot_us += 100_000
+            await rig.engine.submit(c.EntitleClients(clients=(ClientId("c"),)))  # the loop looks at its clocks
+            await asyncio.sleep(0.005)
+
+
 @pytest.mark.parametrize("days", [-400, -1, 1], ids=["a year back", "a day back", "a day ahead"])
 async def test_a_step_of_the_wall_clock_neither_prolongs_nor_ends_anything(rig: Rig, days: int) -> None:
     session = await rig.page(duration_s=150)

@@ -67,6 +67,13 @@ RECOVER_MS: Final = 2_000
 PAUSE_MS_MIN: Final = 20
 """How long what is due waits after a failed append; twice as long after the next, and at most as long as a recovery."""
 
+LOOK_MS_MAX: Final = 1_000
+LOOKS_OF_LOST: Final = 6
+"""The loop sleeps no longer, and no longer than this part of the time after which anchors are LOST."""
+
+PAUSE_OF_LOST: Final = 3
+"""Who overslept by this part of that time has missed a heartbeat of each anchor."""
+
 SUSPEND_MS: Final = 100
 """Boot and monotonic clock apart by more since last looked at: the machine slept (their reading is not atomic)."""
 
@@ -123,6 +130,7 @@ class Engine:
         self._pause_ms = 0
         self._pause_us = BootUs(0)
         self._slept_us = clock.slept_us()
+        self._back_us = self.now().boot_us
         self._tasks: list[asyncio.Task[None]] = []
         self._background: set[asyncio.Task[None]] = set()
         self._wake_changed = asyncio.Event()
@@ -248,6 +256,7 @@ class Engine:
     def _decided(self, command: c.Command) -> Item:
         if len(self._pending.waiting) >= PENDING_ITEMS_MAX:
             raise UnavailableError("too many transactions are waiting for the journal", code="OVERLOADED")
+        self._check_pause()
         if not isinstance(command, c.Wake):
             self._catch_up()
         now = self.now()
@@ -430,14 +439,26 @@ class Engine:
             wait_s = 3600.0 if when_us is None else (when_us - self.now().boot_us) / 1_000_000
             if wait_s <= 0:
                 return
+            wait_s = min(wait_s, LOOK_MS_MAX / 1000, self.state.settings.anchor_lost_ms / 1000 / LOOKS_OF_LOST)
+            self._back_us = self.now().after(int(wait_s * 1_000_000))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake_changed.wait(), min(wait_s, 1.0))
+                await asyncio.wait_for(self._wake_changed.wait(), wait_s)
             self._check_suspend()
 
     def _wake_us(self) -> BootUs | None:
         """Return when something is due next; after a failed append nothing is until its pause is over."""
         when_us = wake_at(self.state)
         return when_us if when_us is None or not self._ill else max(when_us, self._pause_us)
+
+    def _check_pause(self) -> None:
+        """After a pause of this process give anchors a full period to be heard: their heartbeats wait in sockets."""
+        now_us = self.now().boot_us
+        if (now_us - self._back_us) * PAUSE_OF_LOST < self.state.settings.anchor_lost_ms * 1000:
+            return
+        LOG.warning("this process stood still", extra={"ms": (now_us - self._back_us) // 1000})
+        self._back_us = now_us
+        for anchor in self.state.heard_us:
+            evolve(self.state, HeartbeatSeen(anchor=anchor, boot_us=now_us))
 
     def _check_suspend(self) -> None:
         slept_us = self._clock.slept_us()

@@ -156,6 +156,7 @@ async def test_leaves_of_renewals_and_the_logs_own_keys(
     for name in ("a", "b", "t"):
         await rig.engine.submit(Heartbeat(anchor=AnchorId(name), state=AnchorState.READY))
     await rig.engine.submit(Wake())
+    await rig.settled()  # renewals wait a moment for something to share a sync with
     entries = unbundled((await noc.get(f"evidence/tile/entries/000.p/{rig.engine.head.seq}")).content)
     roots = [record["root"] for record in map(msgspec.json.decode, entries) if record["type"] == "LEASES_RENEWED"]
     leaves = unbundled((await noc.get(f"evidence/leaves/{roots[0]}")).content)
