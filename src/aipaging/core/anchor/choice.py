@@ -19,7 +19,7 @@ from aipaging.core.anchor.offer import Offer, bursts_ahead, limits_mrps, queue_f
 from aipaging.core.calculus.candidates import epsilons_any_dependence
 from aipaging.core.envelope.admission import session_bound
 from aipaging.core.envelope.envelope import Envelope
-from aipaging.core.envelope.path_delay import PathDelay, frame_of, framed_delay
+from aipaging.core.envelope.path_delay import Frame, PathDelay, frame_of, framed_delay
 from aipaging.core.envelope.service import Traffic
 from aipaging.core.foundation.names import DomainName, ServiceUri
 
@@ -35,7 +35,7 @@ class _Route:
 
     anchor: Anchor
     service: Service
-    envelopes: tuple[Envelope, ...] = ()
+    frame: Frame
     delay: PathDelay | None = None
 
 
@@ -72,14 +72,16 @@ def _open_routes(offer: Offer, intent: Intent, anchors: Iterable[Anchor]) -> lis
     for anchor in anchors:
         if anchor.state is not AnchorState.READY:
             continue
-        if anchor.aisi not in services:
-            services[anchor.aisi] = _wanted(offer, intent, anchor)
-        service = services[anchor.aisi]
+        aisi = anchor.aisi
+        if aisi not in services:
+            services[aisi] = _wanted(offer, intent, anchor)
+        service = services[aisi]
         if service is None or rate_mrps > anchor.capacity_mrps - anchor_mrps(anchor.anchor):
             continue
-        key = (anchor.domain, anchor.aisi)
+        key = (anchor.domain, aisi)
         if key not in routes:
-            routes[key] = _route(_Route(anchor, service), offer, intent, domains)
+            envelopes = _envelopes(offer, intent, anchor, domains)
+            routes[key] = None if envelopes is None else _Route(anchor, service, frame_of(envelopes))
             continue
         route = routes[key]
         if route is not None and anchor.anchor < route.anchor.anchor:
@@ -96,11 +98,10 @@ def _wanted(offer: Offer, intent: Intent, anchor: Anchor) -> Service | None:
     return service if all(check(look) is None for _, check in SERVICE_CHECKS) else None
 
 
-def _route(
-    route: _Route, offer: Offer, intent: Intent, known: dict[tuple[DomainName, ServiceUri], Envelope | None]
-) -> _Route | None:
-    """Return the route with its envelopes, or None if there is no path, or a domain on it fails."""
-    anchor = route.anchor
+def _envelopes(
+    offer: Offer, intent: Intent, anchor: Anchor, known: dict[tuple[DomainName, ServiceUri], Envelope | None]
+) -> tuple[Envelope, ...] | None:
+    """Return the envelopes on the path to an anchor, or None if there is no path, or a domain on it fails."""
     path = offer.catalogue.path_to(intent.place, anchor.domain)
     if path is None:
         return None
@@ -114,11 +115,11 @@ def _route(
             return None
         envelopes.append(envelope)
     compute = offer.catalogue.domains[anchor.domain]
-    for wanted, offered in ((intent.regions, compute.region), (intent.jurisdictions, compute.jurisdiction)):
-        if wanted and offered not in wanted:
-            return None
-    route.envelopes = tuple(envelopes)
-    return route
+    if intent.regions and compute.region not in intent.regions:
+        return None
+    if intent.jurisdictions and compute.jurisdiction not in intent.jurisdictions:
+        return None
+    return tuple(envelopes)
 
 
 def _passed(offer: Offer, intent: Intent, name: DomainName, aisi: ServiceUri) -> Envelope | None:
@@ -126,12 +127,14 @@ def _passed(offer: Offer, intent: Intent, name: DomainName, aisi: ServiceUri) ->
     domain, envelope = offer.catalogue.domains.get(name), offer.catalogue.envelope_of(name, aisi)
     if domain is None or envelope is None:
         return None
+    rate_mrps = intent.rate_mrps
     good = (
         domain.trust >= intent.trust_min
         and domain.data_class_max >= intent.data_class
         and envelope.valid_from_us <= offer.wall_us < envelope.valid_until_us
         and envelope.digest not in offer.catalogue.suspect
-        and intent.rate_mrps <= min((envelope.rate_mrps_max, *limits_mrps(offer, domain, envelope)))
+        and rate_mrps <= envelope.rate_mrps_max
+        and rate_mrps <= min(limits_mrps(offer, domain, envelope), default=rate_mrps)
         and intent.burst <= envelope.burst_max
         and queue_full(offer, intent, domain, envelope) is None
     )
@@ -148,7 +151,7 @@ def _in_order(offer: Offer, intent: Intent, routes: Sequence[_Route]) -> list[_R
         if epsilon > intent.epsilon:  # a sharper rung may do
             epsilon = session_bound(route.delay, intent.delay_ms, intent.epsilon).epsilon_bound
         if epsilon <= intent.epsilon:
-            if frame_of(route.envelopes).queues:
+            if route.frame.queues:
                 epsilon = intent.epsilon  # what is promised where others may join: see `kept_bound`
             order.append((rank(intent, route.service, epsilon), route.anchor.anchor, route))
     order.sort(key=lambda entry: entry[:2])
@@ -162,7 +165,7 @@ def _bearable(offer: Offer, intent: Intent, routes: Iterable[_Route]) -> list[_R
     met: dict[tuple[tuple[DomainName, bool], ...], tuple[list[int], bool]] = {(): ([], False)}
     bearable: list[_Route] = []
     for route in routes:
-        frame = frame_of(route.envelopes)
+        frame = route.frame
         if frame.shares not in met:
             harm = offer.reserved.harm(shared_queues(frame))
             met[frame.shares] = (bursts_ahead(offer, frame), bool(harm.domain))

@@ -93,11 +93,11 @@ class Look:
     envelopes: tuple[Envelope, ...] = ()
     bound: TailBound | None = None
     nearest: Nearest | None = None
-    bounds: "Bounds" = field(default_factory=dict[tuple[str, ...], tuple[TailBound, Nearest | None]])
+    bounds: "Bounds" = field(default_factory=dict[tuple[Envelope, ...], tuple[TailBound, Nearest | None]])
 
 
-Bounds: TypeAlias = dict[tuple[str, ...], tuple[TailBound, Nearest | None]]
-"""Bounds, and what would be admitted instead, by the digests of a path's envelopes."""
+Bounds: TypeAlias = dict[tuple[Envelope, ...], tuple[TailBound, Nearest | None]]
+"""Bounds, and what would be admitted instead, by the envelopes of a path."""
 
 Check: TypeAlias = Callable[[Look], str | None]
 
@@ -157,50 +157,53 @@ def _path(look: Look) -> str | None:
 
 def _place(look: Look) -> str | None:
     compute = look.domains[-1]
-    for what, wanted, offered in (
-        ("region", look.intent.regions, compute.region),
-        ("jurisdiction", look.intent.jurisdictions, compute.jurisdiction),
-    ):
-        if wanted and offered not in wanted:
-            return f"{what} {offered} is not among {', '.join(wanted)}"
+    regions, jurisdictions = look.intent.regions, look.intent.jurisdictions
+    if regions and compute.region not in regions:
+        return f"region {compute.region} is not among {', '.join(regions)}"
+    if jurisdictions and compute.jurisdiction not in jurisdictions:
+        return f"jurisdiction {compute.jurisdiction} is not among {', '.join(jurisdictions)}"
     return None
 
 
 def _trust(look: Look) -> str | None:
+    least = look.intent.trust_min
     for domain in look.domains:
-        if domain.trust < look.intent.trust_min:
-            return f"{domain.name} has trust {domain.trust}, below {look.intent.trust_min}"
+        if domain.trust < least:
+            return f"{domain.name} has trust {domain.trust}, below {least}"
     return None
 
 
 def _data_class(look: Look) -> str | None:
+    wanted = look.intent.data_class
     for domain in look.domains:
-        if domain.data_class_max < look.intent.data_class:
-            return f"{domain.name} is cleared up to {domain.data_class_max.name}, not {look.intent.data_class.name}"
+        if domain.data_class_max < wanted:
+            return f"{domain.name} is cleared up to {domain.data_class_max.name}, not {wanted.name}"
     return None
 
 
 def _envelope(look: Look) -> str | None:
     found: list[Envelope] = []
+    catalogue, wall_us = look.offer.catalogue, look.offer.wall_us
     for domain in look.domains:
-        envelope = look.offer.catalogue.envelope_of(domain.name, look.anchor.aisi)
+        envelope = catalogue.envelope_of(domain.name, look.anchor.aisi)
         if envelope is None:
             return f"{domain.name} has no envelope"
-        if not envelope.valid_from_us <= look.offer.wall_us < envelope.valid_until_us:
+        if not envelope.valid_from_us <= wall_us < envelope.valid_until_us:
             return f"the envelope of {domain.name} is not valid now"
-        if envelope.digest in look.offer.catalogue.suspect:
-            return f"the envelope of {domain.name} is suspect: {look.offer.catalogue.suspect[envelope.digest]}"
+        if envelope.digest in catalogue.suspect:
+            return f"the envelope of {domain.name} is suspect: {catalogue.suspect[envelope.digest]}"
         found.append(envelope)
     look.envelopes = tuple(found)
     return None
 
 
 def _guardrail(look: Look) -> str | None:
+    rate_mrps, burst = look.intent.rate_mrps, look.intent.burst
     for envelope in look.envelopes:
-        if look.intent.rate_mrps > envelope.rate_mrps_max:
+        if rate_mrps > envelope.rate_mrps_max:
             look.nearest = Nearest(rate_rps=min(one.rate_mrps_max for one in look.envelopes) / 1000)
             return f"{envelope.domain} carries at most {envelope.rate_mrps_max / 1000:g} requests/s in one session"
-        if look.intent.burst > envelope.burst_max:
+        if burst > envelope.burst_max:
             look.nearest = Nearest(burst=min(one.burst_max for one in look.envelopes))
             return f"{envelope.domain} carries a burst of at most {envelope.burst_max} in one session"
     return None
@@ -231,11 +234,10 @@ def _queue(look: Look) -> str | None:
 
 
 def _delay(look: Look) -> str | None:
-    intent = look.intent
-    key = (*(envelope.domain for envelope in look.envelopes), *(envelope.digest for envelope in look.envelopes))
-    if key not in look.bounds:
-        look.bounds[key] = _bounded(look.offer, intent, look.envelopes)
-    look.bound, look.nearest = look.bounds[key]
+    intent, path = look.intent, look.envelopes
+    if path not in look.bounds:
+        look.bounds[path] = _bounded(look.offer, intent, path)
+    look.bound, look.nearest = look.bounds[path]
     if look.nearest is None:
         return None
     epsilon, delay_ms = look.bound.epsilon_bound, look.nearest.delay_ms
@@ -281,8 +283,8 @@ def least_promised(offer: Offer, intent: Intent, envelopes: tuple[Envelope, ...]
 
 
 def _others(look: Look) -> str | None:
-    queues = shared_queues(frame_of(look.envelopes))
-    harm = look.offer.reserved.harm(queues) if queues else None
+    frame = frame_of(look.envelopes)
+    harm = look.offer.reserved.harm(shared_queues(frame)) if frame.queues else None
     if harm is None or not harm.domain:
         return None
     burst = math.floor(min(harm.burst_max, look.intent.burst - 1))
@@ -350,7 +352,7 @@ def _examined(offer: Offer, intent: Intent, anchor: Anchor, bounds: Bounds) -> C
         aisi=anchor.aisi,
         path=path.domains if path else (),
         bound=look.bound if look else None,
-        envelopes=tuple(envelope.digest for envelope in look.envelopes) if look else (),
+        envelopes=tuple([envelope.digest for envelope in look.envelopes]) if look else (),
         rejection=rejection,
     )
 

@@ -139,6 +139,8 @@ class QueueCurve:
 
 def queue_curve(model: ServiceModel | None) -> QueueCurve | None:
     """Return the queue that sessions share in this model, or None if each has its own."""
+    if model is None:  # most domains, and asked of each of them for every page
+        return None
     return _curve(model) if isinstance(model, SharedRate | ReservedSlots) else None
 
 
