@@ -14,6 +14,7 @@ from aipaging.adapters.terminal.guard import run
 from aipaging.apps.cli.registry import aipaging
 from aipaging.apps.evaluate import catalogue, command, experiment, running, tre_budget
 from aipaging.apps.evaluate.experiment import Experiment, Finding, Measured, NotRunError, Setting, write_whole
+from aipaging.core.foundation.errors import UnavailableError
 
 pytest.importorskip("numba")
 pytest.importorskip("matplotlib")
@@ -88,7 +89,52 @@ def test_what_could_not_run_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert run(aipaging, ["evaluate", "--out", str(tmp_path), "--only", "TRE4"]) == 0
     page = (tmp_path / "report.html").read_text()
     assert "Not run: this machine has no gateway" in page
-    assert "not run" in (tmp_path / "figures" / "TRE4.svg").read_text()
+    assert "Not run" in (tmp_path / "figures" / "TRE4.svg").read_text()
+
+
+def test_what_fails_is_told_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = catalogue.experiment
+
+    def broken(setting: Setting) -> dict[str, Any]:
+        setting.part("first", lambda: 1)
+        raise UnavailableError("the controller did not come up", code="PART_FAILED")
+
+    def changed(name: str) -> Experiment:
+        return replace(real(name), measure=broken) if name == "AIP1" else real(name)
+
+    monkeypatch.setattr(command, "experiment", changed)
+    arguments = ["evaluate", "--out", str(tmp_path), "--only", "TRE4,AIP1", "--json"]
+    assert run(aipaging, arguments) == 1
+    verdicts = {one["experiment"]: one["verdict"] for one in json.loads(capsys.readouterr().out)["experiments"]}
+    assert verdicts == {"TRE4": "confirmed", "AIP1": "failed"}
+    assert "Failed: the controller did not come up" in (tmp_path / "report.html").read_text()
+    assert (tmp_path / "parts" / "AIP1" / "first.json").exists(), "what was measured of it is kept for the next run"
+
+
+def test_the_report_holds_what_earlier_runs_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = catalogue.experiment
+
+    def changed(name: str) -> Experiment:
+        one = real("TRE4")
+        return replace(one, name=name, revision=2 if name == "TRE3" else 1)
+
+    monkeypatch.setattr(command, "experiment", changed)
+    for name in ("TRE3", "TRE2", "TRE4"):
+        assert run(aipaging, ["evaluate", "--out", str(tmp_path), "--only", name, "--json"]) == 0
+        (asked,) = json.loads(capsys.readouterr().out.splitlines()[-1])["experiments"]
+        assert asked["experiment"] == name
+
+    def first(name: str) -> Experiment:
+        return replace(real("TRE4"), name=name)
+
+    monkeypatch.setattr(command, "experiment", first)
+    assert run(aipaging, ["evaluate", "--out", str(tmp_path), "--only", "TRE4", "--json"]) == 0
+    reported = [one["experiment"] for one in json.loads((tmp_path / "results.json").read_text())["experiments"]]
+    assert reported == ["TRE2", "TRE4"], "what was measured otherwise then is not taken for what is measured now"
 
 
 def test_a_finished_experiment_is_not_measured_again(tmp_path: Path) -> None:
@@ -128,7 +174,7 @@ def test_a_killed_experiment_goes_on_where_it_was(tmp_path: Path) -> None:
 
 
 def test_parts_of_another_seed_are_not_used(tmp_path: Path) -> None:
-    write_whole(tmp_path / "parts" / "TRE4" / "key.json", {"scale": 1.0, "seed": 5, "version": ""})
+    write_whole(tmp_path / "parts" / "TRE4" / "key.json", {"scale": 1.0, "seed": 5, "version": "", "revision": 1})
     write_whole(tmp_path / "parts" / "TRE4" / "a.json", "of another seed")
 
     def measure(setting: Setting) -> Measured:

@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 
 from aipaging.adapters.terminal.picture import picture
-from aipaging.apps.evaluate import catalogue, tre_budget, tre_compliance, tre_isolation
+from aipaging.apps.evaluate import (
+    aip_expiry,
+    aip_failures,
+    aip_transactions,
+    catalogue,
+    tre_budget,
+    tre_compliance,
+    tre_isolation,
+)
 from aipaging.apps.evaluate.experiment import Experiment, Setting
 
 pytest.importorskip("numba")
@@ -90,6 +98,105 @@ def test_numbers_that_contradict_a_claim_do_not_confirm_it(
     worse = copy.deepcopy(measured[name])
     worsen(worse)
     assert not catalogue.experiment(name).conclude(worse).confirmed
+
+
+def test_an_interval_just_beside_its_truth_refutes_nothing_among_many(measured: dict[str, dict[str, Any]]) -> None:
+    """Of a hundred 95 % intervals some miss the truth: a verdict on all of them must not turn on one."""
+    found = copy.deepcopy(measured["TRE3"])
+    for point in found["points"]:
+        point["true"] = {"value": point["epsilon"], "low": point["epsilon"] * 0.9, "high": point["epsilon"] * 1.1}
+    near, clear = copy.deepcopy(found), copy.deepcopy(found)
+    epsilon = found["points"][0]["epsilon"]
+    near["points"][0]["true"] = {"value": epsilon * 1.11, "low": epsilon * 1.01, "high": epsilon * 1.21}
+    clear["points"][0]["true"] = {"value": epsilon * 1.5, "low": epsilon * 1.4, "high": epsilon * 1.6}
+    experiment = catalogue.experiment("TRE3")
+    assert experiment.conclude(near).confirmed
+    assert not experiment.conclude(clear).confirmed
+
+
+def _late_path(found: dict[str, Any]) -> None:
+    found["paths"][0]["delay_ms"] = 0.5 * found["paths"][0]["simulated"]["low"]
+
+
+def test_a_path_whose_proven_delay_is_exceeded_too_often_refutes_the_claim(
+    measured: dict[str, dict[str, Any]],
+) -> None:
+    worse = copy.deepcopy(measured["TRE3"])
+    _late_path(worse)
+    assert not catalogue.experiment("TRE3").conclude(worse).confirmed
+
+
+def _phases(whole_ms: float, failed: int = 0) -> dict[str, Any]:
+    return {phase: [whole_ms] * 20 for phase in aip_transactions.PHASES} | {"failed": failed}
+
+
+def _transactions(**changes: Any) -> dict[str, Any]:
+    clients = {str(count): _phases(50.0) for count in aip_transactions.CLIENTS}
+    return {"upstream": "a model", "sound": True, "clients": clients} | changes
+
+
+def _way(**changes: Any) -> dict[str, Any]:
+    found = {"moves": 10, "moves_failed": 0, "interruption_ms": [5.0] * 10, "requests": 100, "requests_failed": 0,
+             "streams": 10, "streams_broken": 0}  # fmt: skip
+    return found | changes
+
+
+def _moves(**changes: Any) -> dict[str, Any]:
+    worse = _way(requests_failed=7, streams_broken=3, interruption_ms=[60.0] * 10)
+    return {"sound": True, "make-before-break": _way(), "break-before-make": worse} | changes
+
+
+def _mode(**changes: Any) -> dict[str, Any]:
+    found = {"requests": 50, "noted_late_ms": [], "sent_after": 9, "served_after": 0, "streams": 2, "streams_uncut": 0,
+             "token_late_ms": [-4.0, -9.0], "lost_early_ms": [40.0, 50.0], "left_before_ms": [12.0] * 50}  # fmt: skip
+    return found | changes
+
+
+def _modes(**changes: Any) -> dict[str, Any]:
+    return {"modes": {mode: _mode() for mode in aip_expiry.MODES} | changes, "lease_ms": 1_000}
+
+
+def _failures(**changes: Any) -> dict[str, Any]:
+    run = {"recovery_ms": [1500.0] * 3, "never": 0, "requests": 300, "failed": 30, "sound": True} | changes
+    return {"sessions": 3, "failures": {name: [dict(run)] for name in aip_failures.FAILURES}}
+
+
+AIP_CLAIMS: list[tuple[str, dict[str, Any], bool]] = [
+    ("AIP1", _transactions(), True),
+    ("AIP1", _transactions(sound=False), False),
+    ("AIP1", _transactions(clients={str(n): _phases(50.0, failed=1) for n in aip_transactions.CLIENTS}), False),
+    ("AIP1", _transactions(clients={str(n): _phases(1_001.0) for n in aip_transactions.CLIENTS}), False),
+    ("AIP2", _moves(), True),
+    ("AIP2", _moves(sound=False), False),
+    ("AIP2", {**_moves(), "make-before-break": _way(requests_failed=1)}, False),
+    ("AIP2", {**_moves(), "make-before-break": _way(streams_broken=1)}, False),
+    ("AIP2", {**_moves(), "break-before-make": _way()}, False),
+    ("AIP3", _modes(), True),
+    ("AIP3", _modes(killed=_mode(served_after=1)), False),
+    ("AIP3", _modes(paused=_mode(streams_uncut=1)), False),
+    ("AIP3", _modes(alive=_mode(token_late_ms=[51.0])), False),
+    ("AIP3", _modes(alive=_mode(sent_after=0)), False),
+    ("AIP3", _modes(**{"cut off": _mode(left_before_ms=[12.0] * 49 + [-1.0])}), False),
+    ("AIP5", _failures(), True),
+    ("AIP5", _failures(never=1), False),
+    ("AIP5", _failures(sound=False), False),
+    ("AIP5", _failures(recovery_ms=[5_001.0]), False),
+    ("AIP5", _failures(failed=0, recovery_ms=[0.0]), False),
+]
+"""What the real stack might have shown, and whether that confirms the claim."""
+
+
+@pytest.mark.parametrize(("name", "found", "confirmed"), AIP_CLAIMS)
+def test_the_claims_on_the_running_system_are_judged_by_their_numbers(
+    name: str, found: dict[str, Any], confirmed: bool, tmp_path: Path
+) -> None:
+    experiment = catalogue.experiment(name)
+    finding = experiment.conclude(found)
+    assert finding.confirmed is confirmed
+    assert finding.sentence.endswith(".")
+    with picture(tmp_path / "one.svg", width=9.0, height=experiment.height) as figure:
+        experiment.draw(figure, found)
+    assert (tmp_path / "one.svg").stat().st_size > 1_000
 
 
 def test_the_envelope_admits_more_than_token_buckets_and_less_than_mean_rates() -> None:

@@ -37,8 +37,8 @@ ROUNDS: Final = 3
 WAYS: Final = {
     "none": "no evidence",
     "chain": "hash chain",
-    "full": "chain, Merkle,\nbatched signature",
-    "each": "signature and\nsync each",
+    "full": "chain, Merkle,\nsigned batch",
+    "each": "signed and\nsynced each",
 }
 ORIGIN: Final = "evaluation.example/log"
 NODE: Final = "controller-1"

@@ -138,15 +138,16 @@ def conclude(measured: Measured) -> Finding:
     never = sum(run["never"] for run in every)
     longest = max(value for run in every for value in run["recovery_ms"])
     sound = all(run["sound"] for run in every)
+    felt = all(run["failed"] > 0 for run in every)
     sentence = (
         f"Time until a session is served again, without a repeated request: {'; '.join(told)}. {never} of "
         f"{sum(len(run['recovery_ms']) + run['never'] for run in every)} sessions did not come back; the longest "
         f"gap is {longest / RECOVERED_MS_MAX:.0%} of the {RECOVERED_MS_MAX / 1e3:g} s allowed, and the evidence "
-        f"{'holds' if sound else 'does NOT hold'} afterwards."
+        f"{'holds' if sound else 'does NOT hold'} afterwards{'' if felt else '; NOT every failure was felt at all'}."
     )
     return Finding(
         sentence=sentence,
-        confirmed=never == 0 and longest <= RECOVERED_MS_MAX and sound,
+        confirmed=never == 0 and longest <= RECOVERED_MS_MAX and sound and felt,
         numbers={
             f"recovery_ms_p50 {failure}": statistics.median(_recoveries(runs))
             for failure, runs in measured["failures"].items()

@@ -11,7 +11,6 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, Final
 
-from aipaging.adapters.terminal.picture import COLOURS
 from aipaging.apps.evaluate.curves import bars, quantile, steps
 from aipaging.apps.evaluate.experiment import Experiment, Finding, Measured, Setting
 from aipaging.apps.evaluate.stack import require_envoy
@@ -128,7 +127,7 @@ def draw(figure: Any, measured: Measured) -> None:
     bars(right, ["requests failed", "streams broken"], shares, text="{:.3g} %")
     right.set_ylabel("share, %")
     right.margins(y=0.15)
-    right.legend(loc="upper left", labelcolor=COLOURS[5])
+    right.legend(loc="upper left")
 
 
 AIP2: Final = Experiment(

@@ -13,10 +13,10 @@ import click
 
 from aipaging.adapters.terminal.guard import examples, failed, json_option
 from aipaging.adapters.terminal.output import note, say, table, write_json
-from aipaging.apps.evaluate.catalogue import chosen, experiment
+from aipaging.apps.evaluate.catalogue import HOMES, chosen, experiment
 from aipaging.apps.evaluate.experiment import FULL, QUICK
-from aipaging.apps.evaluate.report import CONFIRMED, REFUTED, entry, figures, write_report
-from aipaging.apps.evaluate.running import run_all, versions
+from aipaging.apps.evaluate.report import CONFIRMED, FAILED, REFUTED, entry, figures, write_report
+from aipaging.apps.evaluate.running import key_of, known_result, run_all, versions
 from aipaging.core.foundation.errors import InvalidInputError, UnavailableError
 
 NEEDED: Final = {"matplotlib": "plot", "numba": "simulation"}
@@ -43,7 +43,7 @@ def evaluate(*, what: str, full: bool, out: Path | None, only: str, seed: int, a
 
     TRE1 to TRE5 simulate packets through the real admission, calculus and audit; AIP1 to AIP5 run the real stack on
     loopback, and say so where the machine lacks it. What an earlier run of the same command finished is not measured
-    again. Exit status 1: a claim was not confirmed.
+    again; the report holds it too. Exit status 1: a claim was not confirmed, or could not be measured.
     """
     names = chosen(only)
     if what == "list":
@@ -57,16 +57,30 @@ def evaluate(*, what: str, full: bool, out: Path | None, only: str, seed: int, a
     began = time.perf_counter()
     with _progress(len(experiments)) as on_progress:
         results = run_all(experiments, out, scale=scale, made=made, on_progress=on_progress)
-    entries: list[dict[str, Any]] = []
-    for one, result in zip(experiments, results, strict=True):
-        document, _ = entry(one, result)
-        figures(out, one, result.get("measured"), result.get("not_run", ""))
-        entries.append(document)
-    write_report(out, made, entries, {one.name: one.method for one in experiments})
+    entries = _reported(out, made, dict(zip(names, results, strict=True)), scale=scale)
     note(f"{time.perf_counter() - began:.0f} s; the report: {out / 'report.html'}")
-    _tell(out, made, entries, as_json=as_json)
-    if any(one["verdict"] == REFUTED for one in entries):
+    asked = [one for one in entries if one["experiment"] in names]
+    _tell(out, made, asked, as_json=as_json)
+    if any(one["verdict"] in {REFUTED, FAILED} for one in asked):
         failed()
+
+
+def _reported(
+    out: Path, made: dict[str, Any], results: dict[str, dict[str, Any]], *, scale: float
+) -> list[dict[str, Any]]:
+    """Write figures and report of these results, and of what earlier runs of the same key have left beside them."""
+    entries: list[dict[str, Any]] = []
+    methods: dict[str, str] = {}
+    for name in HOMES:
+        one = experiment(name)
+        result = results.get(name) or known_result(one, out, key_of(one, scale, made))
+        if result is not None:
+            document, _ = entry(one, result)
+            figures(out, one, result)
+            entries.append(document)
+            methods[name] = one.method
+    write_report(out, made, entries, methods)
+    return entries
 
 
 def _ready(out: Path | None) -> Path:

@@ -5,6 +5,9 @@ from typing import Any, Final
 
 from aipaging.adapters.terminal.picture import COLOURS
 
+DASHES: Final = ("-", "--", "-.", ":")
+"""By these too, not by colour alone, are lines without markers told apart."""
+
 MARKERS: Final = ("o", "s", "^", "D", "v", "P")
 LEAST: Final = 1e-300
 
@@ -54,7 +57,10 @@ def steps(axes: Any, values: Sequence[float], place: int, label: str) -> None:
     ranked = sorted(values)
     shares = [(rank + 1) / len(ranked) for rank in range(len(ranked))]
     colour = COLOURS[place % len(COLOURS)]
-    axes.step([ranked[0], *ranked], [0.0, *shares], where="post", color=colour, linewidth=1.6, label=label)
+    axes.step(
+        [ranked[0], *ranked], [0.0, *shares],
+        where="post", color=colour, linestyle=DASHES[place % len(DASHES)], linewidth=1.6, label=label,
+    )  # fmt: skip
 
 
 def quantile(values: Sequence[float], level: float) -> float:

@@ -104,6 +104,7 @@ class Experiment:
         conclude: Says what the numbers say.
         draw: Draws them on a figure of matplotlib.
         height: Of the figure, inches.
+        revision: Raised whenever something else is measured: results of before are not taken for it.
     """
 
     name: str
@@ -114,6 +115,7 @@ class Experiment:
     conclude: Callable[[Measured], Finding]
     draw: Callable[[Any, Measured], None]
     height: float = 3.9
+    revision: int = 1
 
 
 def write_whole(file: Path, document: Any) -> None:

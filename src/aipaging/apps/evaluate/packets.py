@@ -1,6 +1,7 @@
 """What the experiments on Tail-Risk Envelopes ask of the packet simulator."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,10 +28,12 @@ def simulated(
         return list(simulate(scenario, seed=seed, allow_overload=True, executor=pool).tenants)
 
 
-def rare(document: Mapping[str, Any], tenant: str, target_ms: float, *, seed: int) -> dict[str, Any]:
+def rare(
+    document: Mapping[str, Any], tenant: str, target_ms: float, *, seed: int, executor: Executor | None = None
+) -> dict[str, Any]:
     """Return the probability of a rare delay, with its interval, and how it was found."""
     scenario = read_scenario(document, folder=Path(), packets=2_000, replications=2)
-    found = rare_exceedance(scenario, tenant, target_ms, seed=seed)
+    found = rare_exceedance(scenario, tenant, target_ms, seed=seed, executor=executor)
     return {**plain(found.probability), "method": found.method}
 
 

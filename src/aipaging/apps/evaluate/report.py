@@ -4,6 +4,7 @@ The picture of an experiment that did not run says so: the report always has a p
 """
 
 import html
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +15,7 @@ from aipaging.apps.evaluate.experiment import Experiment, Finding, Measured, wri
 
 WIDTH: Final = 9.0
 
-CONFIRMED, REFUTED, NOT_RUN = "confirmed", "not confirmed", "not run"
+CONFIRMED, REFUTED, NOT_RUN, FAILED = "confirmed", "not confirmed", "not run", "failed"
 
 _STYLE: Final = """
 :root { color-scheme: light; }
@@ -23,7 +24,8 @@ body { font: 16px/1.5 system-ui, sans-serif; color: #0f172a; background: #fff; m
 h1 { font-size: 1.7rem; margin-bottom: .2rem; } h2 { font-size: 1.2rem; margin: 2.6rem 0 .3rem; }
 .verdict { font-size: .8rem; font-weight: 600; border-radius: 1rem; padding: .15rem .7rem; color: #fff;
   white-space: nowrap; vertical-align: middle; }
-.confirmed { background: #047857; } .not-confirmed { background: #be123c; } .not-run { background: #64748b; }
+.confirmed { background: #047857; } .not-confirmed, .failed { background: #be123c; }
+.not-run { background: #475569; }
 .claim { color: #475569; font-style: italic; margin: .2rem 0 .6rem; }
 figure { margin: .8rem 0; } figure svg { width: 100%; height: auto; }
 figcaption { background: #f1f5f9; border-left: 4px solid #1d4ed8; padding: .6rem .9rem; }
@@ -35,35 +37,43 @@ a { color: #1d4ed8; } @media print { h2 { break-before: page; } }
 """
 
 
-def verdict_of(finding: Finding | None) -> str:
-    """Return the word for a finding."""
+def verdict_of(result: Mapping[str, Any], finding: Finding | None) -> str:
+    """Return the word for a result."""
     if finding is None:
-        return NOT_RUN
+        return FAILED if "failed" in result else NOT_RUN
     return CONFIRMED if finding.confirmed else REFUTED
 
 
-def figures(out: Path, experiment: Experiment, measured: Measured | None, reason: str) -> None:
+def missing(result: Mapping[str, Any]) -> str:
+    """Return why there are no numbers; empty if there are."""
+    if "failed" in result:
+        return f"Failed: {result['failed']}"
+    return f"Not run: {result['not_run']}" if "not_run" in result else ""
+
+
+def figures(out: Path, experiment: Experiment, result: Mapping[str, Any]) -> None:
     """Write the figure of an experiment as SVG and PNG."""
+    measured: Measured | None = result.get("measured")
     for kind in ("svg", "png"):
         file = out / "figures" / f"{experiment.name}.{kind}"
         file.parent.mkdir(parents=True, exist_ok=True)
         with picture(file, width=WIDTH, height=experiment.height) as figure:
             if measured is None:
-                figure.text(0.5, 0.5, f"{experiment.name}: not run\n{reason}", ha="center", va="center", wrap=True)
+                text = textwrap.fill(missing(result), 90)
+                figure.text(0.5, 0.5, f"{experiment.name}\n{text}", ha="center", va="center")
             else:
                 experiment.draw(figure, measured)
 
 
 def entry(experiment: Experiment, result: Mapping[str, Any]) -> tuple[dict[str, Any], Finding | None]:
     """Return what `results.json` says of an experiment, and its finding if it ran."""
-    ran = "measured" in result
-    finding = experiment.conclude(result["measured"]) if ran else None
-    said = asdict(finding) if finding is not None else {"sentence": f"Not run: {result['not_run']}", "numbers": {}}
+    finding = experiment.conclude(result["measured"]) if "measured" in result else None
+    said = asdict(finding) if finding is not None else {"sentence": missing(result), "numbers": {}}
     document = {
         "experiment": experiment.name,
         "title": experiment.title,
         "claim": experiment.claim,
-        "verdict": verdict_of(finding),
+        "verdict": verdict_of(result, finding),
         "sentence": said["sentence"],
         "numbers": said["numbers"],
         "figures": [f"figures/{experiment.name}.svg", f"figures/{experiment.name}.png"],
@@ -80,7 +90,7 @@ def write_report(
     """Write `results.json` and `report.html`."""
     write_whole(out / "results.json", {"made": made, "experiments": list(entries)})
     sections = "".join(_section(out, one, methods[one["experiment"]]) for one in entries)
-    counts = {word: sum(one["verdict"] == word for one in entries) for word in (CONFIRMED, REFUTED, NOT_RUN)}
+    counts = {word: sum(one["verdict"] == word for one in entries) for word in (CONFIRMED, REFUTED, NOT_RUN, FAILED)}
     told = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
     rows = "".join(
         f'<tr><td><a href="#{one["experiment"]}">{one["experiment"]}</a></td><td>{html.escape(one["title"])}</td>'
@@ -106,10 +116,14 @@ def _section(out: Path, one: Mapping[str, Any], method: str) -> str:
         f'<section id="{name}"><h2>{name}: {html.escape(one["title"])} {_badge(one["verdict"])}</h2>\n'
         f'<p class="claim">Claim: {html.escape(one["claim"])}</p>\n'
         f"<figure>{_inline(out / 'figures' / f'{name}.svg', name)}"
-        f"<figcaption>{html.escape(one['sentence'])} <strong>The claim is {one['verdict']}.</strong></figcaption>"
+        f"<figcaption>{html.escape(one['sentence'])} <strong>{_judged(one['verdict'])}</strong></figcaption>"
         f'</figure>\n<p class="method">{html.escape(method)}</p>\n'
         f'<p class="made">{_made(one["made"])} {one["seconds"]:.1f} s.</p></section>\n'
     )
+
+
+def _judged(verdict: str) -> str:
+    return f"The claim is {verdict}." if verdict in {CONFIRMED, REFUTED} else "The claim is neither confirmed nor not."
 
 
 def _badge(verdict: str) -> str:

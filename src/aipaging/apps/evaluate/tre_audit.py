@@ -170,7 +170,7 @@ def draw(figure: Any, measured: Measured) -> None:
     table = [
         [float(np.mean([one["share"] for one in measured["blame"][f][d]])) for f in faults] for d in worlds.DOMAINS
     ]
-    right.imshow(table, cmap="Blues", vmin=0.0, vmax=1.4, aspect="auto")
+    right.imshow(table, cmap="Blues", vmin=0.0, vmax=2.5, aspect="auto")
     for row, values in enumerate(table):
         for column, value in enumerate(values):
             right.text(column, row, f"{value:.0%}", ha="center", va="center", fontsize=9)

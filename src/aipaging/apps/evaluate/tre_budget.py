@@ -176,6 +176,8 @@ def draw(figure: Any, measured: Measured) -> None:
         one.legend(loc="lower left", fontsize=7.5)
     series = {split: [measured["costs"][clause][split] for clause in CLAUSES] for split in SPLITS}
     bars(axes[2], list(CLAUSES), series, text="{:.0f}")
+    for text in axes[2].texts:
+        text.set_fontsize(6.5)
     axes[2].tick_params(axis="x", labelsize=8)
     axes[2].set_ylabel(f"cost of p99.9 ≤ {COST_DELAY_MS:g} ms, price units")
     axes[2].set_title("what must be reserved", fontsize=9.5)

@@ -111,7 +111,7 @@ def conclude(measured: Measured) -> Finding:
     )
     return Finding(
         sentence=sentence,
-        confirmed=inside and worst > bound,
+        confirmed=inside and beyond > 0,
         numbers={"bound_ms": bound, "reserved_ms_max": most, "fifo_ms_max": worst, "ratio": worst / most},
     )
 
