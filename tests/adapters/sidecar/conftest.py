@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 import uvloop
 
-from aipaging.adapters.sidecar.controller import RefusedCount, Revocations
+from aipaging.adapters.sidecar.controller import HeartbeatAnswer, RefusedCount, Revocations
 from aipaging.adapters.sidecar.instruments import Instruments
 from aipaging.adapters.sidecar.log import Log
 from aipaging.adapters.sidecar.settings import SidecarSettings, Timeouts, parse_upstream, queue_limits
@@ -128,6 +128,8 @@ class ScriptedController:
     beats: list = dataclasses.field(default_factory=list)
     beat_seen: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     keys_there: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
+    hears: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
+    sessions: int = 0
     deaf_to_usage: bool = False
     disbelieved: frozenset[str] = frozenset()
     usage_batches: list[UsageBatch] = dataclasses.field(default_factory=list)
@@ -136,6 +138,7 @@ class ScriptedController:
     def __post_init__(self) -> None:
         self.gate.set()
         self.keys_there.set()
+        self.hears.set()
 
     async def remaining(self, questions):
         self.batches += 1
@@ -157,10 +160,11 @@ class ScriptedController:
     async def revocations(self, term: int, sequence: int) -> Revocations:
         return await self.revoked.get()
 
-    async def heartbeat(self, beat) -> float:
+    async def heartbeat(self, beat) -> HeartbeatAnswer:
         self.beats.append(beat)
         self.beat_seen.set()
-        return 30.0
+        await self.hears.wait()
+        return HeartbeatAnswer(interval_ms=30_000, sessions=self.sessions)
 
     async def usage(self, boot: str, batch: UsageBatch) -> list[RefusedCount]:
         self.usage_batches.append(batch)

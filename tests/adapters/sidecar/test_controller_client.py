@@ -72,7 +72,7 @@ async def test_revocations_since() -> None:
 async def test_a_heartbeat() -> None:
     client, seen = answering({"interval_ms": 2500})
     beat = Heartbeat(state="READY", boot="b", sequence=1, in_flight=2, queued=3)
-    assert await client.heartbeat(beat) == 2.5
+    assert (await client.heartbeat(beat)).interval_s == 2.5
     assert (seen[0].method, seen[0].url.path) == ("PUT", "/anchors/gpu-1/heartbeat")
     assert json.loads(seen[0].content) == {"state": "READY", "boot": "b", "sequence": 1, "in_flight": 2, "queued": 3}
 

@@ -16,9 +16,11 @@ from tests.adapters.sidecar.conftest import (
     session_id,
 )
 
-from aipaging.adapters.sidecar.controller import Revocations, RevokedEpoch
+from aipaging.adapters.sidecar.controller import HeartbeatAnswer, Revocations, RevokedEpoch
 from aipaging.adapters.sidecar.framing import chunk
+from aipaging.adapters.sidecar.sidecar import DRAIN_POLL_S
 from aipaging.core.foundation.epoch import Epoch
+from aipaging.core.foundation.errors import UnavailableError
 from aipaging.core.lease.holder import CLOCK_JUMP_US, HolderState
 
 
@@ -313,6 +315,35 @@ async def test_a_drain_says_so_serves_on_and_ends_when_nothing_is_under_way(make
     assert body.endswith(b"data: [DONE]\n\n")
     assert ended
     await asyncio.wait_for(draining, 60)
+
+
+async def test_an_idle_sidecar_says_that_it_drains_before_it_closes(make_bench) -> None:
+    bench = await make_bench()
+    bench.controller.hears.clear()
+    draining = asyncio.create_task(bench.sidecar.drain())
+    while bench.controller.beats[-1].state != "DRAINING":
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(3 * DRAIN_POLL_S)
+    assert (await bench.ask(request()))[0] == 200, "it closed before the controller had heard of it"
+    bench.lapse(61_000)
+    bench.controller.sessions = 1
+    bench.controller.hears.set()
+    while len(bench.controller.beats) < 3:  # it asks on, for a session that has sent nothing yet has still to move
+        await asyncio.sleep(0.01)
+    assert (await bench.ask(request()))[0] == 200, "it closed before its sessions had left"
+    bench.lapse(61_000)
+    bench.controller.sessions = 0
+    await asyncio.wait_for(draining, 60)
+
+
+async def test_an_idle_sidecar_without_a_controller_does_not_wait(make_bench, monkeypatch) -> None:
+    async def refused(beat: object) -> HeartbeatAnswer:
+        raise UnavailableError("nobody", code="CONNECT")
+
+    bench = await make_bench()
+    monkeypatch.setattr(bench.controller, "heartbeat", refused)
+    async with asyncio.timeout(bench.sidecar._settings.timeouts.drain_s / 2):
+        await bench.sidecar.drain()
 
 
 async def test_a_drain_ends_with_the_leases_at_the_latest(make_bench) -> None:

@@ -288,6 +288,15 @@ async def test_an_anchor_says_how_it_is(rig: Rig, anchor: httpx.AsyncClient, sai
     assert rig.world.state.catalogue.anchors[AnchorId("a")].state is state
 
 
+async def test_who_drains_is_told_how_many_sessions_it_serves_still(rig: Rig, anchor: httpx.AsyncClient) -> None:
+    rig.world.paged()
+    here = rig.world.state.on_anchor[AnchorId("a")]
+    assert len(here) == 1
+    assert (await anchor.put("/anchors/a/heartbeat", json=beat("DRAINING"))).json()["sessions"] == 1
+    here.clear()
+    assert (await anchor.put("/anchors/a/heartbeat", json=beat("DRAINING", 2))).json()["sessions"] == 0
+
+
 async def test_an_overtaken_heartbeat_changes_nothing(rig: Rig, anchor: httpx.AsyncClient) -> None:
     await anchor.put("/anchors/a/heartbeat", json=beat("UNHEALTHY", 7))
     assert (await anchor.put("/anchors/a/heartbeat", json=beat("READY", 6))).status_code == 200

@@ -74,8 +74,21 @@ class Revocations(msgspec.Struct, frozen=True):
     reset: bool = False
 
 
-class _HeartbeatAnswer(msgspec.Struct):
+class HeartbeatAnswer(msgspec.Struct, frozen=True):
+    """What the controller says to a heartbeat.
+
+    Attributes:
+        interval_ms: Until the next one.
+        sessions: How many sessions the anchor still serves; said while it drains.
+    """
+
     interval_ms: int
+    sessions: int = 0
+
+    @property
+    def interval_s(self) -> float:
+        """Seconds until the next heartbeat; more than none, whatever was said."""
+        return max(self.interval_ms, 1) / 1000
 
 
 class RefusedCount(msgspec.Struct, frozen=True):
@@ -208,16 +221,15 @@ class ControllerClient:
             timeout_s=WAIT_MS / 1000 + ANSWER_S_MAX,
         )
 
-    async def heartbeat(self, beat: Heartbeat) -> float:
-        """Say how we are; return the seconds until the next time.
+    async def heartbeat(self, beat: Heartbeat) -> HeartbeatAnswer:
+        """Say how we are.
 
         Raises:
             UnavailableError: There is no answer.
         """
-        said = await self._ask(
-            _HeartbeatAnswer, "PUT", f"/anchors/{self._anchor}/heartbeat", content=msgspec.json.encode(beat)
+        return await self._ask(
+            HeartbeatAnswer, "PUT", f"/anchors/{self._anchor}/heartbeat", content=msgspec.json.encode(beat)
         )
-        return max(said.interval_ms, 1) / 1000
 
     async def usage(self, boot: str, batch: UsageBatch) -> Sequence[RefusedCount]:
         """Say what sessions used; return the counts that were not believed.

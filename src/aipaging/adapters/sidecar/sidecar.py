@@ -1,9 +1,9 @@
 """The sidecar as a whole: one listener, one upstream, one controller.
 
 Order of a start: listen (nothing passes yet, for no receipt can be verified), fetch the keys, say READY. Order of an
-end: say DRAINING and serve on while the controller moves the sessions away; when no lease steers here any more and
-nothing is under way, or after `Timeouts.drain_s`, refuse what is new and let what is under way run to the end of its
-lease; then close. Every loop below survives a silent controller: the data path goes on until the deadlines it knows.
+end: say DRAINING and serve on while the controller moves the sessions away; when it counts none here any more, no lease
+steers here and nothing is under way, or after `Timeouts.drain_s`, refuse what is new and let what is under way run to
+the end of its lease; then close. Every loop below survives a silent controller: the data path goes on until the deadlines it knows.
 """
 
 import asyncio
@@ -99,6 +99,7 @@ class Sidecar:
         self._log = instruments.log
         self._boot = secrets.token_hex(8)
         self._draining = False
+        self._served: int | None = None  # sessions, as the controller counts them; None: it has not heard of our drain
         self._closed = False
         self._keys: Mapping[str, Any] = {}
         self._followed = (0, 0)
@@ -183,9 +184,11 @@ class Sidecar:
         loop = asyncio.get_running_loop()
         give_up_s = loop.time() + self._settings.timeouts.drain_s
         ask_s = loop.time()
-        while loop.time() < give_up_s and (gate.holder.live(clocks.boot_us()) or self._under_way):
+        # However idle we are: until the controller has heard of it and moved its sessions, requests are sent here.
+        while loop.time() < give_up_s and (gate.holder.live(clocks.boot_us()) or self._under_way or self._served != 0):
             if loop.time() >= ask_s:
                 gate.ask_about_all()
+                self._beat_now.set()
                 ask_s += DRAIN_ASK_S
             await asyncio.sleep(DRAIN_POLL_S)
         self.path.closing = True
@@ -311,7 +314,8 @@ class Sidecar:
 
     async def _beat(self) -> float:
         await self._may_speak.wait()
-        self._misses = 0 if await self._probe.healthy() else self._misses + 1
+        # How the model server is does not matter any more when we drain, and a hung one would hold up the farewell.
+        self._misses = 0 if self._draining or await self._probe.healthy() else self._misses + 1
         self._sequence += 1
         state: AnchorState = "READY" if self._misses < HEALTH_MISSES else "UNHEALTHY"
         beat = Heartbeat(
@@ -321,7 +325,14 @@ class Sidecar:
             in_flight=self.path.queue.in_service,
             queued=self.path.queue.waiting,
         )
-        self._interval_s = min(await self._controller.heartbeat(beat), HEARTBEAT_S_MAX)
+        sessions = self._served or 0  # a controller that has never answered steers nobody
+        try:
+            answer = await self._controller.heartbeat(beat)
+            sessions = answer.sessions
+        finally:
+            if beat.state == "DRAINING":
+                self._served = sessions
+        self._interval_s = min(answer.interval_s, HEARTBEAT_S_MAX)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._interval_s):
                 await self._beat_now.wait()

@@ -204,7 +204,11 @@ class SouthboundRoutes:
         if boot != beat.boot or beat.sequence > sequence:
             await self._control.submit(Heartbeat(anchor=anchor, state=_SAID[beat.state]))
             self._beats[anchor] = (beat.boot, beat.sequence)
-        return json_answer({"interval_ms": self._service.heartbeat_ms})
+        answer = {"interval_ms": self._service.heartbeat_ms}
+        if beat.state == "DRAINING":
+            # It cannot know of sessions that were paged and have sent nothing yet, and must not close before they left.
+            answer["sessions"] = await self._control.view(lambda state, _: len(state.on_anchor.get(anchor, {})))
+        return json_answer(answer)
 
     async def usage(self, request: Request) -> Answer:
         """Record what sessions used at an anchor, and name the counts that cannot be true."""
