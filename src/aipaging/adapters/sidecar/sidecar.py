@@ -3,7 +3,8 @@
 Order of a start: listen (nothing passes yet, for no receipt can be verified), fetch the keys, say READY. Order of an
 end: say DRAINING and serve on while the controller moves the sessions away; when it counts none here any more, no lease
 steers here and nothing is under way, or after `Timeouts.drain_s`, refuse what is new and let what is under way run to
-the end of its lease; then close. Every loop below survives a silent controller: the data path goes on until the deadlines it knows.
+the end of its lease; then close. Every loop below survives a silent controller: the data path goes on until the
+deadlines it knows.
 """
 
 import asyncio
