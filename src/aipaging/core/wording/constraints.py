@@ -1,9 +1,11 @@
 """Everything that is neither a quantity nor a place: language, trust, sensitivity, licence, quality, preference."""
 
 import re
+from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Final
 
+from aipaging.core.anchor.intent import TRUST_MAX
 from aipaging.core.wording.numbers import NUMBER, value_of
 from aipaging.core.wording.reading import Vocabulary
 from aipaging.core.wording.scan import Scan
@@ -63,6 +65,11 @@ _ATTESTED: Final = re.compile(
     r"(?:trusted\sexecution\senvironment|tees?)\b(?:\sonly)?|enclaves?)\b"
 )
 
+_VAGUE_TRUST: Final = re.compile(
+    r"\b(?:(?:high(?:ly|est|er)?|low(?:est)?|full(?:y)?|maxim(?:um|al)|medium|some|more|better)[\s-]trust(?:ed|worthy)?|"
+    r"trust(?:ed|worthy)\s(?!execution)\w+|trust\s(?:level\s)?(?:at\smost|below|under|up\sto|between)\b)"
+)
+
 _CLASSES: Final = (
     (
         "RESTRICTED",
@@ -74,7 +81,7 @@ _CLASSES: Final = (
     (
         "CONFIDENTIAL",
         (
-            r"confidential|personal(?:ly\sidentifiable)?\s(?:data|information)|pii|gdpr|"
+            r"confidential|personal(?:ly\sidentifiable)?\s(?:data|information)|pii|gdpr(?:[\s-]complian(?:t|ce))?|"
             r"customer\s(?:data|records?)|sensitive"
         ),
     ),
@@ -136,7 +143,10 @@ def read_constraints(scan: Scan, vocabulary: Vocabulary, *, translates: bool) ->
     _language(scan, translates=translates)
     for name, words in _PREFERENCES:
         for match in scan.matches(re.compile(rf"\b(?:{words})\b")):
-            scan.take(match, "prefer", name)
+            if scan.negated(match):
+                _taken_back(scan, match, "prefer", *(other for other, _ in _PREFERENCES))
+            else:
+                scan.take(match, "prefer", name)
 
 
 def _quality(scan: Scan, vocabulary: Vocabulary) -> None:
@@ -156,20 +166,42 @@ def _quality(scan: Scan, vocabulary: Vocabulary) -> None:
 def _trust(scan: Scan) -> None:
     for match in scan.matches(_TRUST):
         level = value_of(match["level"])
-        if level == int(level):
+        if scan.negated(match):
+            _taken_back(scan, match, "trust_min", *map(str, range(TRUST_MAX + 1)))
+        elif level == int(level):
             scan.take(match, "trust_min", int(level))
     for match in scan.matches(_ATTESTED):
-        scan.take(match, "trust_min", 5)
+        if scan.negated(match):
+            _taken_back(scan, match, "trust_min", *map(str, range(TRUST_MAX + 1)))
+        else:
+            scan.take(match, "trust_min", TRUST_MAX)
+    for match in scan.matches(_VAGUE_TRUST):
+        scan.ask("trust_min", f"{scan.written(match)!r}: which trust level, from 0 to {TRUST_MAX}, is the least?")
+        scan.take(match)
+
+
+def _taken_back(scan: Scan, match: re.Match[str], field: str, *choices: str) -> None:
+    """Ask what holds instead of a word that a "no" or a "not" before it takes back."""
+    scan.ask(field, f"not {scan.written(match)!r}: what is allowed instead?", *choices)
+    scan.take(match)
 
 
 def _data_class(scan: Scan) -> None:
     """Read how sensitive the data is; of several words the most sensitive counts."""
+    denied: list[re.Match[str]] = []
     for name, words in _CLASSES:
         for match in scan.matches(re.compile(rf"\b(?:{words})\b")):
-            if scan.value("data_class") is None:
+            if not match[0].startswith(("no", "public")) and scan.negated(match):
+                denied.append(match)
+            elif scan.value("data_class") is None:
                 scan.take(match, "data_class", name)
             else:
                 scan.take(match)
+    for match in denied:
+        scan.take(match)
+        if scan.value("data_class") is None:
+            names = [name for name, _ in reversed(_CLASSES)]
+            scan.ask("data_class", f"not {scan.written(match)!r}: how sensitive is the data, then?", *names)
 
 
 def _licences(scan: Scan, vocabulary: Vocabulary) -> None:
@@ -178,19 +210,34 @@ def _licences(scan: Scan, vocabulary: Vocabulary) -> None:
     offered = [(known, re.escape(known.lower())) for known in vocabulary.licences]
     for name, words in [*_LICENCES, *offered]:
         for match in scan.matches(re.compile(rf"\b(?:{words})(?!\w)")):
-            scan.take(match)
-            names.add(name)
-            spans.append(match.span())
+            _licence(scan, match, (name,), vocabulary, found=(names, spans))
     for match in scan.matches(_OPEN):
-        scan.take(match)
-        names.update(_OPEN_LICENCES)
-        spans.append(match.span())
+        _licence(scan, match, _OPEN_LICENCES, vocabulary, found=(names, spans))
     if names:
         scan.say("licences", tuple(sorted(names)), min(s for s, _ in spans), max(e for _, e in spans))
 
 
+def _licence(
+    scan: Scan,
+    match: re.Match[str],
+    meant: Sequence[str],
+    vocabulary: Vocabulary,
+    *,
+    found: tuple[set[str], list[tuple[int, int]]],
+) -> None:
+    if scan.negated(match):
+        _taken_back(scan, match, "licences", *vocabulary.licences)
+        return
+    scan.take(match)
+    found[0].update(meant)
+    found[1].append(match.span())
+
+
 def _language(scan: Scan, *, translates: bool) -> None:
     found = list(scan.matches(_LANGUAGE))
+    for match in [match for match in found if scan.negated(match)]:
+        found.remove(match)
+        _taken_back(scan, match, "language")
     for match in found:
         scan.take(match)
     if len(found) > 1 and translates:

@@ -22,20 +22,28 @@ MULTIPLIERS: Final = MappingProxyType(
     {"hundred": Decimal(100), "thousand": Decimal(1000), "k": Decimal(1000), "million": Decimal(1_000_000)}
 )
 
+_MORE_WORDS: Final = 9
+"""Nine hundred and ninety-nine thousand nine hundred and ninety-nine has ten; more would be tried without end."""
+
 _WORD: Final = "|".join(sorted((*WORDS, *(m for m in MULTIPLIERS if m != "k")), key=len, reverse=True))
-DIGITS: Final = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:[.,]\d+)?)(?:\s?(?:k|thousand|million)\b)?"
-SPELLED: Final = rf"\b(?:{_WORD})(?:(?:\s|-|\sand\s|\sof\s)(?:{_WORD}))*\b"
+DIGITS: Final = (
+    r"(?<![\w.,+-])(?:[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?|\d+(?:[.,]\d+)?)(?![.,]?\d)(?:\s?(?:k|thousand|million)\b)?"
+)
+SPELLED: Final = rf"\b(?:{_WORD})(?:(?:\s|-|\sand\s|\sof\s)(?:{_WORD})){{0,{_MORE_WORDS}}}\b"
 NUMBER: Final = rf"(?:{DIGITS}|{SPELLED})"
 """Matches one number in lower-case text; `value_of` says which."""
 
-_THOUSANDS: Final = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+AMBIGUOUS: Final = re.compile(r"(?<![\w.,+-])[1-9]\d{0,2}(?:\.\d{3})+(?![.,]?\d)")
+"""1.000 is one here and a thousand elsewhere: nobody guesses which was meant."""
+
+_THOUSANDS: Final = re.compile(r"[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?")
 _DIGITS: Final = re.compile(r"(?P<digits>[\d.,]+)\s?(?P<times>k|thousand|million)?")
 
 
 def value_of(text: str) -> Decimal:
     """Return the number that a match of `NUMBER` writes.
 
-    A comma before exactly three digits separates thousands; any other comma is a decimal one: 1,200 and 99,9.
+    A comma before exactly three digits separates thousands; any other comma is a decimal one: 1,200 and 99,9 and 0,250.
     """
     found = _DIGITS.fullmatch(text)
     if found is None:

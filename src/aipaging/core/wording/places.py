@@ -5,8 +5,10 @@ access domains from the catalogue. An exclusion ("not in the US") is what the ca
 an intent lists what is allowed, so what nobody knows of is not allowed either.
 """
 
+import enum
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
@@ -33,6 +35,12 @@ _COUNTRIES: Final = MappingProxyType(
         "gb": "united kingdom|great britain|britain|british|uk", "us": "united states|america|american|u\\.s\\.|usa",
         "ca": "canada|canadian", "jp": "japan|japanese", "in": "india|indian", "sg": "singapore", "cn": "china|chinese",
         "kr": "south korea|korea|korean", "au": "australia|australian", "br": "brazil|brazilian",
+        "ar": "argentina", "cl": "chile", "co": "colombia", "eg": "egypt", "hk": "hong kong", "id": "indonesia",
+        "il": "israel|israeli", "ir": "iran|iranian", "ke": "kenya", "ma": "morocco", "mx": "mexico|mexican",
+        "my": "malaysia", "ng": "nigeria", "nz": "new zealand", "pe": "peru", "ph": "philippines", "pk": "pakistan",
+        "qa": "qatar", "rs": "serbia", "ru": "russia|russian", "sa": "saudi arabia", "th": "thailand",
+        "tr": "turkey|turkish", "tw": "taiwan|taiwanese", "ua": "ukraine|ukrainian",
+        "ae": "united arab emirates|emirates|uae|dubai", "vn": "vietnam|vietnamese", "za": "south africa",
     }
 )  # fmt: skip
 _UNION_NAMES: Final = MappingProxyType(
@@ -43,26 +51,54 @@ _DEMONYMS: Final = frozenset(
     {
     "austrian", "belgian", "bulgarian", "croatian", "french", "german", "irish", "italian",
     "dutch", "polish", "portuguese", "spanish", "swedish", "norwegian", "swiss", "british",
-    "american", "canadian", "japanese", "indian", "chinese", "korean", "australian", "brazilian",
+    "american", "canadian", "japanese", "israeli", "iranian", "mexican", "russian", "turkish", "taiwanese", "ukrainian",
+    "vietnamese", "indian", "chinese", "korean", "australian", "brazilian",
     "european",
     }
 )  # fmt: skip
-_SITE: Final = re.compile(
-    r"^[\s-](?:\w+\s)?(?:servers?|data\s?cent(?:er|re)s?|soil|law|jurisdiction|cloud|hosting|"
-    r"hosted|sites?|machines|territory|"
-    r"borders|providers?|operators?|territory|only|residency|infrastructure|hardware|locations?)\b"
+_SITE_NOUNS: Final = (
+    r"(?:servers?|data\s?cent(?:er|re)s?|soil|law|jurisdiction|cloud|hosting|hosted|sites?|machines|"
+    r"territory|borders|providers?|operators?|residency|infrastructure|hardware|locations?)"
 )
+_SITE: Final = re.compile(rf"^[\s-](?:\w+\s)?(?:{_SITE_NOUNS}|only)\b")
+_ONLY: Final = re.compile(rf"^(?:\s{_SITE_NOUNS})?\s(?:only|exclusively)\b")
 _US_AS_CODE: Final = re.compile(r"\bUS\b")
-_WITHOUT: Final = re.compile(
-    r"\b(?:not|no|never|except|excluding|exclude|outside(?:\sof)?|but|avoid|without|other\sthan|rather\sthan)"
-    r"(?:\s(?:in|the|of|any|to|into|use|for|by|go\sto|be\sin|leave\sto|from|reach|touch))*\s?$"
+
+_GLUE: Final = (
+    r"(?:\s(?:in|the|of|any|to|into|use|used|using|for|by|go|goes|be|is|are|run|running|sent|send|hosted|host|processed|"
+    r"process|processing|stored|store|kept|keep|from|reach|touch|via|through|on|at|data|servers?|anywhere|it|them|want|"
+    r"allowed|inside|within))*"
 )
-_LEAVE: Final = re.compile(r"\b(?:leav(?:e|es|ing)|outside(?:\sof)?|exits?|exiting)(?:\s(?:the|of))*\s?$")
-_NEGATED_LEAVE: Final = re.compile(
-    r"\b(?:not|never|n't|no|cannot|without|may\snot|must\snot)\b[\w\s']{0,24}\b(?:leav(?:e|es|"
-    r"ing)|outside(?:\sof)?|exits?|exiting)"
-    r"(?:\s(?:the|of))*\s?$"
+_NO: Final = (
+    r"(?:\b(?:not|no|never|cannot|nowhere|nothing|none|neither|nor|without)\b|n['\u2019]t\b)"
+    r"(?!\s(?:only|just|merely)\b)"
 )
+_AWAY: Final = (
+    r"\b(?:except(?:\sfor)?|excluding|exclude|exclusive\sof|avoid(?:ing)?|outside(?:\sof)?|beyond|"
+    r"(?:other|rather|elsewhere|else|different)\sthan|apart\sfrom|instead\sof|over|"
+    r"(?:any|every|all)(?:where|thing|\s\w+)?\sbut|nowhere\s(?:else\s)?but|nothing\sbut)"
+)
+_AWAY_FROM: Final = re.compile(rf"{_AWAY}{_GLUE}\s?$")
+_NOT_AWAY_FROM: Final = re.compile(
+    rf"(?:{_NO}[^.]{{0,40}}\s{_AWAY}|\b(?:nowhere\s(?:else\s)?but|nothing\sbut)){_GLUE}\s?$"
+)
+_NOT: Final = re.compile(rf"{_NO}{_GLUE}\s?$")
+_NON: Final = re.compile(r"\b(?:non|anti|minus|without)[\s-](?:the\s)?$")
+_RULED_OUT: Final = re.compile(
+    rf"^(?:\s{_SITE_NOUNS})?\s(?:(?:is|are|be|must|should|may|can|to)\s)*(?:excluded|forbidden|prohibited|banned|disallowed|"
+    r"ruled\sout|unacceptable|off[\s-]limits|(?:a\s)?no[\s-]go|"
+    r"not\s(?:be\s)?(?:allowed|permitted|ok|okay|acceptable|an\soption|possible|used|included|fine))\b"
+)
+_MAYBE_RULED_OUT: Final = re.compile(
+    rf"^(?:\s{_SITE_NOUNS})?\s(?:(?:is|are|be|must|should|may|can|does|do|would)\s?)+(?:not|n['\u2019]t|never)\b"
+)
+_NOT_FAR: Final = re.compile(rf"{_NO}(?:\s(?!but\b)[\w'-]+){{1,5}}\s?$")
+_LEAVE: Final = re.compile(r"\b(?:leav(?:e|es|ing)|exits?|exiting)(?:\s(?:the|of))*\s?$")
+_NOT_LEAVE: Final = re.compile(rf"{_NO}[\w\s']{{0,24}}\b(?:leav(?:e|es|ing)|exits?|exiting)(?:\s(?:the|of))*\s?$")
+_LINK: Final = re.compile(
+    rf"^(?:\s{_SITE_NOUNS})?\s?,?\s?(?:and|or|nor|&|as\swell\sas)\s(?:also\s)?(?:in\s|from\s)?(?:the\s|any\s)?$"
+)
+_COMMA: Final = re.compile(rf"^(?:\s{_SITE_NOUNS})?\s?[,/]\s?(?:in\s|from\s)?(?:the\s|any\s)?$")
 _CLIENT: Final = re.compile(
     r"\b(?:from|users?\sin|clients?\sin|customers?\sin|we(?:'re|\sare)\s(?:in|at)|i(?:'m|"
     r"\sam)\s(?:in|at)|office\sin|based\sin|"
@@ -71,25 +107,169 @@ _CLIENT: Final = re.compile(
 )
 
 
+class _Polarity(enum.Enum):
+    """What is said of a place."""
+
+    ALLOWED = "allowed"
+    EXCLUDED = "excluded"
+    UNCLEAR = "unclear"
+    CLIENT = "where the client is"
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """A place that is named: jurisdictions, or a region of the catalogue."""
+
+    match: re.Match[str]
+    names: tuple[str, ...]
+    region: bool
+
+
+@dataclass(slots=True, kw_only=True)
+class _Mention:
+    """A place in the sentence.
+
+    Attributes:
+        start: Of the words, in the lowered text.
+        end: Likewise, exclusive.
+        region: Whether it is a region of the catalogue, not a jurisdiction.
+        names: The jurisdictions, or the region.
+        own: What is said of it alone, or None: then it may be part of a list.
+        only: Whether "only" follows.
+        ruled_out: Whether what follows it says that it is excluded, or may be.
+    """
+
+    start: int
+    end: int
+    region: bool
+    names: tuple[str, ...]
+    own: _Polarity | None
+    only: bool
+    ruled_out: bool
+
+
 def read_places(scan: Scan, vocabulary: Vocabulary) -> None:
     """Read access domain, regions and jurisdictions."""
     _access_names(scan, vocabulary)
-    allowed: list[tuple[int, int, tuple[str, ...]]] = []
-    refused: list[tuple[int, int, tuple[str, ...]]] = []
+    named = sorted((*_countries(scan, vocabulary), *_region_names(scan, vocabulary)), key=lambda one: one.match.start())
+    for one in named:
+        scan.take(one.match)
+    found = [_mention(scan, one) for one in named]
+    said = list(zip(found, _polarities(scan, found), strict=True))
+    for mention, polarity in said:
+        if polarity is _Polarity.UNCLEAR:
+            _ask(scan, vocabulary, mention)
+        elif polarity is _Polarity.CLIENT:
+            _client_in(scan, vocabulary, mention)
+    _say(scan, "jurisdictions", vocabulary.jurisdictions, [one for one in said if not one[0].region])
+    _say(scan, "regions", vocabulary.regions, [one for one in said if one[0].region])
+
+
+def _countries(scan: Scan, vocabulary: Vocabulary) -> Iterator[_Named]:
+    seen: set[int] = set()
     for code, pattern in _patterns():
         for match in scan.matches(pattern):
-            if not _is_place(scan, code, match):
-                continue
-            scan.take(match)
-            (refused if _excluded(scan, match) else allowed).append((*match.span(), _members(code, vocabulary)))
-    _say_jurisdictions(scan, vocabulary, allowed, refused)
-    _regions(scan, vocabulary)
+            # "South Africa" and "US" are not looked at twice.
+            if _is_place(scan, code, match) and not seen & set(range(*match.span())):
+                seen.update(range(*match.span()))
+                yield _Named(match, _members(code, vocabulary), region=False)
 
 
 def _patterns() -> Iterable[tuple[str, re.Pattern[str]]]:
     for code, names in (*_UNION_NAMES.items(), *_COUNTRIES.items()):
         yield code, re.compile(rf"\b(?:{names})(?!\w)")
     yield "us", re.compile(r"\bus\b")
+
+
+def _region_names(scan: Scan, vocabulary: Vocabulary) -> Iterator[_Named]:
+    names = {*vocabulary.regions, *vocabulary.access.values()}
+    seen: set[int] = set()
+    for name in sorted(names, key=lambda name: (-len(name), name)):
+        for match in scan.matches(_word(name)):
+            if not seen & set(range(*match.span())):
+                seen.update(range(*match.span()))
+                yield _Named(match, (name,), region=True)
+
+
+def _mention(scan: Scan, named: _Named) -> _Mention:
+    match = named.match
+    own = _own(scan, match)
+    if own is None and named.region and _CLIENT.search(scan.before(match)):
+        own = _Polarity.CLIENT
+    return _Mention(
+        start=match.start(),
+        end=match.end(),
+        region=named.region,
+        names=named.names,
+        own=own,
+        only=_ONLY.search(scan.after(match)) is not None,
+        ruled_out=any(said.search(scan.clause_after(match)) for said in (_RULED_OUT, _MAYBE_RULED_OUT)),
+    )
+
+
+def _own(scan: Scan, match: re.Match[str]) -> _Polarity | None:
+    """Return what the words around a place say of it; None: nothing."""
+    before = scan.clause_before(match)
+    after = scan.clause_after(match)
+    if _RULED_OUT.search(after) or _NON.search(before):
+        return _Polarity.EXCLUDED
+    if _MAYBE_RULED_OUT.search(after):
+        return _Polarity.UNCLEAR
+    if _LEAVE.search(before):
+        return _Polarity.ALLOWED if _NOT_LEAVE.search(before) else _Polarity.UNCLEAR
+    if _NOT_AWAY_FROM.search(before):
+        return _Polarity.ALLOWED
+    if _AWAY_FROM.search(before) or _NOT.search(before):
+        return _Polarity.EXCLUDED
+    return _Polarity.UNCLEAR if _NOT_FAR.search(before) else None
+
+
+def _polarities(scan: Scan, found: Sequence[_Mention]) -> list[_Polarity]:
+    """Return what is said of each place; in a list, what is said of the first holds for the others."""
+    polarities: list[_Polarity | None] = []
+    for place, mention in enumerate(found):
+        before = polarities[-1] if polarities else None
+        polarities.append(mention.own or (_continued(scan, found, place, before) if before else None))
+    _held_back(scan, found, polarities)
+    return [polarity or _Polarity.ALLOWED for polarity in polarities]
+
+
+def _held_back(scan: Scan, found: Sequence[_Mention], polarities: list[_Polarity | None]) -> None:
+    """Let what follows the last place of a list hold for those before it: "the US and Ireland are excluded"."""
+    listed = False
+    for place in range(len(found) - 1, 0, -1):
+        link = _link(scan, found, place)
+        listed = link == "and" or (listed and link == ",")
+        if link is None or not found[place].ruled_out or polarities[place - 1] is not None:
+            continue
+        # "In France, the US is excluded" is no list.
+        polarities[place - 1] = polarities[place] if listed else _Polarity.UNCLEAR
+        found[place - 1].ruled_out = listed
+
+
+def _continued(scan: Scan, found: Sequence[_Mention], place: int, before: _Polarity) -> _Polarity | None:
+    """Return what a place is said to be by the list that it continues, or None if it continues none."""
+    link = _link(scan, found, place)
+    if link is None or before is _Polarity.ALLOWED:
+        return None
+    if before is _Polarity.CLIENT:
+        return before if found[place].region else None
+    if link == "and":
+        return _Polarity.UNCLEAR if found[place].only else before
+    if found[place].only:
+        return None
+    while (link := _link(scan, found, place + 1)) == ",":
+        place += 1
+    # "not in the US, Ireland or France" is a list; "not in the US, Ireland" may be one, or not.
+    return before if link == "and" else _Polarity.UNCLEAR
+
+
+def _link(scan: Scan, found: Sequence[_Mention], place: int) -> str | None:
+    """Return what stands between a place and the one before it: `and`, `,`, or None for anything else."""
+    if place >= len(found):
+        return None
+    between = scan.lowered[found[place - 1].end : found[place].start]
+    return "and" if _LINK.search(between) else "," if _COMMA.search(between) else None
 
 
 def _is_place(scan: Scan, code: str, match: re.Match[str]) -> bool:
@@ -103,39 +283,11 @@ def _is_place(scan: Scan, code: str, match: re.Match[str]) -> bool:
     return True
 
 
-def _excluded(scan: Scan, match: re.Match[str]) -> bool:
-    before = scan.before(match, 64)
-    if _LEAVE.search(before):
-        return not _NEGATED_LEAVE.search(before)
-    return bool(_WITHOUT.search(before))
-
-
 def _members(code: str, vocabulary: Vocabulary) -> tuple[str, ...]:
     """Return the catalogue's jurisdictions that lie in a country or union; its own code if there is none."""
     codes = {code, *UNIONS.get(code, ())}
     known = tuple(name for name in vocabulary.jurisdictions if name.casefold() in codes)
     return known or (code,)
-
-
-def _say_jurisdictions(
-    scan: Scan,
-    vocabulary: Vocabulary,
-    allowed: list[tuple[int, int, tuple[str, ...]]],
-    refused: list[tuple[int, int, tuple[str, ...]]],
-) -> None:
-    banned = {name for _, _, names in refused for name in names}
-    if allowed:
-        names = {name for _, _, names in allowed for name in names} - banned
-    elif refused:
-        names = set(vocabulary.jurisdictions) - banned
-    else:
-        return
-    if not names or len(names) > LIST_ITEMS_MAX:
-        scan.ask("jurisdictions", "no jurisdiction that is offered is left: where may the data be processed?")
-        return
-    spans = [*allowed, *refused]
-    start, end = min(start for start, _, _ in spans), max(end for _, end, _ in spans)
-    scan.say("jurisdictions", tuple(sorted(names)), start, end)
 
 
 def _access_names(scan: Scan, vocabulary: Vocabulary) -> None:
@@ -144,32 +296,38 @@ def _access_names(scan: Scan, vocabulary: Vocabulary) -> None:
             scan.take(match, "place", str(domain))
 
 
-def _regions(scan: Scan, vocabulary: Vocabulary) -> None:
-    """Read names of regions: where the client is, or where the data may be."""
-    names = {*vocabulary.regions, *vocabulary.access.values()}
-    kept: list[tuple[int, int, str]] = []
-    for name in sorted(names, key=lambda name: (-len(name), name)):
-        for match in scan.matches(_word(name)):
-            scan.take(match)
-            if _CLIENT.search(scan.before(match)):
-                _client_in(scan, vocabulary, name, match)
-            elif _excluded(scan, match):
-                rest = tuple(sorted(set(vocabulary.regions) - {name}))
-                scan.say("regions", rest, *match.span())
-            else:
-                kept.append((*match.span(), name))
-    if kept:
-        allowed = tuple(sorted({name for _, _, name in kept}))
-        scan.say("regions", allowed, min(start for start, _, _ in kept), max(end for _, end, _ in kept))
+def _say(scan: Scan, field: str, offered: Sequence[str], said: Sequence[tuple[_Mention, _Polarity]]) -> None:
+    """Say what is left of a list of places: what is named, or else what is offered, less what is excluded."""
+    by = {
+        kind: {name for mention, polarity in said if polarity is kind for name in mention.names}
+        for kind in (_Polarity.ALLOWED, _Polarity.EXCLUDED)
+    }
+    allowed, banned = by[_Polarity.ALLOWED], by[_Polarity.EXCLUDED]
+    if not allowed and not banned:
+        return
+    names = (allowed or set(offered)) - banned
+    if not names or len(names) > LIST_ITEMS_MAX:
+        scan.ask(field, f"none of the {field} that are offered is left: where may the data be processed?")
+        return
+    spans = [mention for mention, polarity in said if polarity in by]
+    start, end = min(mention.start for mention in spans), max(mention.end for mention in spans)
+    scan.say(field, tuple(sorted(names)), start, end)
 
 
-def _client_in(scan: Scan, vocabulary: Vocabulary, region: str, match: re.Match[str]) -> None:
+def _ask(scan: Scan, vocabulary: Vocabulary, mention: _Mention) -> None:
+    field, offered = ("regions", vocabulary.regions) if mention.region else ("jurisdictions", vocabulary.jurisdictions)
+    words = scan.lowered[mention.start : mention.end]
+    scan.ask(field, f"may the data be processed in {words!r}, or not? name the {field} that are allowed", *offered[:8])
+
+
+def _client_in(scan: Scan, vocabulary: Vocabulary, mention: _Mention) -> None:
+    (region,) = mention.names
     domains = sorted(domain for domain, where in vocabulary.access.items() if where == region)
     if len(domains) == 1:
-        scan.say("place", str(domains[0]), *match.span())
+        scan.say("place", str(domains[0]), mention.start, mention.end)
     else:
         choices = domains or sorted(vocabulary.access)
-        scan.ask("place", f"{match[0]!r}: which access domain is the client in?", *choices[:8])
+        scan.ask("place", f"{region!r}: which access domain is the client in?", *choices[:8])
 
 
 def _word(name: str) -> re.Pattern[str]:

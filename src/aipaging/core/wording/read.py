@@ -4,12 +4,12 @@
     countries, unions, regions, access domains `places`        tables and the catalogue
     language, trust, sensitivity, licence      `constraints`   tables
     the task                                   `tasks`         words that name it, else likeness, else a question
+    what is left                               `residue`       questions
 
-Every field says where it came from. A number that nothing has understood is asked about: what was said is never
-silently dropped. Hard constraints only narrow: a sentence with one more constraint never finds more than without.
+Every field says where it came from. Numbers and wishes that nothing has understood are asked about: what was said is
+never silently dropped. Hard constraints only narrow: a sentence with one more constraint never finds more than without.
 """
 
-import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
@@ -32,6 +32,7 @@ from aipaging.core.wording.reading import (
     Value,
     Vocabulary,
 )
+from aipaging.core.wording.residue import ask_about_numbers, ask_about_wishes
 from aipaging.core.wording.scan import Scan
 from aipaging.core.wording.tasks import MODALITIES, TaskFound, TaskReader
 
@@ -54,7 +55,6 @@ DEFAULTS: Final[Mapping[str, Value]] = MappingProxyType(
 )
 """What holds where nothing is said: the defaults of the structured intent."""
 
-_NUMBER_LEFT: Final = re.compile(r"(?<![\w.-])\d[\d.,]*(?:\s?[a-z%µ]+)?")
 _MISSING: Final = MappingProxyType(
     {
         "task": "which task is wanted?",
@@ -94,11 +94,14 @@ def read(
     translates = "translat" in scan.lowered
     read_constraints(scan, vocabulary, translates=translates)
     task = tasks.read(scan)
-    _leftovers(scan)
+    ask_about_numbers(scan)
     provenance = _together(scan, given or {}, policy or {}, task)
     said = {one.field: one.value for one in provenance}
+    nothing = _nothing_here(scan, vocabulary, task, said, given=given or {})
+    if not nothing:
+        ask_about_wishes(scan, vocabulary, task)
     questions = _open_questions(scan, vocabulary, task, said, given=given or {})
-    if _nothing_here(scan, vocabulary, task, said, given=given or {}):
+    if nothing:
         return Reading(
             status=Status.NO_MATCH,
             intent=None,
@@ -115,13 +118,6 @@ def read(
         questions=questions,
         task_confidence=task.confidence,
     )
-
-
-def _leftovers(scan: Scan) -> None:
-    """Ask about every number that nothing has understood."""
-    for match in scan.matches(_NUMBER_LEFT):
-        if not any(question.field == "" for question in scan.questions) or len(scan.questions) < 8:
-            scan.ask("", f"what does {scan.written(match).strip()!r} mean?")
 
 
 def _together(

@@ -3,8 +3,17 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 from aipaging.core.wording.reading import Provenance, Question, Source, Span, Value
+
+CLAUSE_ENDS: Final = frozenset(",;!?()[]{}")
+"""Punctuation that ends a clause; a colon joins: `latency: 250 ms`."""
+
+_NEGATION: Final = re.compile(
+    r"(?:\b(?:not|no|never|none|nothing|without|neither|nor|cannot|excluding|exclude|except|avoid\w*|instead\sof|rather\sthan|"
+    r"anything\sbut)\b|n['\u2019]t\b)(?!\s(?:only|just|merely)\b)(?P<between>(?:(?!\bbut\b)[^.])*)$"
+)
 
 
 @dataclass(slots=True)
@@ -95,3 +104,29 @@ class Scan:
     def after(self, match: re.Match[str], characters: int = 32) -> str:
         """Return what stands right after a match."""
         return self.lowered[match.end() : match.end() + characters]
+
+    def clause_before(self, match: re.Match[str], characters: int = 64) -> str:
+        """Return what stands before a match, back to punctuation or to what was understood before."""
+        start = match.start()
+        least = max(0, start - characters)
+        while start > least and not self.taken[start - 1] and self.lowered[start - 1] not in CLAUSE_ENDS:
+            start -= 1
+        return self.lowered[start : match.start()]
+
+    def clause_after(self, match: re.Match[str], characters: int = 40) -> str:
+        """Return what stands after a match, up to punctuation or to what was understood before."""
+        end = match.end()
+        most = min(len(self.lowered), end + characters)
+        while end < most and not self.taken[end] and self.lowered[end] not in CLAUSE_ENDS:
+            end += 1
+        return self.lowered[match.end() : end]
+
+    def negated(self, match: re.Match[str], words: int = 3) -> bool:
+        """Return whether a word before a match takes it back: `no MIT licence`, `must not run in an enclave`.
+
+        Args:
+            match: What may be negated.
+            words: How many may stand between the two.
+        """
+        found = _NEGATION.search(self.clause_before(match))
+        return found is not None and len(found["between"].split()) <= words

@@ -8,6 +8,7 @@ import functools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
@@ -73,6 +74,8 @@ ABSTAINED_SHARE: Final = 0.05
 SURE: Final = 0.5
 """A task less likely than that, of all tasks, is asked about."""
 
+_BESIDE: Final = re.compile(r"[,;.&+]|\b(?:and|or|then|plus|also|but|as\swell\sas)\b")
+
 _FOLDS: Final = 5
 
 
@@ -84,11 +87,13 @@ class TaskFound:
         task: The task, or "" if it asks for none.
         confidence: Between 0 and 1; 1 where the sentence names it.
         choices: If it is not clear: the tasks that it may be.
+        described: Whether it was told by likeness, and no word names it.
     """
 
     task: str
     confidence: float
     choices: tuple[str, ...] = ()
+    described: bool = False
 
 
 class TaskReader:
@@ -122,29 +127,43 @@ class TaskReader:
     def read(self, scan: Scan) -> TaskFound:
         """Return the task that a sentence asks for, and mark the words that name it."""
         named: dict[str, re.Match[str]] = {}
+        denied: list[re.Match[str]] = []
         for task, words in KEYWORDS.items():
-            match = next(scan.matches(re.compile(rf"\b(?:{words})(?!\w)")), None)
-            if match is not None:
-                named[task] = match
-        choice = self._likeliest(scan)
+            for match in scan.matches(re.compile(rf"\b(?:{words})(?!\w)")):
+                if scan.negated(match):
+                    denied.append(match)
+                else:
+                    named.setdefault(task, match)
+        for match in denied:
+            # "Not a chatbot, but embeddings": nothing that is like a chatbot is wanted.
+            scan.take(match)
         if len(named) == 1:
             ((task, match),) = named.items()
             scan.take(match, "task", task)
             return TaskFound(task=task, confidence=1.0)
         if len(named) > 1:
-            return self._among(scan, named, choice)
+            return self._among(scan, named)
+        return TaskFound(task="", confidence=0.0) if denied else self._by_likeness(scan)
+
+    def _by_likeness(self, scan: Scan) -> TaskFound:
+        choice = self._likeliest(scan)
         if choice is None or choice.label == NONE or choice.in_scope < self._least:
             return TaskFound(task="", confidence=0.0)
         if choice.probability < SURE:
             choices = tuple(task for task in (choice.label, choice.second) if task != NONE)
             return TaskFound(task="", confidence=choice.probability, choices=choices)
         scan.say("task", choice.label, 0, len(scan.lowered))
-        return TaskFound(task=choice.label, confidence=choice.probability)
+        return TaskFound(task=choice.label, confidence=choice.probability, described=True)
 
-    @staticmethod
-    def _among(scan: Scan, named: dict[str, re.Match[str]], choice: Choice | None) -> TaskFound:
-        """Decide between several tasks that are named: by likeness if it is sure, else ask."""
-        if choice is not None and choice.label in named and choice.probability >= SURE:
+    def _among(self, scan: Scan, named: dict[str, re.Match[str]]) -> TaskFound:
+        """Decide between several tasks that are named: by likeness if it is sure and they are no list, else ask."""
+        choice = self._likeliest(scan)
+        if (
+            choice is not None
+            and choice.label in named
+            and choice.probability >= SURE
+            and not _listed(scan, list(named.values()))
+        ):
             scan.take(named[choice.label], "task", choice.label)
             for task, match in named.items():
                 if task != choice.label:
@@ -159,6 +178,12 @@ class TaskReader:
             return None
         rows = None if self._embed is None else self._embed([rest])
         return self._classifier.choices([rest], rows)[0]
+
+
+def _listed(scan: Scan, named: Sequence[re.Match[str]]) -> bool:
+    """Return whether tasks stand beside one another, as in "translate and summarise": then two are wanted."""
+    ordered = sorted(named, key=lambda match: match.start())
+    return any(_BESIDE.search(scan.lowered[one.end() : other.start()]) for one, other in pairwise(ordered))
 
 
 @functools.cache
