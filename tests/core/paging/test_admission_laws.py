@@ -85,7 +85,7 @@ def require_promises(world: World) -> None:
     """Work out every live session's bound from the sessions alone: no ledger, no tolerance, no memory."""
     state = world.state
     bursts: dict[tuple[DomainName, str], int] = defaultdict(int)
-    held = {(session, domain) for (session, _), kept in state.ledger.reservations.items() for domain in kept.domains}
+    held = {(session, domain) for session, kept in state.ledger.reservations() for domain in kept.domains}
     for session, domain in held:
         holder = state.sessions[session]
         for owner in ("", holder.tenant):

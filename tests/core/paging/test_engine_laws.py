@@ -55,14 +55,14 @@ class EngineWalk(RuleBasedStateMachine):
     def attempt(self, command: c.Command) -> None:
         """Try a command; a refused one must leave no trace. Deciding must not change the state."""
         before = encode_state(self.world.state)
-        agenda = copy.copy(self.world.state.queue.entries)
+        agenda = copy.deepcopy(self.world.state.queue)
         try:
             step(self.world.state, command, self.world.now)
         except AipagingError:
             assert encode_state(self.world.state) == before
             return
         assert encode_state(self.world.state) == before
-        self.world.state.queue.entries = agenda
+        self.world.state.queue = agenda
         self.world.do(command)
 
     @rule(rate=st.sampled_from([1.0, 10.0, 25.0, 50.0]), duration_s=st.integers(1, 20), pinned=st.booleans())

@@ -38,7 +38,7 @@ def test_the_last_lease_ends_with_the_session_and_the_rate_is_held_longer() -> N
     assert ended.boot_us - start_us == 7_000_000
     released = next(event for event in world.events if isinstance(event, ReservationReleased))
     assert released.boot_us > ended.boot_us + TERMS.grace_ms * 1000
-    assert not world.state.ledger.reservations
+    assert not world.state.ledger.held
     assert world.state.ledger.anchor_mrps(session.lease.anchor if session.lease else "") == 0  # type: ignore[arg-type]
 
 

@@ -93,14 +93,14 @@ def test_a_wake_costs_no_more_with_many_in_line() -> None:
     """One wake looks at few, however many wait: counted, not timed."""
     world = crowded(300, spare_rps=300)
     moved(world, within_ms=5)
-    entries_before = len(world.state.queue.entries)
+    entries_before = len(world.state.queue)
     assert world.state.queue.line
     while (due_us := wake_at(world.state)) is not None and due_us > world.now.boot_us:
         world.now = Now(boot_us=due_us, wall_us=world.now.wall_us)
     line = len(world.state.queue.line)
     world.do(c.Wake())
     assert line - len(world.state.queue.line) <= 1
-    assert abs(len(world.state.queue.entries) - entries_before) < 16
+    assert abs(len(world.state.queue) - entries_before) < 16
 
 
 def ranks(world: World, order: list[SessionId]) -> list[tuple[int, int]]:

@@ -56,7 +56,7 @@ def test_a_refusal_holds_nothing_and_names_the_furthest_constraint() -> None:
     assert reply.constraint == "DELAY"
     assert len(reply.candidates) == 3
     assert not world.state.sessions
-    assert not world.state.ledger.reservations
+    assert not world.state.ledger.held
     assert b"SESSION_REFUSED" in world.entries[-1].record
 
 

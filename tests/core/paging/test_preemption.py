@@ -588,10 +588,10 @@ class PreemptionWalk(RuleBasedStateMachine):
     def capacity_is_not_sold_twice(self) -> None:
         state = self.world.state
         for name, anchor in state.catalogue.anchors.items():
-            held = {s: r.rate_mrps for (s, _), r in state.ledger.reservations.items() if r.anchor == name}
+            held = {s: r.rate_mrps for s, r in state.ledger.reservations() if r.anchor == name}
             assert sum(held.values()) == state.ledger.anchor_mrps(name) <= anchor.capacity_mrps
         metro = DomainName("metro")
-        held = {s: r.rate_mrps for (s, _), r in state.ledger.reservations.items() if metro in r.domains}
+        held = {s: r.rate_mrps for s, r in state.ledger.reservations() if metro in r.domains}
         capacity_mrps = state.catalogue.domains[metro].capacity_mrps
         assert sum(held.values()) == state.ledger.domain_mrps(metro)
         assert not capacity_mrps or sum(held.values()) <= capacity_mrps

@@ -35,7 +35,7 @@ def test_a_state_read_back_is_the_same_state() -> None:
     assert again is not None
     assert encode_state(again) == blob
     assert again.ledger.sums == world.state.ledger.sums
-    assert again.ledger.epochs == world.state.ledger.epochs
+    assert again.ledger.held == world.state.ledger.held
 
 
 SESSIONS = st.sampled_from([SessionId("s1"), SessionId("s2")])
@@ -53,9 +53,9 @@ def test_a_session_counts_once_wherever_it_holds_something(
     rates = {"s1": 5, "s2": 7}  # a session reserves one rate, wherever it is
     for reserves, session, epoch, anchor, domains in steps:
         if reserves and (session, epoch) not in held:
-            reservation = Reservation(anchor, domains, rates[session], BootUs(0), TenantId("t"), 1)
+            reservation = Reservation(anchor, domains, rates[session], TenantId("t"), 1, epoch)
             held[session, epoch] = reservation
-            ledger.reserve(session, epoch, reservation)
+            ledger.reserve(session, reservation)
         elif not reserves and (session, epoch) in held:
             del held[session, epoch]
             ledger.release(session, epoch)

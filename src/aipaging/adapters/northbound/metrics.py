@@ -268,7 +268,7 @@ class Metrics:
         self._sessions.set(state.live)
         self._kept.set(len(state.sessions))
         self._degraded.set(sum(session.available and session.degraded for session in state.sessions.values()))
-        self._reservations.set(len(state.ledger.reservations))
+        self._reservations.set(len(state.ledger))
         counts = dict.fromkeys(AnchorState, 0)
         for anchor in state.catalogue.anchors.values():
             counts[anchor.state] += 1

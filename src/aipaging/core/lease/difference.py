@@ -50,11 +50,12 @@ class Difference:
             by_session.setdefault(session, []).append(epoch)
             self.gone.add((session, epoch))
         for session, epochs in by_session.items():
-            stay = [ledger.reservations[session, each] for each in ledger.epochs[session] if each not in epochs]
+            stay = [held for held in ledger.held[session] if held.epoch not in epochs]
             anchors = {held.anchor for held in stay}
             domains = {domain for held in stay for domain in held.domains}
-            for epoch in epochs:
-                held = ledger.reservations[session, epoch]
+            for held in ledger.held[session]:
+                if held.epoch not in epochs:
+                    continue
                 share = Sum(-held.rate_mrps, -held.burst, -1)
                 if held.anchor not in anchors:
                     anchors.add(held.anchor)

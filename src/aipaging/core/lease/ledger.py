@@ -9,41 +9,95 @@ any more is `leaving`: its rate will be free, and is not yet.
 In a domain the rate and the burst are reserved for the session's *tenant*: sums are kept for every tenant, and for all.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Final
 
 from aipaging.core.envelope.reserved import NOTHING, Sum
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.errors import AipagingError, Who
 from aipaging.core.foundation.names import AnchorId, DomainName, SessionId, TenantId
 from aipaging.core.foundation.time import BootUs
+from aipaging.core.lease.expiry import NO_EPOCH
 from aipaging.core.lease.queues import EVERYBODY, QueueKey, Tolerances
+
+SHARED_MAX: Final = 4_096
+"""Different reservations that are remembered to be shared; the others are held once more."""
+
+NOT_OVER: Final = BootUs(0)
+"""When a reservation may be freed whose COMMIT is granted: that is not known before it is over."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """Rate and burst reserved for one COMMIT of a tenant, not to be freed before `hold_us`."""
+    """Rate and burst reserved for one COMMIT of a tenant.
+
+    Attributes:
+        anchor: Where.
+        domains: In which domains on the way.
+        rate_mrps: The rate.
+        tenant: For whom.
+        burst: The burst.
+        epoch: Of which COMMIT of its session; none for room that is claimed and not held.
+        hold_us: When it may be freed at the earliest, once the COMMIT is over.
+    """
 
     anchor: AnchorId
     domains: tuple[DomainName, ...]
     rate_mrps: int
-    hold_us: BootUs
     tenant: TenantId = EVERYBODY
     burst: int = 0
+    epoch: Epoch = NO_EPOCH
+    hold_us: BootUs = NOT_OVER
+
+
+@lru_cache(maxsize=SHARED_MAX)
+def _same(held: tuple[Reservation, ...]) -> tuple[Reservation, ...]:
+    """Return what other sessions hold too: their first COMMITs for the same intent at the same anchor are equal."""
+    return held
 
 
 @dataclass(slots=True)
 class Ledger:
-    """Sums of what is reserved, kept incrementally."""
+    """Sums of what is reserved, kept incrementally.
 
-    reservations: dict[tuple[SessionId, Epoch], Reservation] = field(default_factory=dict)
+    Attributes:
+        held: What each session holds: usually one reservation, two during a relocation.
+        at_anchor: Rate, by anchor.
+        sums: Rate, burst and sessions, by domain and tenant.
+        bursts: The bursts alone.
+        tenants: How many tenants have something in a domain.
+        by_tenant: Rate, by tenant.
+        tolerances: What the COMMITs in shared queues tolerate.
+        leaving: What nobody renews any more, in that order.
+    """
+
+    held: dict[SessionId, tuple[Reservation, ...]] = field(default_factory=dict[SessionId, tuple[Reservation, ...]])
     at_anchor: dict[AnchorId, int] = field(default_factory=dict)
     sums: dict[QueueKey, Sum] = field(default_factory=dict[QueueKey, Sum])
     bursts: dict[QueueKey, int] = field(default_factory=dict[QueueKey, int])
     tenants: dict[DomainName, int] = field(default_factory=dict[DomainName, int])
     by_tenant: dict[TenantId, int] = field(default_factory=dict[TenantId, int])
-    epochs: dict[SessionId, tuple[Epoch, ...]] = field(default_factory=dict[SessionId, tuple[Epoch, ...]])
     tolerances: Tolerances = field(default_factory=Tolerances)
     leaving: dict[tuple[SessionId, Epoch], None] = field(default_factory=dict[tuple[SessionId, Epoch], None])
+
+    def __len__(self) -> int:
+        """Return how many reservations there are."""
+        return sum(map(len, self.held.values()))
+
+    def reservations(self) -> Iterator[tuple[SessionId, Reservation]]:
+        """Yield every reservation, with whose it is."""
+        for session, held in self.held.items():
+            for reservation in held:
+                yield session, reservation
+
+    def of(self, session: SessionId, epoch: Epoch) -> Reservation | None:
+        """Return the reservation of a COMMIT, if it is not free yet."""
+        for reservation in self.held.get(session, ()):
+            if reservation.epoch == epoch:
+                return reservation
+        return None
 
     def anchor_mrps(self, anchor: AnchorId) -> int:
         """Return what is reserved at the anchor."""
@@ -63,17 +117,16 @@ class Ledger:
 
     def holds_domain(self, session: SessionId, domain: DomainName) -> bool:
         """Return whether the session holds its rate in the domain: a second reservation there is free."""
-        return any(domain in held.domains for held in self._held_by(session))
+        return any(domain in each.domains for each in self.held.get(session, ()))
 
     def holds_anchor(self, session: SessionId, anchor: AnchorId) -> bool:
         """Return whether the session holds its rate at the anchor."""
-        return any(anchor == held.anchor for held in self._held_by(session))
+        return any(anchor == each.anchor for each in self.held.get(session, ()))
 
-    def reserve(self, session: SessionId, epoch: Epoch, reservation: Reservation) -> None:
+    def reserve(self, session: SessionId, reservation: Reservation) -> None:
         """Take the rate of a COMMIT."""
-        others = self._held_by(session)
-        self.reservations[session, epoch] = reservation
-        self.epochs[session] = (*self.epochs.get(session, ()), epoch)
+        others = self.held.get(session, ())
+        self.held[session] = (*others, reservation) if others else _same((reservation,))
         if all(held.anchor != reservation.anchor for held in others):
             self.at_anchor[reservation.anchor] = self.anchor_mrps(reservation.anchor) + reservation.rate_mrps
         if all(held.tenant != reservation.tenant for held in others):
@@ -87,12 +140,17 @@ class Ledger:
 
         From now on the COMMIT tolerates everything: nobody is promised anything under it any more.
         """
-        reservation = self._of(session, epoch)
+        reservation = self.known(session, epoch)
         kept_us = max(reservation.hold_us, until_us)
-        self.reservations[session, epoch] = replace(reservation, hold_us=kept_us)
+        self._put(session, epoch, replace(reservation, hold_us=kept_us))
         self.tolerances.forget(session, epoch)
         self.leave(session, epoch)
         return kept_us
+
+    def hold_all(self, until_us: BootUs) -> None:
+        """Keep everything until then, and no longer: a term begins, and instants of before mean nothing now."""
+        for session, held in self.held.items():
+            self.held[session] = _same(tuple([replace(each, hold_us=until_us) for each in held]))
 
     def leave(self, session: SessionId, epoch: Epoch) -> None:
         """Take note that a COMMIT is over, or drains: nobody renews it any more."""
@@ -100,9 +158,7 @@ class Ledger:
 
     def move(self, session: SessionId, old: Epoch, new: Epoch) -> None:
         """Put the reservation of one epoch under another: the same rate, granted anew after a recovery."""
-        self.reservations[session, new] = self._of(session, old)
-        del self.reservations[session, old]
-        self.epochs[session] = tuple(new if epoch == old else epoch for epoch in self.epochs[session])
+        self._put(session, old, replace(self.known(session, old), epoch=new))
         self.tolerances.move(session, old, new)
 
     def release(self, session: SessionId, epoch: Epoch) -> None:
@@ -111,14 +167,14 @@ class Ledger:
         Raises:
             AipagingError: There is no such reservation; the caller has lost count.
         """
-        reservation = self._of(session, epoch)
-        del self.reservations[session, epoch]
+        reservation = self.known(session, epoch)
+        others = tuple([each for each in self.held[session] if each.epoch != epoch])
+        if others:
+            self.held[session] = others
+        else:
+            del self.held[session]
         self.leaving.pop((session, epoch), None)
-        left = tuple(one for one in self.epochs.pop(session) if one != epoch)
-        if left:
-            self.epochs[session] = left
         self.tolerances.forget(session, epoch)
-        others = self._held_by(session)
         if all(held.anchor != reservation.anchor for held in others):
             self.at_anchor[reservation.anchor] -= reservation.rate_mrps
         if all(held.tenant != reservation.tenant for held in others):
@@ -127,9 +183,10 @@ class Ledger:
             if all(domain not in held.domains for held in others):
                 self._count(domain, reservation, more=False)
 
-    def _held_by(self, session: SessionId) -> list[Reservation]:
-        """Return what a session holds: usually one reservation, two during a relocation."""
-        return [self.reservations[session, epoch] for epoch in self.epochs.get(session, ())]
+    def _put(self, session: SessionId, epoch: Epoch, reservation: Reservation) -> None:
+        """Put a reservation in the place of the one of an epoch."""
+        held = self.held[session]
+        self.held[session] = _same(tuple([reservation if each.epoch == epoch else each for each in held]))
 
     def _less_of_tenant(self, reservation: Reservation) -> None:
         left = self.by_tenant[reservation.tenant] - reservation.rate_mrps
@@ -152,8 +209,13 @@ class Ledger:
             else:
                 del self.sums[key], self.bursts[key]
 
-    def _of(self, session: SessionId, epoch: Epoch) -> Reservation:
-        reservation = self.reservations.get((session, epoch))
+    def known(self, session: SessionId, epoch: Epoch) -> Reservation:
+        """Return the reservation of a COMMIT.
+
+        Raises:
+            AipagingError: There is none; the caller has lost count.
+        """
+        reservation = self.of(session, epoch)
         if reservation is None:
             raise AipagingError(f"no reservation of {session} at epoch {epoch}", code="LEDGER_BROKEN", who=Who.BUG)
         return reservation

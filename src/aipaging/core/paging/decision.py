@@ -121,8 +121,7 @@ def claimed(state: State, tenant: TenantId, but: Claim | None) -> Difference:
     difference, priority = Difference(), state.tenancy.tenant(tenant).priority
     for claim in state.tenancy.claims.values():
         if claim != but and claim.priority >= priority:
-            share = Reservation(claim.anchor, claim.domains, claim.rate_mrps, claim.until_us, claim.tenant, claim.burst)
-            difference.come(share)
+            difference.come(Reservation(claim.anchor, claim.domains, claim.rate_mrps, claim.tenant, claim.burst))
     return difference
 
 

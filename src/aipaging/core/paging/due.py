@@ -107,7 +107,7 @@ def _release(work: Waking, session_id: SessionId, epoch: Epoch) -> None:
     lease = session.lease_of(epoch) if session is not None else None
     if lease is not None and lease.live:
         return  # a term began and granted the reservation anew: its end puts the entry back
-    reservation = work.state.ledger.reservations.get((session_id, epoch))
+    reservation = work.state.ledger.of(session_id, epoch)
     once = f"{session_id} {epoch}"
     if reservation is None or once in work.touched:
         return  # two entries for one reservation may be due together: the end of its lease, and the start of a term
@@ -365,7 +365,7 @@ def _of_domain(state: State, domain: DomainName) -> list[Envelope]:
 def _forget(work: Waking, session: Session, epoch: Epoch) -> None:
     if session.available:
         return
-    if any((session.session, lease.epoch) in work.state.ledger.reservations for lease in session.leases):
+    if any(work.state.ledger.of(session.session, lease.epoch) is not None for lease in session.leases):
         work.later(work.now.boot_us + work.state.settings.kept_ms * MS, Due.FORGET, session.session, epoch)
         return
     work.add(session.session, Decision(events=[SessionForgotten(session=session.session)]))

@@ -18,7 +18,7 @@ from aipaging.core.lease import machine as lease_machine
 from aipaging.core.lease.expiry import Due, ExpiryQueue
 from aipaging.core.lease.ledger import Reservation
 from aipaging.core.lease.machine import Lease, LeasePhase, LeaseVerb
-from aipaging.core.paging import acting, auditing, session_machine, shared, sinks, standing
+from aipaging.core.paging import acting, auditing, session_machine, settings, shared, sinks, standing
 from aipaging.core.paging import events as e
 from aipaging.core.paging import evolve_catalogue as catalogue
 from aipaging.core.paging import evolve_contract as contract
@@ -30,6 +30,7 @@ from aipaging.core.paging.promises import Contract, ContractState
 from aipaging.core.paging.protection import protect
 from aipaging.core.paging.relocation_machine import RelocationPhase
 from aipaging.core.paging.session_machine import SessionPhase, SessionVerb
+from aipaging.core.paging.settings_steps import settings_changed
 from aipaging.core.paging.sink_steps import sink_set
 from aipaging.core.paging.state import Relocation, Session, State
 
@@ -42,8 +43,7 @@ def _term_started(state: State, event: e.TermStarted) -> None:
     state.settings = event.settings
     # Instants of an earlier boot mean nothing now: what was granted is void for steering until granted again, and
     # held for capacity as long as the longest lease could still be believed in somewhere.
-    for key, reservation in list(state.ledger.reservations.items()):
-        state.ledger.reservations[key] = replace(reservation, hold_us=held_us)
+    state.ledger.hold_all(held_us)
     for session in list(state.sessions.values()):
         elapsed_us = max(0, event.wall_us - session.requested_wall_us)
         state.sessions[session.session] = replace(
@@ -61,8 +61,8 @@ def _term_started(state: State, event: e.TermStarted) -> None:
 def rearm(state: State, now: Now) -> None:
     """Make the agenda anew from the state: after a recovery, and when a term begins."""
     state.queue = ExpiryQueue()
-    for (holder, epoch), reservation in state.ledger.reservations.items():
-        state.queue.add(reservation.hold_us, Due.RELEASE, holder, epoch=epoch)
+    for holder, reservation in state.ledger.reservations():
+        state.queue.add(reservation.hold_us, Due.RELEASE, holder, epoch=reservation.epoch)
     catalogue_now = state.catalogue
     believed = {known.digest for known in catalogue_now.envelopes.values()} - catalogue_now.suspect.keys()
     for session in state.sessions.values():
@@ -102,13 +102,13 @@ def _void(lease: Lease | None, boot_us: BootUs) -> Lease | None:
 
 
 def _session_requested(state: State, event: e.SessionRequested) -> None:
-    duration_ms = event.intent.duration_s * 1000
+    duration_ms = shared.same_duration(event.intent.duration_s * 1000)
     ends_us = BootUs(event.boot_us + duration_ms * MS)
     state.sessions[event.session] = Session(
         session=event.session,
-        tenant=event.tenant,
-        client=event.client,
-        aisi=event.aisi,
+        tenant=shared.same_name(event.tenant),
+        client=shared.same_name(event.client),
+        aisi=shared.same_name(event.aisi),
         intent=shared.same_intent(event.intent),
         token_id=event.token_id,
         salt=event.salt,
@@ -131,9 +131,9 @@ def _nothing(state: State, event: e.SessionRefused | e.SteerInstalled) -> None:
 def _commit_granted(state: State, event: e.CommitGranted) -> None:
     session = state.sessions[event.session]
     lease = Lease(
-        anchor=event.anchor,
+        anchor=shared.same_name(event.anchor),
         domains=shared.same_names(event.domains),
-        epoch=event.epoch,
+        epoch=shared.same_epoch(event.epoch),
         phase=LeasePhase.GRANTED,
         rate_mrps=event.rate_mrps,
         granted_us=event.boot_us,
@@ -148,18 +148,18 @@ def _commit_granted(state: State, event: e.CommitGranted) -> None:
         if phase is SessionPhase.REQUESTED:
             phase = session_machine.advance(phase, SessionVerb.ADMIT)
             state.live += 1
-            state.tenancy.joined(event.session, session.tenant, session.intent.rate_mrps)
+            state.tenancy.joined(session.session, session.tenant, session.intent.rate_mrps)
         kept = session.contract or Contract(state=ContractState.HELD, since_us=session.requested_wall_us)
         # One copy and not three: copying a session is a tenth of what a page costs.
         session = replace(session, phase=phase, lease=lease, n=event.epoch.n, contract=kept)
         _serve_from(state, session)
     reservation = Reservation(
-        event.anchor, lease.domains, event.rate_mrps, event.boot_us, session.tenant, session.intent.burst
+        lease.anchor, lease.domains, event.rate_mrps, session.tenant, session.intent.burst, lease.epoch
     )
-    state.ledger.reserve(event.session, event.epoch, reservation)
+    state.ledger.reserve(session.session, reservation)
     state.sessions[event.session] = session
     protect(state, event.session)
-    _arm(state, event.session, lease)
+    _arm(state, session.session, lease)
     if event.cause in {"RECOVERY", "RELOCATION_FAILED"}:
         # The bound is that of the COMMIT before: look whether it still holds.
         state.queue.add(event.boot_us, Due.RELOCATION, event.session)
@@ -185,18 +185,20 @@ def arm_renewal(state: State, session: SessionId, lease: Lease) -> None:
 
 
 def _leases_renewed(state: State, event: e.LeasesRenewed) -> None:
+    deadlines_us: dict[int, BootUs] = {}  # of many leases one instant each, and most last as long
     for renewal in event.renewals:
         session = state.sessions[renewal.session]
         lease = held(session, renewal.epoch)
+        deadline_us = deadlines_us.setdefault(renewal.lease_ms, BootUs(event.boot_us + renewal.lease_ms * MS))
         renewed = replace(
             lease,
             phase=lease_machine.advance(lease.phase, LeaseVerb.RENEW),
             granted_us=event.boot_us,
-            deadline_us=BootUs(event.boot_us + renewal.lease_ms * MS),
+            deadline_us=deadline_us,
             renewal=renewal.renewal,
         )
         state.sessions[renewal.session] = with_lease(session, renewed)
-        arm_renewal(state, renewal.session, renewed)
+        arm_renewal(state, session.session, renewed)
 
 
 def _leases_regranted(state: State, event: e.LeasesRegranted) -> None:
@@ -207,15 +209,15 @@ def _leases_regranted(state: State, event: e.LeasesRegranted) -> None:
             raise IllegalTransitionError(machine="lease", phase="NONE", event="REGRANT")
         lease = replace(
             before,
-            epoch=regrant.epoch,
+            epoch=shared.same_epoch(regrant.epoch),
             phase=LeasePhase.GRANTED,
             granted_us=event.boot_us,
             deadline_us=BootUs(event.boot_us + regrant.lease_ms * MS),
             renewal=0,
         )
-        state.ledger.move(regrant.session, before.epoch, regrant.epoch)
-        state.sessions[regrant.session] = replace(session, lease=lease, n=regrant.epoch.n)
-        _arm(state, regrant.session, lease)
+        state.ledger.move(regrant.session, before.epoch, lease.epoch)
+        state.sessions[regrant.session] = replace(session, lease=lease, n=lease.epoch.n)
+        _arm(state, session.session, lease)
 
 
 def _finish(state: State, session_id: SessionId, epoch: Epoch, verb: LeaseVerb) -> None:
@@ -345,6 +347,7 @@ def _session_forgotten(state: State, event: e.SessionForgotten) -> None:
 _EVOLVERS: Final[Mapping[type[e.Event], Callable[[State, Any], None]]] = MappingProxyType(
     {
         e.TermStarted: _term_started,
+        settings.SettingsChanged: settings_changed,
         e.ServiceRegistered: catalogue.service_registered,
         e.DomainRegistered: catalogue.domain_registered,
         e.PathRegistered: catalogue.path_registered,

@@ -183,7 +183,7 @@ def _free_us(state: State, held: Held) -> BootUs:
     session = state.sessions.get(held[0])
     lease = session.lease_of(held[1]) if session is not None else None
     if lease is None or not lease.live:
-        return state.ledger.reservations[held].hold_us
+        return state.ledger.known(*held).hold_us
     return state.settings.lease.release_us(lease.granted_us, lease.deadline_us)
 
 
@@ -278,7 +278,7 @@ def _may_go(search: _Search, session: Session) -> bool:
         and lease is not None
         and lease.phase is LeasePhase.GRANTED
         and lease.deadline_us > search.now.boot_us
-        and len(search.state.ledger.epochs.get(session.session, ())) == 1
+        and len(search.state.ledger.held.get(session.session, ())) == 1
         and not (session.relocation is not None and session.relocation.under_way)
         and session.session not in search.state.tenancy.victims
         and search.state.tenancy.tenant(session.tenant).priority < search.wanted.priority

@@ -25,7 +25,7 @@ def protect(state: State, session_id: SessionId) -> None:
     """Work out what every live COMMIT of a session tolerates."""
     session = state.sessions[session_id]
     for lease in session.leases:
-        if lease.live and (session_id, lease.epoch) in state.ledger.reservations:
+        if lease.live and state.ledger.of(session_id, lease.epoch) is not None:
             _protect(state, session, lease)
 
 

@@ -1,15 +1,17 @@
 """Values that many sessions have in common, held once.
 
 Sessions are read one by one, from clients and from the journal, and most of them ask for what others ask for. An equal
-value that is known already takes the place of a new one: nothing can tell the difference but the memory. Two thirds of
-a session's two kilobytes would be copies.
+value that is known already takes the place of a new one: nothing can tell the difference but the memory. Half of what
+a session takes would be copies.
 """
 
+import sys
 from functools import lru_cache
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 from aipaging.core.anchor.intent import Intent
 from aipaging.core.envelope.admission import TailBound
+from aipaging.core.foundation.epoch import Epoch
 
 SHARED_MAX: Final = 4_096
 """Different intents, paths and bounds that are remembered to be shared; the others are held once more."""
@@ -33,3 +35,20 @@ def same_names(names: tuple[Name, ...]) -> tuple[Name, ...]:
 def same_bound(bound: TailBound) -> TailBound:
     """The same for a bound; one that is read back from the journal is a kilobyte."""
     return bound
+
+
+@lru_cache(maxsize=SHARED_MAX)
+def same_epoch(epoch: Epoch) -> Epoch:
+    """The same for an epoch: the first of most sessions is the first of its term."""
+    return epoch
+
+
+@lru_cache(maxsize=SHARED_MAX)
+def same_duration(duration_ms: int) -> int:
+    """The same for how long sessions last."""
+    return duration_ms
+
+
+def same_name(name: Name) -> Name:
+    """The same for a name of a tenant, a client, a service or an anchor, for as long as anybody has it."""
+    return cast("Name", sys.intern(name))

@@ -254,9 +254,9 @@ class Watch:
             self.fail("REPLAY", "the journal rebuilds another state than the one that is believed")
         verify(self, disk)
         state = engine.state
-        if state.ledger.reservations or state.live:
-            left = ", ".join(f"{session} {epoch}" for session, epoch in list(state.ledger.reservations)[:3])
-            self.fail("LEAK", f"{len(state.ledger.reservations)} reservations are never released: {left}")
+        if state.ledger.held or state.live:
+            left = ", ".join(f"{session} {held.epoch}" for session, held in list(state.ledger.reservations())[:3])
+            self.fail("LEAK", f"{len(state.ledger)} reservations are never released: {left}")
         for anchor, count in self._open.items():
             if count:
                 self.fail("LEAK", f"{count} pieces of work at {anchor} never end")

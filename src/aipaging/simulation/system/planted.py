@@ -189,12 +189,12 @@ def renew_after_expiry() -> list[Patch]:
 
     def pop_due(self: Any, until_us: Any) -> Any:
         # Renewals come first, whatever has expired meanwhile.
-        late = [entry for entry in self.entries if entry[0] <= until_us and entry[1] == Due.RENEW]
-        if late:
-            self.entries.remove(late[0])
-            when_us, why, subject, term, n = late[0]
-            return when_us, Due(why), subject, Epoch(term, n)
-        return pop(self, until_us)
+        late = list(iter(lambda: pop(self, until_us), None))
+        first = next((entry for entry in late if entry[1] is Due.RENEW), late[0] if late else None)
+        for when_us, why, subject, epoch in late:
+            if first is None or (when_us, why, subject, epoch) != first:
+                self.add(when_us, why, subject, epoch=epoch)
+        return first
 
     queue = ExpiryQueue
     pop = queue.pop_due
