@@ -113,6 +113,8 @@ def _transition_table(machine: Machine) -> str:
 MEANINGS: Final[Mapping[str, str]] = {
     "TERM_STARTED": "A leadership begins, after every start, restored backup or suspend. The lease times that hold "
     "from here on; everything granted before is void for steering and held for capacity.",
+    "SETTINGS_CHANGED": "The limits and the length of further leases that hold from here on; leases that were granted "
+    "keep their own, and the other times of TERM_STARTED last as long as the term.",
     "SERVICE_REGISTERED": "A service variant is in the catalogue; `digest` is that of its description.",
     "SERVICE_REMOVED": "It is out of the catalogue. Known to the verifier; this controller does not write it yet.",
     "DOMAIN_REGISTERED": "A domain is known, with what may be reserved in it (0: unlimited).",

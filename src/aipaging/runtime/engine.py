@@ -134,7 +134,6 @@ class Engine:
         self._tasks: list[asyncio.Task[None]] = []
         self._background: set[asyncio.Task[None]] = set()
         self._wake_changed = asyncio.Event()
-        self._settings = Settings()
         self._software = ""
         self._observers: list[EngineObserver] = []
         self.tracer: Tracer | None = None
@@ -158,15 +157,14 @@ class Engine:
             UnavailableError: The journal cannot be written, or the user plane not be reconciled.
         """
         self._effects = effects
-        self._settings = settings
         self._software = software
         self._tasks = [asyncio.create_task(self._write()), asyncio.create_task(self._tick())]
-        await self.begin_term()
+        await self.begin_term(settings)
         self.ready = True
 
-    async def begin_term(self) -> None:
-        """Void all that was granted and grant it anew under a higher term."""
-        await self.submit(c.StartTerm(settings=self._settings, software=self._software))
+    async def begin_term(self, settings: Settings | None = None) -> None:
+        """Void all that was granted and grant it anew under a higher term, by these settings or those in force."""
+        await self.submit(c.StartTerm(settings=settings or self.state.settings, software=self._software))
 
     async def stop(self) -> None:
         """Let what is pending reach the journal, then close it."""

@@ -56,7 +56,7 @@ def test_histories_show_everything() -> None:
         "ROOM_LET_GO",
         "SESSION_PREEMPTED",
         "SESSIONS_METERED",
-        "SINK_SET",
+        "SETTINGS_CHANGED",
     }
     assert shown == set(RECORD_TYPES) - {"SERVICE_REMOVED", "SESSION_DEGRADED", "SESSION_RESTORED"} - of_promises
 

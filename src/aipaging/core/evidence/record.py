@@ -176,6 +176,10 @@ RECORD_TYPES: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
             "previous_term": count, "drift_ppm": count, "grace_ms": count, "drain_ms_max": count,
             "lease_ms_max": count, "software": text,
         },
+        "SETTINGS_CHANGED": {
+            "lease_ms": count, "anchor_lost_ms": count, "prepare_ms_max": count, "retry_ms": count,
+            "relocations_per_s": count, "kept_ms": count, "duration_s_max": count, "sessions_max": count,
+        },
         "SERVICE_REGISTERED": {"aisi": name, "digest": digest},
         "SERVICE_REMOVED": {"aisi": name},
         "DOMAIN_REGISTERED": {"domain": name, "kind": name, "capacity_mrps": count, "digest": digest},

@@ -161,6 +161,7 @@ def _described(world: World, record: Record) -> None:
 _SINGLES: Final[Mapping[str, Callable[[World, Record], None]]] = MappingProxyType(
     {
         "TERM_STARTED": _term_started,
+        "SETTINGS_CHANGED": _described,
         "SERVICE_REGISTERED": _described,
         "SERVICE_REMOVED": _described,
         "DOMAIN_REGISTERED": _domain_registered,

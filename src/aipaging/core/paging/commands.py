@@ -17,7 +17,7 @@ from aipaging.core.paging.acting import RecordAction
 from aipaging.core.paging.promises import KeySet
 from aipaging.core.paging.relocation_machine import RelocationCause
 from aipaging.core.paging.session_machine import StatusInfo
-from aipaging.core.paging.settings import Settings
+from aipaging.core.paging.settings import ChangeSettings, Settings
 from aipaging.core.paging.sinks import SetSink, Sink
 from aipaging.core.paging.standing import RecordFinding
 from aipaging.core.paging.tenancy import Policies
@@ -299,6 +299,7 @@ class Wake:
 
 Command: TypeAlias = (
     StartTerm
+    | ChangeSettings
     | Page
     | Extend
     | End

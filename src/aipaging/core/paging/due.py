@@ -15,7 +15,7 @@ from aipaging.core.foundation.names import AnchorId, DomainName, SessionId
 from aipaging.core.foundation.time import MS, SECOND, BootUs, Now
 from aipaging.core.identity.tenant import PriorityClass
 from aipaging.core.lease.expiry import NO_EPOCH, Due
-from aipaging.core.lease.machine import Lease, LeasePhase
+from aipaging.core.lease.machine import RENEW_AT_DENOMINATOR, RENEW_AT_NUMERATOR, Lease, LeasePhase
 from aipaging.core.paging.claiming import claim_over, displaced
 from aipaging.core.paging.contract import Finding, again_us, found, told
 from aipaging.core.paging.decision import Decision, grant_again, lease_ms
@@ -136,7 +136,11 @@ def _renew(work: Waking, session: Session, epoch: Epoch) -> None:
     granted_ms = lease_ms(state, session.ends_us, now)
     deadline_us = now.after(granted_ms * MS)
     if deadline_us <= lease.deadline_us:
-        return  # it lasts to the end of the session already
+        if granted_ms == state.settings.lease.lease_ms:
+            # Leases have become shorter since: this one is renewed when as much is left of it as of a shorter one then.
+            left_us = granted_ms * MS * (RENEW_AT_DENOMINATOR - RENEW_AT_NUMERATOR) // RENEW_AT_DENOMINATOR
+            work.later(lease.deadline_us - left_us, Due.RENEW, session.session, epoch)
+        return  # or it lasts to the end of the session already
     work.renewals.append(Renewal(session=session.session, epoch=epoch, renewal=lease.renewal + 1, lease_ms=granted_ms))
     work.touched.add(session.session)
     if lease is not session.target:

@@ -25,7 +25,7 @@ from aipaging.core.paging.promise_events import (
 )
 from aipaging.core.paging.relocation_machine import RelocationCause, RelocationPhase
 from aipaging.core.paging.session_machine import StatusInfo
-from aipaging.core.paging.settings import Settings
+from aipaging.core.paging.settings import Settings, SettingsChanged
 from aipaging.core.paging.sinks import SinkSet
 from aipaging.core.paging.standing import AuditFound, TrustChanged
 from aipaging.core.paging.tenancy import Policies
@@ -333,6 +333,7 @@ Observation: TypeAlias = HeartbeatSeen | ClientsEntitled | PoliciesLoaded
 
 Transition: TypeAlias = (
     TermStarted
+    | SettingsChanged
     | ServiceRegistered
     | DomainRegistered
     | PathRegistered

@@ -19,7 +19,7 @@ from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.errors import UnavailableError
 from aipaging.core.foundation.names import SessionId
 from aipaging.core.foundation.time import MS
-from aipaging.core.paging import acting, audit_records, sinks
+from aipaging.core.paging import acting, audit_records, settings, sinks
 from aipaging.core.paging import events as e
 from aipaging.core.paging import promise_events as p
 from aipaging.core.paging import standing as st
@@ -279,6 +279,7 @@ def _operator_acted(event: acting.OperatorActed, _state: State) -> Fields:
 _FIELDS: Final[Mapping[type[e.Transition], tuple[str, Callable[[Any, State], Fields]]]] = MappingProxyType(
     {
         e.TermStarted: ("TERM_STARTED", _term_started),
+        settings.SettingsChanged: ("SETTINGS_CHANGED", settings.changed_fields),
         e.ServiceRegistered: ("SERVICE_REGISTERED", _service_registered),
         e.DomainRegistered: ("DOMAIN_REGISTERED", _domain_registered),
         e.PathRegistered: ("PATH_REGISTERED", _path_registered),

@@ -1,7 +1,14 @@
-"""The times and limits by which the engine decides; recorded with every term, so that replay decides alike."""
+"""The times and limits by which the engine decides; every change of them is recorded, so that replay decides alike.
 
-from dataclasses import dataclass, field
+A term begins with all of them. While it lasts, limits and the length of further leases may change: a lease is released
+by the duration that it was granted for itself. Drift, grace, drains and the longest lease are what earlier leases, the
+capacity held after a recovery and the auditor reckon with, so they change with a term only.
+"""
 
+from dataclasses import dataclass, field, replace
+
+from aipaging.core.evidence.record import Fields
+from aipaging.core.foundation.time import BootUs
 from aipaging.core.lease.machine import LeaseTerms
 
 
@@ -33,3 +40,41 @@ class Settings:
     relocations_per_s: int = 5_000
     duration_s_max: int = 86_400
     sessions_max: int = 200_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeSettings:
+    """Decide by other settings from now on, as far as a term may: what may not stays as it is."""
+
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingsChanged:
+    """Other settings hold."""
+
+    settings: Settings
+    boot_us: BootUs
+
+
+def within_term(present: Settings, wanted: Settings) -> Settings:
+    """Return what may become of the `present` settings while their term lasts, as near to those `wanted` as can be."""
+    lease_ms = wanted.lease.lease_ms
+    if lease_ms > present.lease_ms_max:
+        lease_ms = present.lease.lease_ms
+    return replace(wanted, lease=replace(present.lease, lease_ms=lease_ms), lease_ms_max=present.lease_ms_max)
+
+
+def changed_fields(event: SettingsChanged, _state: object) -> Fields:
+    """Return the public fields of a change: all that may change within a term."""
+    settings = event.settings
+    return {
+        "lease_ms": settings.lease.lease_ms,
+        "anchor_lost_ms": settings.anchor_lost_ms,
+        "prepare_ms_max": settings.prepare_ms_max,
+        "retry_ms": settings.retry_ms,
+        "relocations_per_s": settings.relocations_per_s,
+        "kept_ms": settings.kept_ms,
+        "duration_s_max": settings.duration_s_max,
+        "sessions_max": settings.sessions_max,
+    }

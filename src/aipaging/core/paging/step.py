@@ -41,6 +41,8 @@ from aipaging.core.paging.operate import (
 )
 from aipaging.core.paging.page import extend, page
 from aipaging.core.paging.relocation import broken, move_client, relocate, switch_confirmed, target_prepared
+from aipaging.core.paging.settings import ChangeSettings
+from aipaging.core.paging.settings_steps import change_settings
 from aipaging.core.paging.sink_steps import set_sink
 from aipaging.core.paging.sinks import SetSink
 from aipaging.core.paging.standing import RecordFinding
@@ -55,6 +57,7 @@ def _wake(state: State, command: c.Wake, now: Now) -> Decision:
 _STEPS: Final[Mapping[type[c.Command], Callable[[State, Any, Now], Decision]]] = MappingProxyType(
     {
         c.StartTerm: start_term,
+        ChangeSettings: change_settings,
         c.Page: page,
         c.Extend: extend,
         c.End: end,
