@@ -92,6 +92,7 @@ _RULED_OUT: Final = re.compile(
 _MAYBE_RULED_OUT: Final = re.compile(
     rf"^(?:\s{_SITE_NOUNS})?\s(?:(?:is|are|be|must|should|may|can|does|do|would)\s?)+(?:not|n['\u2019]t|never)\b"
 )
+_NOR: Final = re.compile(rf"\bnor{_GLUE}\s?$")
 _NOT_FAR: Final = re.compile(rf"{_NO}(?:\s(?!but\b)[\w'-]+){{1,5}}\s?$")
 _LEAVE: Final = re.compile(r"\b(?:leav(?:e|es|ing)|exits?|exiting)(?:\s(?:the|of))*\s?$")
 _NOT_LEAVE: Final = re.compile(rf"{_NO}[\w\s']{{0,24}}\b(?:leav(?:e|es|ing)|exits?|exiting)(?:\s(?:the|of))*\s?$")
@@ -99,6 +100,7 @@ _LINK: Final = re.compile(
     rf"^(?:\s{_SITE_NOUNS})?\s?,?\s?(?:and|or|nor|&|as\swell\sas)\s(?:also\s)?(?:in\s|from\s)?(?:the\s|any\s)?$"
 )
 _COMMA: Final = re.compile(rf"^(?:\s{_SITE_NOUNS})?\s?[,/]\s?(?:in\s|from\s)?(?:the\s|any\s)?$")
+_BUT_ALSO: Final = re.compile(r"^\s?,?\s?but\s(?:also\s)(?:in\s|from\s)?(?:the\s)?$")
 _CLIENT: Final = re.compile(
     r"\b(?:from|users?\sin|clients?\sin|customers?\sin|we(?:'re|\sare)\s(?:in|at)|i(?:'m|"
     r"\sam)\s(?:in|at)|office\sin|based\sin|"
@@ -136,7 +138,7 @@ class _Mention:
         names: The jurisdictions, or the region.
         own: What is said of it alone, or None: then it may be part of a list.
         only: Whether "only" follows.
-        ruled_out: Whether what follows it says that it is excluded, or may be.
+        ruled_out: Whether that holds for those before it in a list, too: "is excluded" behind it, a "nor" before it.
     """
 
     start: int
@@ -203,7 +205,8 @@ def _mention(scan: Scan, named: _Named) -> _Mention:
         names=named.names,
         own=own,
         only=_ONLY.search(scan.after(match)) is not None,
-        ruled_out=any(said.search(scan.clause_after(match)) for said in (_RULED_OUT, _MAYBE_RULED_OUT)),
+        ruled_out=any(said.search(scan.clause_after(match)) for said in (_RULED_OUT, _MAYBE_RULED_OUT))
+        or _NOR.search(scan.clause_before(match)) is not None,
     )
 
 
@@ -297,21 +300,36 @@ def _access_names(scan: Scan, vocabulary: Vocabulary) -> None:
 
 
 def _say(scan: Scan, field: str, offered: Sequence[str], said: Sequence[tuple[_Mention, _Polarity]]) -> None:
-    """Say what is left of a list of places: what is named, or else what is offered, less what is excluded."""
-    by = {
-        kind: {name for mention, polarity in said if polarity is kind for name in mention.names}
-        for kind in (_Polarity.ALLOWED, _Polarity.EXCLUDED)
-    }
-    allowed, banned = by[_Polarity.ALLOWED], by[_Polarity.EXCLUDED]
+    """Say what is left of the places that are offered, or ask where nothing is."""
+    allowed = [mention for mention, polarity in said if polarity is _Polarity.ALLOWED]
+    banned = [mention for mention, polarity in said if polarity is _Polarity.EXCLUDED]
     if not allowed and not banned:
         return
-    names = (allowed or set(offered)) - banned
+    names = set(offered)
+    if allowed:
+        # Two that are not one list both hold: "EU only; the data stays in France".
+        names = set[str].intersection(*_listed(scan, allowed))
+    names -= {name for mention in banned for name in mention.names}
     if not names or len(names) > LIST_ITEMS_MAX:
-        scan.ask(field, f"none of the {field} that are offered is left: where may the data be processed?")
+        scan.ask(field, f"none of the {field} that are offered is left: where may the data be processed?", *offered[:8])
         return
-    spans = [mention for mention, polarity in said if polarity in by]
-    start, end = min(mention.start for mention in spans), max(mention.end for mention in spans)
+    start, end = min(one.start for one in (*allowed, *banned)), max(one.end for one in (*allowed, *banned))
     scan.say(field, tuple(sorted(names)), start, end)
+
+
+def _listed(scan: Scan, allowed: Sequence[_Mention]) -> list[set[str]]:
+    """Return the names of each list of places, such as "Germany or France"."""
+    lists = [set(allowed[0].names)]
+    for place in range(1, len(allowed)):
+        names = set(allowed[place].names)
+        between = scan.lowered[allowed[place - 1].end : allowed[place].start]
+        nested = names <= lists[-1] or names >= lists[-1]
+        by_comma = _COMMA.search(between) is not None and not nested and not allowed[place].only
+        if by_comma or _LINK.search(between) or _BUT_ALSO.search(between):
+            lists[-1] |= names
+        else:
+            lists.append(names)
+    return lists
 
 
 def _ask(scan: Scan, vocabulary: Vocabulary, mention: _Mention) -> None:
