@@ -96,7 +96,7 @@ def test_one_more_constraint_never_adds_a_candidate(some: list[str], more: str) 
 
 RULED_OUT = (
     "not in {}", "nowhere in {}", "never in {}", "outside {}", "except {}", "anywhere but {}", "avoid {}",
-    "neither in {}", "must not be processed in {}", "don't use servers in {}", "{} excluded", "{} is forbidden", 
+    "neither in {}", "must not be processed in {}", "don't use servers in {}", "{} excluded", "{} is forbidden",
     "{} are off limits", "excluding {}", "without {}", "all countries but {}",
 )  # fmt: skip
 
