@@ -75,11 +75,20 @@ async def test_conforms_check_by_check(check: object) -> None:
 async def test_the_kit_finds_a_driver_that_never_lets_go() -> None:
     class Clinging(MemorySteering):
         def route(self, session: SessionId) -> AnchorId | None:
-            grant = self._grants.get(session)
-            return grant.anchor if grant else None
+            steered = self._steered.get(session)
+            return steered.anchor if steered else None
 
     with pytest.raises(AssertionError, match="after the deadline"):
         await check_expiry(await MemoryRig(Clinging).begin())
+
+
+async def test_the_receipt_is_there_while_the_session_is_steered() -> None:
+    rig = await MemoryRig().begin()
+    session = rig.session()
+    await rig.driver.install([rig.grant(session, ANCHORS[0], Epoch(1, 1), 1_000)])
+    assert rig.driver.receipt(session) == "receipt"
+    await rig.driver.reconcile(2, [])
+    assert not rig.driver.receipt(session)
 
 
 async def test_a_wall_clock_step_back_extends_nothing() -> None:

@@ -7,10 +7,11 @@ does or fails to do makes a grant last longer.
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from aipaging.adapters.steering.receipts import Receipts
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.errors import RefusedError
 from aipaging.core.foundation.names import AnchorId, GatewayId, SessionId
-from aipaging.core.foundation.time import BootUs, Now
+from aipaging.core.foundation.time import BootUs, Now, WallUs
 from aipaging.core.steering.grant import AnchorEndpoint, Fence, SteeringGrant, SteeringRenewal
 from aipaging.ports.steering import OnInstalled
 
@@ -18,6 +19,19 @@ MEMORY_GATEWAY: Final = GatewayId("memory")
 
 FENCES_SWEEP_MIN: Final = 4_096
 """Fences are swept when they have doubled since the last time, and not before there are this many."""
+
+
+class _Steered:
+    """One session's steering. Mutable and slotted: there is one for every live session."""
+
+    __slots__ = ("anchor", "deadline_us", "epoch", "receipt", "token_expires_us")
+
+    def __init__(self, grant: SteeringGrant, receipts: Receipts) -> None:
+        self.anchor: AnchorId = grant.anchor
+        self.epoch: Epoch = grant.epoch
+        self.deadline_us: BootUs = grant.deadline_us
+        self.token_expires_us: WallUs = grant.token_expires_us
+        self.receipt = receipts.packed(grant.anchor, grant.receipt)
 
 
 class MemorySteering:
@@ -45,20 +59,25 @@ class MemorySteering:
         self._on_installed = on_installed
         self._term = 0
         self._anchors: frozenset[AnchorId] = frozenset()
-        self._grants: dict[SessionId, SteeringGrant] = {}
-        self._deadlines: dict[SessionId, BootUs] = {}
+        self._steered: dict[SessionId, _Steered] = {}
+        self._receipts = Receipts()
         self._fences: dict[SessionId, Fence] = {}
         self._sweep_at = FENCES_SWEEP_MIN
 
     def route(self, session: SessionId) -> AnchorId | None:
         """Return the anchor that a request of the session reaches now, or None if it is refused."""
-        grant = self._grants.get(session)
-        if grant is None or grant.anchor not in self._anchors:
+        steered = self._steered.get(session)
+        if steered is None or steered.anchor not in self._anchors:
             return None
         now = self._clock()
-        if self._deadlines[session] <= now.boot_us or grant.token_expires_us <= now.wall_us:
+        if steered.deadline_us <= now.boot_us or steered.token_expires_us <= now.wall_us:
             return None
-        return grant.anchor
+        return steered.anchor
+
+    def receipt(self, session: SessionId) -> str:
+        """Return the receipt that goes along with the session's requests; empty if it is not steered."""
+        steered = self._steered.get(session)
+        return "" if steered is None else str(steered.receipt)
 
     async def place_anchors(self, anchors: Sequence[AnchorEndpoint]) -> None:
         """Make exactly these anchors reachable."""
@@ -69,22 +88,21 @@ class MemorySteering:
         for grant in grants:
             self._check(grant)
         for grant in grants:
-            known = self._grants.get(grant.session)
+            known = self._steered.get(grant.session)
             if known is not None and known.epoch == grant.epoch:
-                self._deadlines[grant.session] = max(self._deadlines[grant.session], grant.deadline_us)
+                known.deadline_us = max(known.deadline_us, grant.deadline_us)
                 continue
             if self._on_installed is not None:
                 await self._on_installed(grant.session, grant.anchor, grant.epoch, self._gateway)
                 self._check(grant)  # what was fenced while the journal wrote must not come into force
-            self._grants[grant.session] = grant
-            self._deadlines[grant.session] = grant.deadline_us
+            self._steered[grant.session] = _Steered(grant, self._receipts)
 
     async def renew(self, renewals: Sequence[SteeringRenewal]) -> None:
         """Move the deadlines of grants that are still held."""
         for renewal in renewals:
-            known = self._grants.get(renewal.session)
+            known = self._steered.get(renewal.session)
             if known is not None and known.epoch == renewal.epoch:
-                self._deadlines[renewal.session] = max(self._deadlines[renewal.session], renewal.deadline_us)
+                known.deadline_us = max(known.deadline_us, renewal.deadline_us)
 
     async def revoke(self, fences: Sequence[Fence]) -> None:
         """Stop steering these epochs at once."""
@@ -92,9 +110,9 @@ class MemorySteering:
             earlier = self._fences.get(fence.session)
             if earlier is None or earlier.epoch < fence.epoch:
                 self._fences[fence.session] = fence
-            known = self._grants.get(fence.session)
+            known = self._steered.get(fence.session)
             if known is not None and known.epoch <= fence.epoch:
-                del self._grants[fence.session], self._deadlines[fence.session]
+                del self._steered[fence.session]
         if len(self._fences) >= self._sweep_at:
             now_us = self._clock().boot_us
             self._fences = {key: fence for key, fence in self._fences.items() if fence.keep_until_us > now_us}
@@ -103,14 +121,13 @@ class MemorySteering:
     async def reconcile(self, term: int, grants: Sequence[SteeringGrant]) -> None:
         """Begin a term: exactly these grants remain."""
         self._term = term
-        self._grants.clear()
-        self._deadlines.clear()
+        self._steered.clear()
         self._fences.clear()
         await self.install(grants)
 
     def _check(self, grant: SteeringGrant) -> None:
         """Raise if the grant's epoch is lower than one already seen, or of an earlier term."""
-        known = self._grants.get(grant.session)
+        known = self._steered.get(grant.session)
         fence = self._fences.get(grant.session)
         lowest = Epoch(self._term, 0)
         if known is not None:

@@ -192,7 +192,7 @@ class SteeringEndpoint:
             (b"x-aipaging-lease-ms", b"%d" % lease_ms),
             (b"x-aipaging-token-ms", b"%d" % token_ms),
             (b"x-aipaging-generation", self._generation().encode()),
-            (b"x-aipaging-commit", steered.receipt.encode()),
+            (b"x-aipaging-commit", str(steered.receipt).encode()),
             (b"x-aipaging-rate-mrps", b"%d" % steered.rate_mrps),
             (b"x-aipaging-burst", b"%d" % steered.burst),
             (b"content-length", b"0"),

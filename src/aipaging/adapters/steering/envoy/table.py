@@ -9,6 +9,7 @@ Left out: who has been told (the ADS), and the journal (the caller's).
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from aipaging.adapters.steering.receipts import Receipts
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.errors import RefusedError, UnavailableError
 from aipaging.core.foundation.names import AnchorId, GatewayId, SessionId
@@ -16,7 +17,7 @@ from aipaging.core.foundation.time import BootUs, WallUs
 from aipaging.core.steering.grant import Fence, SteeringGrant, SteeringRenewal
 
 SESSIONS_MAX: Final = 250_000
-"""Sessions of one controller: 75 MB beside their receipts. One more is refused rather than another forgotten."""
+"""Sessions of one controller: 130 MB, receipts included. One more is refused rather than another forgotten."""
 
 FENCES_SWEEP_MIN: Final = 4_096
 """Fences are swept when they have doubled since the last time, and not before there are this many."""
@@ -31,13 +32,13 @@ class Steered:
         "anchor", "burst", "deadline_us", "epoch", "gateways", "rate_mrps", "receipt", "session", "token_expires_us",
     )  # fmt: skip
 
-    def __init__(self, grant: SteeringGrant) -> None:
+    def __init__(self, grant: SteeringGrant, receipts: Receipts) -> None:
         self.session: SessionId = grant.session
         self.anchor: AnchorId = grant.anchor
         self.epoch: Epoch = grant.epoch
         self.deadline_us: BootUs = grant.deadline_us
         self.token_expires_us: WallUs = grant.token_expires_us
-        self.receipt: str = grant.receipt
+        self.receipt = receipts.packed(grant.anchor, grant.receipt)
         self.rate_mrps: int = grant.rate_mrps
         self.burst: int = grant.burst
         self.gateways: frozenset[GatewayId] = _NOBODY
@@ -49,6 +50,7 @@ class SteeringTable:
     def __init__(self) -> None:
         self.term = 0
         self._sessions: dict[SessionId, Steered] = {}
+        self._receipts = Receipts()
         self._fences: dict[SessionId, Fence] = {}
         self._sweep_at = FENCES_SWEEP_MIN
         # Thousands of entries share a handful of gateway sets.
@@ -71,7 +73,7 @@ class SteeringTable:
         Raises:
             RefusedError: A grant is of a lower term; nothing has changed then.
         """
-        found = {grant.session: Steered(grant) for grant in grants}
+        found = {grant.session: Steered(grant, self._receipts) for grant in grants}
         for steered in found.values():
             if steered.epoch.term < term:
                 raise _fenced(steered.session, steered.epoch, Epoch(term, 0))
@@ -117,7 +119,7 @@ class SteeringTable:
         if known is not None and known.epoch == grant.epoch:
             known.deadline_us = max(known.deadline_us, grant.deadline_us)
             return None
-        self._sessions[grant.session] = Steered(grant)
+        self._sessions[grant.session] = Steered(grant, self._receipts)
         return known
 
     def renew(self, renewal: SteeringRenewal) -> None:
