@@ -254,13 +254,12 @@ class Engine:
     def _decided(self, command: c.Command) -> Item:
         if len(self._pending.waiting) >= PENDING_ITEMS_MAX:
             raise UnavailableError("too many transactions are waiting for the journal", code="OVERLOADED")
-        self._check_pause()
-        if not isinstance(command, c.Wake):
-            self._catch_up()
         now = self.now()
+        self._check_pause(now)
+        if not isinstance(command, c.Wake) and self._catch_up(now):
+            now = self.now()
         decision = step(self.state, command, now)
-        restrictive = all(type(event) in RESTRICTIVE or isinstance(event, _OBSERVATIONS) for event in decision.events)
-        if self._ill and not restrictive and not isinstance(command, c.StartTerm):
+        if self._ill and not isinstance(command, c.StartTerm) and not _only_restrict(decision.events):
             raise UnavailableError(self._ill, code="JOURNAL_UNAVAILABLE")
         restricting = [effect for effect in decision.effects if isinstance(effect, _RESTRICTIVE_EFFECTS)]
         item = Item(
@@ -278,18 +277,26 @@ class Engine:
                 wait_s = min(PATIENCE_MS, self.state.settings.lease.lease_ms // PATIENCE_OF_LEASE) / 1000
                 self._patience = asyncio.get_running_loop().call_later(wait_s, self._arrived.set)
             if isinstance(command, c.Extend):
-                self._catch_up()  # the renewal that it makes due, in the same batch: whoever is told has it
+                self._catch_up(now)  # the renewal that it makes due, in the same batch: whoever is told has it
         else:
             item.answer.set_result(item.reply)
-        self._wake_changed.set()
+        self._wake_sooner(now)
         return item
 
-    def _catch_up(self) -> None:
-        """Do what is due: after a pause, expiries come before whatever is asked now."""
+    def _wake_sooner(self, now: Now) -> None:
+        """Let the loop look at its clocks where it would sleep too long: a page makes nothing due that soon."""
+        when_us = self._wake_us()
+        if self._back_us <= now.boot_us or (when_us is not None and when_us < self._back_us):
+            self._wake_changed.set()
+
+    def _catch_up(self, now: Now) -> bool:
+        """Do what is due: after a pause, expiries come before whatever is asked now; tell whether anything was."""
         when_us = wake_at(self.state)
         room = len(self._pending.waiting) < PENDING_ITEMS_MAX
-        if self.ready and room and not self._ill and when_us is not None and when_us <= self.now().boot_us:
-            self._decided(c.Wake())
+        if not self.ready or not room or self._ill or when_us is None or when_us > now.boot_us:
+            return False
+        self._decided(c.Wake())
+        return True
 
     def _applied(self, events: Sequence[Event], now: Now) -> list[SealedEntry]:
         try:
@@ -398,6 +405,7 @@ class Engine:
             rearm(state, self.now())
         self._pause_ms = min(max(2 * self._pause_ms, PAUSE_MS_MIN), RECOVER_MS)
         self._pause_us = self.now().after(self._pause_ms * 1000)
+        self._wake_changed.set()
         self._pending.lose(never)
 
     # -- time
@@ -448,9 +456,9 @@ class Engine:
         when_us = wake_at(self.state)
         return when_us if when_us is None or not self._ill else max(when_us, self._pause_us)
 
-    def _check_pause(self) -> None:
+    def _check_pause(self, now: Now) -> None:
         """After a pause of this process give anchors a full period to be heard: their heartbeats wait in sockets."""
-        now_us = self.now().boot_us
+        now_us = now.boot_us
         if (now_us - self._back_us) * PAUSE_OF_LOST < self.state.settings.anchor_lost_ms * 1000:
             return
         LOG.warning("this process stood still", extra={"ms": (now_us - self._back_us) // 1000})
@@ -464,3 +472,8 @@ class Engine:
             self._slept_us = slept_us
             LOG.warning("the machine was suspended: all steering is granted anew")
             self._spawn(self.begin_term())
+
+
+def _only_restrict(events: Sequence[Event]) -> bool:
+    """Tell whether events do nothing but take away."""
+    return all(type(event) in RESTRICTIVE or isinstance(event, _OBSERVATIONS) for event in events)

@@ -30,6 +30,7 @@ class Item:
         answer: Whoever submitted it waits here.
         readers: Whoever read what it changed waits here.
         number: Its place in the order of decision.
+        changed: The sessions that it changed, and None if it changed what is no session's.
     """
 
     events: Sequence[Event]
@@ -41,6 +42,7 @@ class Item:
     answer: asyncio.Future[Reply] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     readers: list[asyncio.Future[None]] = field(default_factory=list[asyncio.Future[None]])
     number: int = 0
+    changed: tuple[SessionId | None, ...] = ()
 
     @property
     def patient(self) -> bool:
@@ -85,8 +87,10 @@ class Pending:
         """Put a command at the end of the line."""
         self._numbered += 1
         item.number = self._numbered
+        item.changed = tuple(dict.fromkeys(_changed(item)))
         self.waiting.append(item)
-        self._last.update((session, item) for session in _changed(item))
+        for session in item.changed:
+            self._last[session] = item
 
     def batch(self, items_max: int) -> list[Item]:
         """Return the next batch, which is in flight from now on."""
@@ -97,7 +101,7 @@ class Pending:
         """Note that what was in flight is durable."""
         settled, self.in_flight = self.in_flight, []
         for item in settled:
-            for session in _changed(item):
+            for session in item.changed:
                 if self._last.get(session) is item:
                     del self._last[session]
             item.durable()
