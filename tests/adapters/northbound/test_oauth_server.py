@@ -15,7 +15,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from tests.adapters.northbound.conftest import INTENT, ISSUER, SECRETS, Rig
+from tests.adapters.northbound.conftest import INTENT, ISSUER, SECRETS, SETTINGS, Rig
 
 from aipaging.adapters.northbound.credentials import ClientCredential, StaticCredentials
 from aipaging.adapters.northbound.oauth.access import Access
@@ -30,9 +30,12 @@ from aipaging.adapters.northbound.oauth.revocations import TOKENS_OF_CLIENT_MAX,
 from aipaging.adapters.signing.keys import KeyStore
 from aipaging.adapters.signing.rotation import RotatingVerifier, TokenKeyRing
 from aipaging.adapters.signing.tokens import JwtSigner
-from aipaging.core.foundation.names import ClientId, TenantId
+from aipaging.core.anchor.catalogue import AnchorState
+from aipaging.core.foundation.names import AnchorId, ClientId, TenantId
 from aipaging.core.foundation.time import SECOND, WallUs
 from aipaging.core.identity.claims import ACCESS_AUDIENCE, AccessClaims
+from aipaging.core.paging import commands as c
+from aipaging.core.paging.settings import ChangeSettings
 from aipaging.runtime.tokens import SessionTokens
 
 TOKEN_S = 300
@@ -76,9 +79,9 @@ class Server:
         assert answer.status_code == 200, answer.text
         return str(answer.json()["access_token"])
 
-    async def page(self, token: str) -> httpx.Response:
+    async def page(self, token: str, **changes: Any) -> httpx.Response:
         async with self.client(token) as client:
-            return await client.post("/ai-paging/v0.1/sessions", json={"intent": INTENT})
+            return await client.post("/ai-paging/v0.1/sessions", json={"intent": INTENT | changes})
 
     def signed(self, key: Any = KEY, algorithm: str = "ES256", **changes: Any) -> str:
         now_s = self.rig.clock.now().wall_us // SECOND
@@ -157,6 +160,11 @@ async def server(rig: Rig, tmp_path: Path) -> Server:
     server = opened(rig, tmp_path)
     await server.access.entitlement.begin()
     return server
+
+
+async def beat(rig: Rig) -> None:
+    for anchor in ("a", "b"):
+        await rig.engine.submit(c.Heartbeat(anchor=AnchorId(anchor), state=AnchorState.READY))
 
 
 def basic(name: str, secret: str) -> str:
@@ -508,6 +516,12 @@ async def test_keys_rotate_under_live_sessions_and_nobody_is_refused(server: Ser
         verifier = RotatingVerifier(server.ring, ISSUER, lambda: server.rig.clock.now().wall_us)
         assert await server.reads(await server.token()) == 200
         assert verifier.verify_commit(session["commit"]["receipt"])
+        await beat(server.rig)
+        assert (await server.page(await server.token(), durationS=SETTINGS.duration_s_max)).status_code == 201
+        await server.rig.engine.submit(ChangeSettings(settings=replace(SETTINGS, duration_s_max=1)))
+        server.rig.clock.passed_us += (
+            2 * SECOND
+        )  # longer than a session may last now, shorter than this one was promised
         early = await noc.post(f"/ai-paging/v0.1/keys/{first}/retire")
         assert (early.status_code, early.json()["code"]) == (409, "INCOMPATIBLE_STATE")
         forced = await noc.post(f"/ai-paging/v0.1/keys/{first}/retire", json={"force": True})

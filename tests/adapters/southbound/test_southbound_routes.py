@@ -74,7 +74,7 @@ class Rig:
                 renew=self.authority.renew_from_csr,
                 jwks=lambda: {"keys": [{"kid": "k"}]},
                 look_up=self._look_up,
-                heartbeat_ms=700,
+                heartbeat_ms=lambda: 700,
             )
         )
 

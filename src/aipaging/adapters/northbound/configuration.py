@@ -28,8 +28,8 @@ class Configuration(Protocol):
 _STATUS: Final = {
     "file": "/etc/aipaging/aipaging.toml",
     "inForceSince": "2026-11-22T16:00:00Z",
-    "applied": ["tenant", "northbound.rate"],
-    "needsRestart": ["limits"],
+    "applied": ["limits.sessions_max", "tenant", "northbound.rate"],
+    "needsRestart": ["lease.grace_ms"],
     "left": ["anchor far-b"],
     "problems": [],
 }

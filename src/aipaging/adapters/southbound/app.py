@@ -152,7 +152,7 @@ class Southbound:
     renew: Callable[[bytes, EnrolledRole, str], bytes]
     jwks: Callable[[], Mapping[str, object]]
     look_up: AsgiApp
-    heartbeat_ms: int = HEARTBEAT_MS
+    heartbeat_ms: Callable[[], int] = lambda: HEARTBEAT_MS
 
 
 class SouthboundRoutes:
@@ -204,7 +204,7 @@ class SouthboundRoutes:
         if boot != beat.boot or beat.sequence > sequence:
             await self._control.submit(Heartbeat(anchor=anchor, state=_SAID[beat.state]))
             self._beats[anchor] = (beat.boot, beat.sequence)
-        answer = {"interval_ms": self._service.heartbeat_ms}
+        answer = {"interval_ms": self._service.heartbeat_ms()}
         if beat.state == "DRAINING":
             # It cannot know of sessions that were paged and have sent nothing yet, and must not close before they left.
             answer["sessions"] = await self._control.view(lambda state, _: len(state.on_anchor.get(anchor, {})))

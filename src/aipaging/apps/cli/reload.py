@@ -21,8 +21,9 @@ from aipaging.apps.cli.api import Api, api_options
 def reload(*, api: Api, only_status: bool, as_json: bool) -> None:
     """Let a controller read its configuration file anew (operators), as SIGHUP does.
 
-    Clients, tenants, services, domains, paths, envelopes, anchors, policies, sinks and rate limits change at once,
-    without a failed request; what needs a restart is named. A file with a mistake changes nothing: exit status 3.
+    Clients, tenants, services, domains, paths, envelopes, anchors, policies, sinks, rate limits, limits and the length
+    of further leases change at once, without a failed request; what needs a restart is named. A file with a mistake
+    changes nothing: exit status 3.
     """
     try:
         answer: dict[str, Any] = api.get("/configuration") if only_status else api.post("/configuration/reload")

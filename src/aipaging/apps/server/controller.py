@@ -264,13 +264,16 @@ class Controller:
                 renew=self._renewed,
                 jwks=self._identities.keys.jwks,
                 look_up=counted(self._user_plane.look_up, self.metrics.looked_up),
-                heartbeat_ms=max(self.config.settings.anchor_lost_ms // HEARTBEATS_MISSED, HEARTBEAT_MS_MIN),
+                heartbeat_ms=self._heartbeat_ms,
             ),
             tracer=self._tracer,
         )
         listen, trust_domain = self.config.southbound.listen, self.config.operator.trust_domain
         protocol = peer_identity_protocol(trust_domain)
         return Listener(app, listen.host, listen.port, context=context, protocol=protocol)
+
+    def _heartbeat_ms(self) -> int:
+        return max(self.engine.state.settings.anchor_lost_ms // HEARTBEATS_MISSED, HEARTBEAT_MS_MIN)
 
     def _renewed(self, csr_pem: bytes, role: str, name: str) -> bytes:
         """Return a fresh certificate for an identity that proved itself by its present one."""

@@ -25,7 +25,9 @@ from aipaging.apps.server.domain_keys import KeySources
 from aipaging.apps.server.stated_envelopes import StatedEnvelopes
 from aipaging.core.foundation.errors import AipagingError
 from aipaging.core.foundation.time import WallUs
+from aipaging.core.lease.machine import LeaseTerms
 from aipaging.core.paging import commands as c
+from aipaging.core.paging.settings import ChangeSettings, Settings, within_term
 from aipaging.ports.control import ControlPlane
 from aipaging.runtime.http.rates import CallerRates, RateLimit
 
@@ -39,8 +41,11 @@ LIVE: Final[Mapping[str, str]] = {
 }
 """Fields of a configuration that change while it runs, and what they are called in the file."""
 
-NAMES: Final[Mapping[str, str]] = {"settings": "lease, limits", "issuers": "issuer", "tracing_endpoint": "tracing"}
-"""Fields that wait for a restart and are called otherwise in the file; `settings` is recorded with every term."""
+NAMES: Final[Mapping[str, str]] = {"issuers": "issuer", "tracing_endpoint": "tracing"}
+"""Fields that wait for a restart and are called otherwise in the file."""
+
+_APART: Final = frozenset({"file", "warnings", "catalogue", "settings", "northbound", "notification"})
+"""Fields that say nothing by themselves, or that are looked at part by part."""
 
 _TABLES: Final = ("services", "domains", "paths", "envelopes", "anchors")
 
@@ -102,6 +107,7 @@ class Reloading:
     ) -> None:
         self._started = config
         self._current = config
+        self._settings = config.settings
         self._control = control
         self._parts = parts
         self._envelopes = envelopes
@@ -132,7 +138,12 @@ class Reloading:
         for envelope in _news(current.catalogue.envelopes, wanted.catalogue.envelopes):
             self._envelopes.check(envelope)
         steps = [await asyncio.to_thread(part.prepared, wanted) for part in self._parts]
-        commands = [*_catalogue_commands(current, wanted), *(each for step in steps for each in step.commands)]
+        settings = within_term(self._settings, wanted.settings)
+        commands = [
+            ChangeSettings(settings=settings),
+            *_catalogue_commands(current, wanted),
+            *(each for step in steps for each in step.commands),
+        ]
         # Each is decided before the first of them waits for the journal: nobody sees a half of it.
         await asyncio.gather(*(self._control.submit(command) for command in commands))
         for step in steps:
@@ -141,12 +152,12 @@ class Reloading:
             await self._key_sources.exchange(wanted.key_sources)
         for envelope in _news(current.catalogue.envelopes, wanted.catalogue.envelopes):
             await self._envelopes.put(envelope)
-        self._current = wanted
+        before, self._settings, self._current = self._settings, settings, wanted
         self.status = ConfigurationStatus(
             file=str(wanted.file),
             in_force_since=instant(self._wall_us()),
-            applied=list(_live_changes(current, wanted)),
-            needs_restart=list(_restart_changes(self._started, wanted)),
+            applied=[*_differing(before, settings), *_live_changes(current, wanted)],
+            needs_restart=[*_differing(settings, wanted.settings), *_restart_changes(self._started, wanted)],
             left=list(_left(self._started, wanted))[:ANSWER_ITEMS_MAX],
         )
         LOG.info(
@@ -188,6 +199,16 @@ def _catalogue_commands(current: ServerConfig, wanted: ServerConfig) -> Iterator
     yield from (c.RegisterTenant(tenant=tenant) for tenant in wanted.tenants if tenants.get(tenant.tenant) != tenant)
 
 
+def _differing(before: Settings, after: Settings) -> Iterator[str]:
+    """Yield what two settings differ in, as the file calls it."""
+    for field in dataclasses.fields(LeaseTerms):
+        if getattr(before.lease, field.name) != getattr(after.lease, field.name):
+            yield f"lease.{field.name}"
+    for field in dataclasses.fields(Settings):
+        if field.name != "lease" and getattr(before, field.name) != getattr(after, field.name):
+            yield f"lease.{field.name}" if field.name == "lease_ms_max" else f"limits.{field.name}"
+
+
 def _live_changes(current: ServerConfig, wanted: ServerConfig) -> Iterator[str]:
     for table in _TABLES:
         if getattr(current.catalogue, table) != getattr(wanted.catalogue, table):
@@ -204,9 +225,8 @@ def _live_changes(current: ServerConfig, wanted: ServerConfig) -> Iterator[str]:
 
 def _restart_changes(started: ServerConfig, wanted: ServerConfig) -> Iterator[str]:
     for field in dataclasses.fields(ServerConfig):
-        if field.name not in {*LIVE, "file", "warnings", "catalogue", "northbound", "notification"} and getattr(
-            started, field.name
-        ) != getattr(wanted, field.name):
+        waits = field.name not in LIVE and field.name not in _APART
+        if waits and getattr(started, field.name) != getattr(wanted, field.name):
             yield NAMES.get(field.name, field.name)
     if started.northbound != dataclasses.replace(wanted.northbound, rate=started.northbound.rate):
         yield "northbound"

@@ -14,7 +14,8 @@ from aipaging.adapters.northbound.operation import BASE, Operation, Reply
 from aipaging.adapters.northbound.service import Northbound
 from aipaging.core.foundation.errors import InvalidInputError, RefusedError
 from aipaging.core.foundation.names import ClientId, checked_name
-from aipaging.core.foundation.time import MS
+from aipaging.core.foundation.time import MS, Now
+from aipaging.core.paging.state import State
 from aipaging.runtime.http.exchange import NO_CONTENT, Answer, Request, json_answer
 
 _CLIENT: Final = {"clientId": "app", "sessionsEnded": 2}
@@ -90,8 +91,8 @@ class AdministrationRoutes:
     async def retire(self, request: Request, _caller: Caller) -> Answer:
         """Remove a token key."""
         force = (await request.document(_RETIREMENT, optional=True)).force
-        longest_s = await self._service.control.view(lambda state, _: state.settings.duration_s_max)
-        self._access.keys.retire(request.parameters["keyId"], needed_us=longest_s * 1000 * MS, force=force)
+        needed_ms = await self._service.control.view(_longest_ms)
+        self._access.keys.retire(request.parameters["keyId"], needed_us=needed_ms * MS, force=force)
         return self._keys()
 
     def _keys(self, *, status: Literal[200, 201] = 200) -> Answer:
@@ -185,3 +186,9 @@ class AdministrationRoutes:
                 errors=(*body, "NOT_FOUND", "INCOMPATIBLE_STATE"),
             ),
         ]
+
+
+def _longest_ms(state: State, _now: Now) -> int:
+    """Return how long a session's token may be in use: the limit may have been higher when a session began."""
+    sessions = (session.duration_ms for session in state.sessions.values() if session.available)
+    return max(state.settings.duration_s_max * 1000, max(sessions, default=0))
