@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
-from tests.system.living import BASE, HOST, INTENT, Living
+from tests.system.living import BASE, HOST, INTENT, LEASE_MS, Living
 
 from aipaging.testing.stack import CONTROLLER
 
@@ -67,15 +67,15 @@ async def test_what_can_change_changes_and_the_rest_is_named(reloading: Living) 
     digest = sha256(NEW_SECRET.encode()).hexdigest()
     assert await as_client(system, NEW_SECRET) == 401
     system.config.write_text(
-        text.replace("retry_ms = 200", "retry_ms = 300")
+        text.replace("retry_ms = 200", "retry_ms = 300, sessions_max = 2").replace("grace_ms = 100", "grace_ms = 90")
         + tenant(1)
         + f'[[client]]\nclient_id = "late"\ntenant = "acme"\nrole = "client"\nsecret_sha256 = "{digest}"\n'
         + '[[sink]]\nname = "noc"\nurl = "https://noc.example/events"\n'
     )
     status, said = await reload(system)
     assert status == 200
-    assert set(said["applied"]) == {"tenant", "client", "sink"}
-    assert said["needsRestart"] == ["lease, limits"]
+    assert set(said["applied"]) == {"limits.retry_ms", "limits.sessions_max", "tenant", "client", "sink"}
+    assert said["needsRestart"] == ["lease.grace_ms"]
     assert said["problems"] == []
     assert await as_client(system, NEW_SECRET) == 200
     held = await system.page()
@@ -89,6 +89,44 @@ async def test_what_can_change_changes_and_the_rest_is_named(reloading: Living) 
     assert await as_client(system, NEW_SECRET) == 401
     _, still = await system.call("GET", "/tenants/acme", who="root")
     assert still["quotas"]["sessionsMax"] == 1, "what is not spoken of any more stays as it is"
+
+
+async def test_leases_change_their_length_while_requests_go_on(reloading: Living) -> None:
+    system = reloading
+    text = system.config.read_text()
+
+    def with_lease(lease_ms: int) -> str:
+        """The longest lease as it was, and another length."""
+        return text.replace(f"lease = {{ lease_ms = {LEASE_MS}", f"lease = {{ lease_ms = {lease_ms}")
+
+    async def renewed(lease_ms: int) -> None:
+        async with asyncio.timeout(60):
+            while (await system.session(session))["commit"]["leaseMs"] != lease_ms:
+                await asyncio.sleep(0.05)
+
+    session = await system.page()
+    async with system.load(session) as asked:
+        for lease_ms in (LEASE_MS // 2, LEASE_MS):
+            system.config.write_text(with_lease(lease_ms))
+            status, said = await reload(system)
+            assert (status, said["applied"], said["needsRestart"]) == (200, ["lease.lease_ms"], [])
+            await renewed(lease_ms)
+        longer = with_lease(2 * LEASE_MS)
+        for name in ("lease_ms_max", "drain_ms_max"):
+            longer = longer.replace(f"{name} = {LEASE_MS}", f"{name} = {2 * LEASE_MS}")
+        system.config.write_text(longer)
+        status, said = await reload(system)
+        assert (status, said["applied"]) == (200, []), said
+        assert set(said["needsRestart"]) == {"lease.lease_ms", "lease.lease_ms_max", "lease.drain_ms_max"}
+        answered = len(asked)
+        async with asyncio.timeout(60):
+            while len(asked) < answered + 5:
+                await asyncio.sleep(0.05)
+    assert {each.status for each in asked} == {200}
+    assert (await system.session(session))["commit"]["leaseMs"] == LEASE_MS
+    changes = [record["lease_ms"] for record in system.verified() if record["type"] == "SETTINGS_CHANGED"]
+    assert changes[-2:] == [LEASE_MS // 2, LEASE_MS]
+    await system.end(session)
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,10 @@ def test_limits_and_the_length_of_leases_change_and_the_rest_waits_for_a_term() 
         world.page()
     world.do(ChangeSettings(settings=with_lease(wanted, 20_001)))
     assert world.state.settings.lease.lease_ms == 5_000, "longer than capacity would be held after a recovery"
+    short = World.started(replace(TERM, lease=replace(TERM.lease, lease_ms=4_000, drain_ms_max=6_000)))
+    for lease_ms, taken_ms in ((5_000, 5_000), (6_001, 5_000), (6_000, 6_000)):
+        short.do(ChangeSettings(settings=with_lease(short.state.settings, lease_ms)))
+        assert short.state.settings.lease.lease_ms == taken_ms, "a source drains no shorter than a gateway may use it"
     world.do(c.StartTerm(settings=wanted, software="test"))
     assert world.state.settings == replace(wanted, lease_ms_max=TERM.lease.drain_ms_max), "what was promised counts"
     assert verdict_of(world) == ""

@@ -58,9 +58,13 @@ class SettingsChanged:
 
 
 def within_term(present: Settings, wanted: Settings) -> Settings:
-    """Return what may become of the `present` settings while their term lasts, as near to those `wanted` as can be."""
+    """Return what may become of the `present` settings while their term lasts, as near to those `wanted` as can be.
+
+    A lease does not become longer than the longest, nor than a drain: a gateway may use the source of a relocation for
+    as long as its last lease.
+    """
     lease_ms = wanted.lease.lease_ms
-    if lease_ms > present.lease_ms_max:
+    if lease_ms > min(present.lease_ms_max, max(present.lease.drain_ms_max, present.lease.lease_ms)):
         lease_ms = present.lease.lease_ms
     return replace(wanted, lease=replace(present.lease, lease_ms=lease_ms), lease_ms_max=present.lease_ms_max)
 
