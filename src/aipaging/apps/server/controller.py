@@ -39,7 +39,7 @@ from aipaging.apps.server.access import AccessDesk
 from aipaging.apps.server.audit import DelayExport, live_audit
 from aipaging.apps.server.config import ServerConfig, TlsFiles
 from aipaging.apps.server.domain_keys import KeySources
-from aipaging.apps.server.free_text import task_reader
+from aipaging.apps.server.free_text import warmed
 from aipaging.apps.server.identities import Identities, alternatives
 from aipaging.apps.server.late_requests import LateRequestSpans
 from aipaging.apps.server.listeners import Listener
@@ -306,7 +306,7 @@ class Controller:
                 jwks=lambda: self.notifications.public_jwks(self._identities.keys.jwks()),
                 envelopes=self._intake,
                 gateway_connected=lambda: self._user_plane.connected,
-                task_reader=lambda: task_reader(plan.free_text),
+                task_reader=warmed(plan.free_text),
                 software=f"aipaging {__version__}",
                 access=access,
                 rates=self._rates,

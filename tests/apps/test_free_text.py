@@ -1,0 +1,54 @@
+"""What reads free text is made ready before it is asked for, and what cannot be made says so to whoever asks."""
+
+from threading import Event
+from typing import Any
+
+import pytest
+
+from aipaging.apps.server import free_text
+from aipaging.core.foundation.errors import UnavailableError
+from aipaging.core.wording.tasks import keyword_reader
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> Event:
+    """Say when a reader is made; the words alone do for these tests."""
+    happened = Event()
+
+    def make(choice: str) -> Any:
+        happened.set()
+        if choice == "minilm":
+            raise UnavailableError("not installed", code="EXTRA_NOT_INSTALLED")
+        return keyword_reader()
+
+    monkeypatch.setattr(free_text, "task_reader", make)
+    return happened
+
+
+def test_it_is_made_before_the_first_sentence(made: Event, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(free_text, "WARM_UP_AFTER_S", 0.0)
+    reader = free_text.warmed("auto")
+    assert made.wait(30)
+    assert reader() is keyword_reader()
+
+
+def test_an_early_sentence_does_not_wait_for_the_time_to_come(made: Event, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(free_text, "WARM_UP_AFTER_S", 3600.0)
+    reader = free_text.warmed("auto")
+    assert not made.is_set()
+    assert reader() is keyword_reader()
+
+
+def test_words_alone_are_made_for_the_first_sentence(made: Event, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(free_text, "WARM_UP_AFTER_S", 0.0)
+    reader = free_text.warmed("keywords")
+    assert not made.is_set()
+    assert reader() is keyword_reader()
+
+
+@pytest.mark.usefixtures("made")
+def test_every_sentence_hears_why_it_cannot_be_read() -> None:
+    reader = free_text.warmed("minilm")
+    for _ in range(2):
+        with pytest.raises(UnavailableError, match="not installed"):
+            reader()
