@@ -25,6 +25,12 @@ PENALTY: Final = 1e-5
 ROUNDS_MAX: Final = 60
 """Rounds of L-BFGS: accuracy no longer moves after about forty."""
 
+EXAMPLES_FEW: Final = 512
+"""Below it, a dense matrix of examples by examples is quicker to go through than a sparse one of all n-grams."""
+
+RANK_LEAST: Final = 1e-12
+"""Directions of less than that share of the largest square are rounding, not sentences."""
+
 Floats = NDArray[np.float64]
 
 
@@ -119,11 +125,26 @@ def _fit(features: Matrix, wanted: NDArray[np.int64], labels: int, penalty: floa
     count, columns = features.shape
     present = np.flatnonzero(np.diff(features.tocsc().indptr))
     seen = sparse.csr_matrix(features.tocsc()[:, present])
-    turned = sparse.csr_matrix(seen.T)
+    weights = np.zeros((columns, labels))
+    if count < min(len(present), EXAMPLES_FEW):
+        # The best weights lie in the span of the examples: turned into it, the same problem has far fewer unknowns.
+        squares, turns = np.linalg.eigh(np.asarray((seen @ seen.T).todense()))
+        kept = squares > squares[-1] * RANK_LEAST
+        scales = np.sqrt(squares[kept])
+        within = _minimised(turns[:, kept] * scales, wanted, labels, penalty)
+        weights[present] = seen.T @ (turns[:, kept] @ (within / scales[:, None]))
+    else:
+        weights[present] = _minimised(seen, wanted, labels, penalty)
+    return weights
+
+
+def _minimised(seen: Matrix, wanted: NDArray[np.int64], labels: int, penalty: float) -> Floats:
+    count, columns = seen.shape
+    turned = seen.T.copy() if isinstance(seen, np.ndarray) else sparse.csr_matrix(seen.T)
     rows = np.arange(count)
 
     def loss(flat: Floats) -> tuple[float, Floats]:
-        weights = flat.reshape(len(present), labels)
+        weights = flat.reshape(columns, labels)
         scores = np.asarray(seen @ weights)
         totals: Floats = np.asarray(logsumexp(scores, axis=1))
         probabilities = np.exp(scores - totals[:, None])
@@ -132,12 +153,9 @@ def _fit(features: Matrix, wanted: NDArray[np.int64], labels: int, penalty: floa
         slope = np.asarray(turned @ probabilities) / count + penalty * weights
         return value, slope.ravel()
 
-    fitted = minimize(
-        loss, np.zeros(len(present) * labels), jac=True, method="L-BFGS-B", options={"maxiter": ROUNDS_MAX}
-    )
-    weights = np.zeros((columns, labels))
-    weights[present] = fitted.x.reshape(len(present), labels)
-    return weights
+    fitted = minimize(loss, np.zeros(columns * labels), jac=True, method="L-BFGS-B", options={"maxiter": ROUNDS_MAX})
+    found: Floats = fitted.x.reshape(columns, labels)
+    return found
 
 
 def threshold_for(in_scope: Floats, share: float) -> float:
