@@ -53,11 +53,11 @@ def moved(world: World, *, within_ms: int) -> list[SessionId]:
     return granted(world, within_ms=within_ms)
 
 
-def granted(world: World, *, within_ms: int) -> list[SessionId]:
+def granted(world: World, *, within_ms: int, late_us: int = 0) -> list[SessionId]:
     """Do what is due for a while, answering nothing; return who was granted a target, in order."""
     seen, end_us = len(world.events), world.now.boot_us + within_ms * 1_000
     while (due_us := wake_at(world.state)) is not None and due_us <= end_us:
-        at_us = max(due_us, world.now.boot_us)
+        at_us = max(due_us + late_us, world.now.boot_us)
         world.now = Now(boot_us=BootUs(at_us), wall_us=WallUs(world.now.wall_us + at_us - world.now.boot_us))
         world.do(c.Wake())
     return [event.session for event in world.events[seen:] if isinstance(event, CommitGranted)]
@@ -68,6 +68,18 @@ def test_the_higher_class_goes_first_and_then_the_older() -> None:
     order = moved(world, within_ms=500)
     assert len(order) == 90
     assert ranks(world, order) == sorted(ranks(world, order))
+
+
+@pytest.mark.parametrize("late_us", [150, 900, 5_000])
+def test_who_wakes_late_keeps_the_line(late_us: int) -> None:
+    """Several turns are due then: each has its own wake, and nobody loses a place."""
+    world = crowded(90, spare_rps=45)
+    domain_dies(world, "a")
+    order = granted(world, within_ms=500, late_us=late_us)
+    assert len(order) == 45
+    assert ranks(world, order) == sorted(ranks(world, order))
+    counts = [sum(world.state.sessions[each].tenant == word.name.lower() for each in order) for word in CLASSES]
+    assert counts == [0, 15, 30]
 
 
 def test_what_is_too_little_for_all_goes_to_the_highest_class_and_is_sold_once() -> None:

@@ -73,6 +73,8 @@ def wake(state: State, now: Now, *, restrictive: bool = False) -> Decision:
         _look(work, due, subject, epoch)
         if len(work.renewals) >= RENEWALS_MAX:
             break
+    if work.turn_us is not None:
+        work.later(work.turn_us, Due.TURN, EVERYWHERE, NO_EPOCH)
     return _renewed(work)
 
 
@@ -253,6 +255,10 @@ def _turn(work: Waking) -> None:
     The pace counts from when this turn was due: who wakes late catches up, within limits.
     """
     queue, now = work.state.queue, work.now
+    if work.granted:
+        # A second turn of a wake that comes late: whoever is first could not be granted anything, and keeps its place.
+        work.turn_us = work.when_us
+        return
     for _ in range(TURNS_MAX):
         subject = queue.next_in_line()
         if subject is None:

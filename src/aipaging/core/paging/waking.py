@@ -31,6 +31,7 @@ class Waking:
         when_us: When the entry that is looked at was due.
         restrictive: Do only what takes away.
         turn: Whose turn in the line it is.
+        turn_us: When the next turn is due that this wake may not take any more; None: it is on the agenda.
     """
 
     state: State
@@ -44,6 +45,7 @@ class Waking:
     when_us: int = 0
     restrictive: bool = False
     turn: str = ""
+    turn_us: int | None = None
 
     def add(self, subject: str, decision: Decision) -> None:
         """Take a decision about a subject over; while only restrictive ones are taken, look again later."""
