@@ -5,8 +5,8 @@ from is on stable storage; nothing of an append that raised is; a snapshot is a 
 time, and evidence never depends on it.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from aipaging.core.evidence.log import LogHead
@@ -56,15 +56,45 @@ class Journal(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenSnapshot:
+    """Parts of a snapshot that are stored, and are nobody's yet.
+
+    Attributes:
+        name: Where.
+        key: What they are encrypted with.
+        parts: How many.
+    """
+
+    name: str
+    key: bytes = field(repr=False)
+    parts: int
+
+
 class SnapshotStore(Protocol):
     """Where the newest snapshot of the engine's state rests, encrypted."""
 
-    def save(self, seq: int, root_hex: str, blob: bytes) -> None:
-        """Keep the state after the first `seq` records, whose tree has this root, in place of older ones."""
+    def write(self, parts: Iterable[bytes]) -> WrittenSnapshot:
+        """Store the parts of a snapshot, so that `save` can make it the newest.
+
+        The one call that may come from another thread while the journal is used.
+
+        Raises:
+            OSError: They cannot be stored; nothing is left of them. So it is when `parts` raises.
+            UnavailableError: There is too little space.
+        """
         ...
 
-    def newest(self) -> tuple[int, str, bytes] | None:
-        """Return (seq, root_hex, blob) of the newest snapshot, or None."""
+    def save(self, seq: int, root_hex: str, written: WrittenSnapshot) -> None:
+        """Keep the state after the first `seq` records, whose tree has this root, in place of older ones.
+
+        Raises:
+            UnavailableError: It cannot be kept, or was discarded meanwhile; the older one stays.
+        """
+        ...
+
+    def newest(self) -> tuple[int, str, Iterator[bytes]] | None:
+        """Return (seq, root_hex, parts) of the newest snapshot, or None; parts that were altered raise."""
         ...
 
     def discard(self) -> None:

@@ -351,8 +351,7 @@ class Engine:
             note_append(self.tracer, (item.trace for item in batch), len(entries), time.perf_counter() - begun)
         self._pending.settle()
         self._settle(batch)
-        if not self._pending.waiting:
-            await self._recorder.snapshot_if_due(self.state)
+        self._recorder.snapshot_if_due(self.state)
 
     def _tell(self, entries: Sequence[SealedEntry], seconds: float) -> None:
         for observer in self._observers:
@@ -448,7 +447,8 @@ class Engine:
             wait_s = min(wait_s, LOOK_MS_MAX / 1000, self.state.settings.anchor_lost_ms / 1000 / LOOKS_OF_LOST)
             self._back_us = self.now().after(int(wait_s * 1_000_000))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake_changed.wait(), wait_s)
+                async with asyncio.timeout(wait_s):  # `wait_for` of 3.11 may lose the end of this task
+                    await self._wake_changed.wait()
             self._check_suspend()
 
     def _wake_us(self) -> BootUs | None:

@@ -2,26 +2,34 @@
 
 Whatever touches the journal runs in one thread of its own, one call after the other; sealing does not touch it. Whose
 answers wait for what, and what follows from a failure, is the engine's matter.
+
+Snapshots hold nobody up: the loop only freezes the state, which is copying a few lists; a second thread encodes and
+writes it part by part, and steps back after each. One that fails costs recovery its time, and nothing else: it is
+logged, and the next is tried when it is due.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
 from aipaging.core.evidence.log import EMPTY_LOG, LogHead, Sealer
 from aipaging.core.evidence.record import Draft, SealedEntry
-from aipaging.core.foundation.errors import UnavailableError
+from aipaging.core.foundation.errors import AipagingError, UnavailableError
 from aipaging.core.foundation.time import Now
 from aipaging.core.paging.evolve import evolve
 from aipaging.core.paging.records import event_of
-from aipaging.core.paging.snapshot import decode_state, encode_state
+from aipaging.core.paging.snapshot import frozen, parts, restored
 from aipaging.core.paging.state import State
 from aipaging.ports.journal import Journal, SnapshotStore
 from aipaging.ports.signing import CheckpointSigner
 
 T = TypeVar("T")
+LOG: Final = logging.getLogger("aipaging.recording")
 
 CHECKPOINT_RECORDS: Final = 64
 CHECKPOINT_MS: Final = 100
@@ -29,6 +37,13 @@ CHECKPOINT_MS: Final = 100
 
 SNAPSHOT_RECORDS: Final = 50_000
 """A snapshot every so many records: replaying that many takes about a second."""
+
+STEP_BACK_S: Final = 0.002
+"""How long the snapshot's thread leaves the interpreter to the loop after every part, which takes about half of it."""
+
+
+class _StoppedError(Exception):
+    """A snapshot is not wanted any more."""
 
 
 class Recorder:
@@ -52,7 +67,12 @@ class Recorder:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
         self._checkpoint_seq = 0
         self._checkpoint_us = 0
-        self._snapshot_seq = 0
+        self._durable_seq = 0
+        self._appended = asyncio.Event()
+        self._snapshot_due = SNAPSHOT_RECORDS
+        self._snapshot_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="snapshot")
+        self._snapshotting: asyncio.Task[None] | None = None
+        self._unwanted = threading.Event()
 
     @property
     def head(self) -> LogHead:
@@ -66,7 +86,8 @@ class Recorder:
             UnavailableError: The journal is locked by another controller, corrupt, or unreadable.
         """
         self._go_on_from(await self._in_thread(self._journal.open))
-        self._checkpoint_seq = self._snapshot_seq = self.head.seq
+        self._checkpoint_seq = self.head.seq
+        self._snapshot_due = self.head.seq + SNAPSHOT_RECORDS
         return await self._in_thread(self._rebuilt)
 
     async def reopen(self) -> State:
@@ -75,12 +96,15 @@ class Recorder:
         Raises:
             UnavailableError: The journal cannot be opened or read.
         """
+        await self.give_up_snapshot()  # it may be of what never became durable
         head, state = await self._in_thread(self._reopened)
         self._go_on_from(head)
         return state
 
     async def close(self) -> None:
         """Close the journal."""
+        await self.give_up_snapshot()
+        await asyncio.to_thread(self._snapshot_thread.shutdown)  # the part that it is at is finished
         await self._in_thread(self._journal.close)
         self._thread.shutdown(wait=True)
 
@@ -95,6 +119,8 @@ class Recorder:
             AipagingError: They are not.
         """
         await self._in_thread(lambda: self._journal.append(entries, checkpoint, restrictive=restrictive))
+        self._durable_seq = entries[-1].seq + 1
+        self._appended.set()
 
     def due_checkpoint(self, now: Now) -> str | None:
         """Return a signed checkpoint of all that was sealed, if one is due."""
@@ -104,17 +130,45 @@ class Recorder:
         self._checkpoint_seq, self._checkpoint_us = seq, now_us
         return self._signer.sign_note(self._sealer.checkpoint_text(self._signer.key_name))
 
-    async def snapshot_if_due(self, state: State) -> None:
-        """Store the state, if it has been long since it was; it must hold nothing that is not durable."""
+    def snapshot_if_due(self, state: State) -> None:
+        """Begin to store the state, if it has been long since it was; it must be what the sealed records make of it."""
         seq, store = self.head.seq, self._snapshots
-        if store is None or seq - self._snapshot_seq < SNAPSHOT_RECORDS:
+        if store is None or seq < self._snapshot_due or self._snapshotting is not None:
             return
-        self._snapshot_seq = seq
-        blob, root = encode_state(state), self.head.tree.root().hex()
-        with contextlib.suppress(UnavailableError):
-            await self._in_thread(lambda: store.save(seq, root, blob))
+        self._snapshot_due = seq + SNAPSHOT_RECORDS
+        self._unwanted = threading.Event()
+        written = _at_leisure(parts(frozen(state)), self._unwanted)
+        kept = self._keep(store, seq, self.head.tree.root().hex(), written)
+        self._snapshotting = asyncio.get_running_loop().create_task(kept)
+
+    async def give_up_snapshot(self) -> None:
+        """Give up the snapshot that is being written, if one is; the older one stays."""
+        if self._snapshotting is not None:
+            self._unwanted.set()
+            self._snapshotting.cancel()
+            await asyncio.gather(self._snapshotting, return_exceptions=True)
+            self._snapshotting = None
+
+    async def _keep(self, store: SnapshotStore, seq: int, root_hex: str, encoded: Iterable[bytes]) -> None:
+        """Write a snapshot, and make it the newest once all that it rests on is durable."""
+        begun, loop = time.perf_counter(), asyncio.get_running_loop()
+        try:
+            written = await loop.run_in_executor(self._snapshot_thread, lambda: store.write(encoded))
+            while self._durable_seq < seq:
+                self._appended.clear()
+                await self._appended.wait()
+            await self._in_thread(lambda: store.save(seq, root_hex, written))
+        except Exception as error:
+            expected = isinstance(error, AipagingError | OSError)
+            why = {"reason": str(error)}
+            LOG.warning("no snapshot was taken: a recovery will take longer", extra=why, exc_info=not expected)
+        else:
+            LOG.info("snapshot taken", extra={"records": seq, "seconds": round(time.perf_counter() - begun, 3)})
+        finally:
+            self._snapshotting = None
 
     def _go_on_from(self, head: LogHead) -> None:
+        self._durable_seq = head.seq
         self._sealer = Sealer(*self._writer, head)
 
     def _reopened(self) -> tuple[LogHead, State]:
@@ -126,7 +180,8 @@ class Recorder:
         newest = self._snapshots.newest() if self._snapshots is not None else None
         state, first = None, 0
         if newest is not None:
-            state, first = decode_state(newest[2]), newest[0]
+            with contextlib.suppress(UnavailableError):  # it was altered
+                state, first = restored(newest[2]), newest[0]
         if state is None:
             state, first = State(), 0
         for entry in self._journal.read(first):
@@ -137,3 +192,15 @@ class Recorder:
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+
+def _at_leisure(encoded: Iterable[bytes], unwanted: threading.Event) -> Iterator[bytes]:
+    """Yield parts with time for others between them (runs in the snapshot's thread).
+
+    Raises:
+        _StoppedError: The snapshot is not wanted any more.
+    """
+    for part in encoded:
+        yield part
+        if unwanted.wait(STEP_BACK_S):
+            raise _StoppedError

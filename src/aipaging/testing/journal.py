@@ -4,7 +4,8 @@ Wrap the adapter in a `JournalRig` and call `check_journal(make_rig)`, or give e
 runner. Each check gets a rig on storage of its own.
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Protocol
 
 from aipaging.core.evidence.log import EMPTY_LOG, LogHead, Sealer
@@ -179,7 +180,7 @@ def erases_a_session(rig: JournalRig) -> None:
         journal.open(), moved(payload=b"mine", salt=b"s" * 16), moved(OTHER, payload=b"theirs"), everybody
     )
     journal.append(entries, None)
-    journal.save(3, sealer.head.tree.root().hex(), b"state of both")
+    journal.save(3, sealer.head.tree.root().hex(), journal.write([b"state of both"]))
     journal.erase(SESSION)
     journal.erase(SESSION)
     journal.erase(SessionId("00000000-0000-4000-8000-00000000000f"))
@@ -201,17 +202,42 @@ def _assert_erased(journal: StoredJournal, entries: Sequence[SealedEntry]) -> No
 
 
 def keeps_the_newest_snapshot(rig: JournalRig) -> None:
-    """The newest snapshot survives a crash; discarding leaves none."""
+    """The newest snapshot survives a crash, one that is not saved changes nothing; discarding leaves none."""
     journal = rig.journal()
     journal.open()
-    journal.save(1, "aa" * 32, b"one")
-    journal.save(2, "bb" * 32, b"two")
+    journal.save(1, "aa" * 32, journal.write([b"one"]))
+    journal.save(2, "bb" * 32, journal.write([b"two", b"", b"parts" * 1_000]))
+    journal.write([b"never saved"])
     rig.crash(journal)
     again = rig.journal()
     again.open()
-    assert again.newest() == (2, "bb" * 32, b"two")
+    newest = again.newest()
+    assert newest is not None
+    assert newest[:2] == (2, "bb" * 32)
+    assert list(newest[2]) == [b"two", b"", b"parts" * 1_000]
+    written = again.write([b"three"])
     again.discard()
     assert again.newest() is None
+    expect("SNAPSHOT_DAMAGED", lambda: again.save(3, "cc" * 32, written))
+    assert again.newest() is None
+
+
+def leaves_nothing_of_half_a_snapshot(rig: JournalRig) -> None:
+    """A snapshot whose parts cannot be had is given up, and the older one stays."""
+    journal = rig.journal()
+    journal.open()
+    journal.save(1, "aa" * 32, journal.write([b"one"]))
+
+    def half() -> Iterator[bytes]:
+        yield b"half"
+        raise ValueError("no more")
+
+    with contextlib.suppress(ValueError):
+        journal.write(half())
+        raise AssertionError("a snapshot was written whose parts could not be had")
+    newest = journal.newest()
+    assert newest is not None
+    assert list(newest[2]) == [b"one"]
 
 
 JOURNAL_CHECKS: Final[tuple[Callable[[JournalRig], None], ...]] = (
@@ -224,6 +250,7 @@ JOURNAL_CHECKS: Final[tuple[Callable[[JournalRig], None], ...]] = (
     refuses_altered_records,
     erases_a_session,
     keeps_the_newest_snapshot,
+    leaves_nothing_of_half_a_snapshot,
 )
 """Every check of the kit; each takes a fresh rig."""
 

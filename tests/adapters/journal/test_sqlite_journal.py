@@ -1,6 +1,7 @@
 """The SQLite journal: the kit, and the faults that only a real file has."""
 
 import os
+import resource
 import shutil
 import signal
 import sqlite3
@@ -70,6 +71,10 @@ def filled(rig: SqliteRig, batches: int = 3) -> tuple[SqliteJournal, Sealer]:
 
 
 NOW = sealed.__globals__["_NOW"]
+
+
+def snapshots_of(rig: SqliteRig) -> list[Path]:
+    return sorted(rig.path.parent.glob("journal.sqlite.snapshot-*"))
 
 
 def test_a_torn_last_batch_vanishes_whole(rig: SqliteRig, tmp_path: Path) -> None:
@@ -270,9 +275,11 @@ def test_payloads_are_encrypted_and_bound_to_their_place(rig: SqliteRig) -> None
 def test_erasure_leaves_no_key_on_disk(rig: SqliteRig) -> None:
     journal, _ = filled(rig)
     (secret,) = journal._connection.execute("SELECT secret FROM session_keys").fetchone()
-    journal.save(1, "aa" * 32, b"snapshot")
+    journal.save(1, "aa" * 32, journal.write([b"snapshot"]))
     (snapshot,) = journal._connection.execute("SELECT blob FROM snapshots").fetchone()
+    assert snapshots_of(rig)
     journal.erase(SESSION)
+    assert not snapshots_of(rig)
     for path in rig.path.parent.iterdir():
         assert secret not in path.read_bytes()
         assert snapshot not in path.read_bytes()
@@ -280,9 +287,36 @@ def test_erasure_leaves_no_key_on_disk(rig: SqliteRig) -> None:
 
 def test_an_altered_snapshot_counts_as_none(rig: SqliteRig) -> None:
     journal, _ = filled(rig)
-    journal.save(1, "aa" * 32, b"snapshot")
+    journal.save(1, "aa" * 32, journal.write([b"snapshot"]))
     journal._connection.execute("UPDATE snapshots SET seq = 2")
     assert journal.newest() is None
+
+
+@pytest.mark.parametrize("place", [0, 3, 5, -1])
+def test_a_snapshot_whose_file_was_altered_is_not_read(rig: SqliteRig, place: int) -> None:
+    journal, _ = filled(rig)
+    journal.save(1, "aa" * 32, journal.write([b"snapshot"]))
+    (path,) = snapshots_of(rig)
+    altered = bytearray(path.read_bytes())
+    assert b"snapshot" not in altered
+    altered[place] ^= 1
+    path.write_bytes(altered)
+    newest = journal.newest()
+    assert newest is not None
+    expect("SNAPSHOT_DAMAGED", lambda: list(newest[2]))
+    path.unlink()
+    assert journal.newest() is None
+
+
+def test_files_of_snapshots_that_were_never_saved_go_when_the_journal_is_opened(rig: SqliteRig) -> None:
+    journal, _ = filled(rig)
+    journal.save(1, "aa" * 32, journal.write([b"snapshot"]))
+    kept = snapshots_of(rig)
+    journal.write([b"later"])
+    assert len(snapshots_of(rig)) == 2
+    rig.crash(journal)
+    rig.journal().open()
+    assert snapshots_of(rig) == kept
 
 
 def test_sessions_out_of_the_cache_keep_their_keys(rig: SqliteRig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -365,12 +399,24 @@ def test_failures_of_sqlite_are_told_apart(rig: SqliteRig, monkeypatch, number: 
 
 def test_a_snapshot_that_does_not_fit_leaves_the_log_alone(rig: SqliteRig) -> None:
     journal, sealer = filled(rig)
-    rig.fill()
-    expect("JOURNAL_FULL", lambda: journal.save(1, "aa" * 32, bytes(1 << 20)))
+    before, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            journal.write([bytes(1 << 19)] * 4)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, resource.RLIM_INFINITY))
     assert journal.newest() is None
+    assert not snapshots_of(rig)
     rig.crash(journal)
-    rig.pages_max = None
     assert rig.journal().open() == sealer.head
+
+
+def test_a_snapshot_leaves_the_space_that_is_kept_aside(rig: SqliteRig) -> None:
+    journal, _ = filled(rig)
+    journal._snapshots._spare_bytes = 1 << 60
+    expect("JOURNAL_FULL", lambda: journal.write([bytes(1 << 20)]))
+    assert not snapshots_of(rig)
 
 
 def test_a_reader_that_is_in_the_way_of_an_erasure_is_reported(rig: SqliteRig, monkeypatch) -> None:

@@ -39,6 +39,11 @@ def journal_corrupt(where: str, what: str) -> UnavailableError:
     )
 
 
+def snapshot_damaged(where: str, what: str) -> UnavailableError:
+    """Return the error for a snapshot that is gone or altered: the journal is replayed instead."""
+    return UnavailableError(f"{where} is not the snapshot that was written ({what})", code="SNAPSHOT_DAMAGED")
+
+
 def journal_gap(seq: int, place: int) -> AipagingError:
     """Return the error for entries that do not continue the log."""
     return AipagingError(f"entry {seq} was to be stored at place {place}", code="JOURNAL_GAP", who=Who.BUG)

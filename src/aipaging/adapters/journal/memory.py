@@ -3,7 +3,8 @@
 A `MemoryDisk` outlives its journals, as a disk outlives processes; tests open, crash and reopen journals on one.
 """
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from aipaging.adapters.journal.errors import (
@@ -13,11 +14,13 @@ from aipaging.adapters.journal.errors import (
     journal_io,
     journal_locked,
     session_erased,
+    snapshot_damaged,
 )
 from aipaging.core.evidence.log import EMPTY_LOG, LogHead, noted_checkpoint, resumed
 from aipaging.core.evidence.record import SealedEntry
 from aipaging.core.foundation.errors import UnverifiedError
 from aipaging.core.foundation.names import SessionId
+from aipaging.ports.journal import WrittenSnapshot
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,7 +41,7 @@ class MemoryDisk:
     entries: list[SealedEntry] = field(default_factory=list)
     checkpoints: list[str] = field(default_factory=list)
     erased: set[SessionId] = field(default_factory=set)
-    snapshot: tuple[int, str, bytes] | None = None
+    snapshot: tuple[int, str, Sequence[bytes]] | None = None
     holder: "MemoryJournal | None" = None
     full: bool = False
     reserve: int = 1_000
@@ -51,6 +54,8 @@ class MemoryJournal:
     def __init__(self, disk: MemoryDisk | None = None) -> None:
         self.disk = disk or MemoryDisk()
         self._broken = False
+        self._written: dict[str, Sequence[bytes]] = {}
+        self._names = itertools.count()
 
     def open(self) -> LogHead:
         """See `Journal.open`."""
@@ -107,17 +112,28 @@ class MemoryJournal:
         if self.disk.holder is self:
             self.disk.holder = None
 
-    def save(self, seq: int, root_hex: str, blob: bytes) -> None:
-        """See `SnapshotStore.save`."""
-        self._held_disk().snapshot = (seq, root_hex, blob)
+    def write(self, parts: Iterable[bytes]) -> WrittenSnapshot:
+        """See `SnapshotStore.write`."""
+        stored, name = list(parts), str(next(self._names))
+        self._written[name] = stored
+        return WrittenSnapshot(name=name, key=b"", parts=len(stored))
 
-    def newest(self) -> tuple[int, str, bytes] | None:
+    def save(self, seq: int, root_hex: str, written: WrittenSnapshot) -> None:
+        """See `SnapshotStore.save`."""
+        disk, stored = self._held_disk(), self._written.pop(written.name, None)
+        if stored is None:
+            raise snapshot_damaged("the memory journal", "it was discarded")
+        disk.snapshot = (seq, root_hex, stored)
+
+    def newest(self) -> tuple[int, str, Iterator[bytes]] | None:
         """See `SnapshotStore.newest`."""
-        return self._held_disk().snapshot
+        snapshot = self._held_disk().snapshot
+        return None if snapshot is None else (snapshot[0], snapshot[1], iter(snapshot[2]))
 
     def discard(self) -> None:
         """See `SnapshotStore.discard`."""
         self._held_disk().snapshot = None
+        self._written.clear()
 
     def erase(self, session: SessionId) -> None:
         """See `Eraser.erase`."""

@@ -29,7 +29,7 @@ from aipaging.core.lease.machine import LeaseTerms
 from aipaging.core.paging import commands as c
 from aipaging.core.paging.session_machine import StatusInfo
 from aipaging.core.paging.settings import Settings
-from aipaging.core.paging.snapshot import encode_state
+from aipaging.core.paging.snapshot import frozen, parts
 from aipaging.runtime.clock import SystemClock
 from aipaging.runtime.recording import SNAPSHOT_RECORDS
 
@@ -165,10 +165,10 @@ async def _recoveries(folder: Path, extent: Extent) -> tuple[int, float, float]:
     """Write a journal and read it back; return its records, and how long it took from the snapshot and without."""
     async with engine_stage(folder, settings(LEASE_MS)) as stage:
         await _lives(stage, extent.records)
-        head, blob = stage.engine.head, encode_state(stage.engine.state)
+        head, state = stage.engine.head, frozen(stage.engine.state)
         records = head.seq
     stage.journal.open()
-    stage.journal.save(records, head.tree.root().hex(), blob)
+    stage.journal.save(records, head.tree.root().hex(), stage.journal.write(parts(state)))
     stage.journal.close()
     with_snapshot_s = await _recovery_s(folder, erased=False)
     return records, with_snapshot_s, await _recovery_s(folder, erased=True)

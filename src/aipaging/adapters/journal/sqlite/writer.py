@@ -11,14 +11,21 @@ a sync failed (the kernel may then have dropped the pages), the journal stays sh
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from cryptography.exceptions import InvalidTag
 
-from aipaging.adapters.journal.errors import journal_corrupt, journal_full, journal_gap, journal_io
+from aipaging.adapters.journal.errors import (
+    journal_corrupt,
+    journal_full,
+    journal_gap,
+    journal_io,
+    snapshot_damaged,
+)
 from aipaging.adapters.journal.sqlite.ballast import BALLAST_BYTES, Ballast
 from aipaging.adapters.journal.sqlite.lock import FileLock
 from aipaging.adapters.journal.sqlite.schema import (
@@ -29,6 +36,7 @@ from aipaging.adapters.journal.sqlite.schema import (
     stored_version,
     writer_connection,
 )
+from aipaging.adapters.journal.sqlite.snapshots import SnapshotFiles
 from aipaging.adapters.journal.sqlite.vault import NO_SESSION, Vault
 from aipaging.core.evidence.log import LogHead, noted_checkpoint, resumed
 from aipaging.core.evidence.merkle import Frontier, frontier, leaf_hash
@@ -36,6 +44,7 @@ from aipaging.core.evidence.record import FIRST_PREV, SealedEntry
 from aipaging.core.evidence.tiles import TILE_WIDTH, bundle, subtree_hashes, unbundled
 from aipaging.core.foundation.errors import UnavailableError, UnverifiedError
 from aipaging.core.foundation.names import SessionId
+from aipaging.ports.journal import WrittenSnapshot
 
 SPARE_FACTOR: Final = 2
 """Free space, in ballasts, at which a journal that was full takes ordinary records again: no flapping at the edge."""
@@ -44,8 +53,12 @@ _SHORT_BYTES: Final = 1 << 20
 """With less than this free, a failed write of the shared index is for want of space, not a broken disk."""
 
 
+_ENCODE: Final = msgspec.msgpack.Encoder().encode
+_WRITTEN: Final = msgspec.msgpack.Decoder(WrittenSnapshot)
+
+
 class SqliteJournal:
-    """A `Journal`, `SnapshotStore` and `Eraser` in one file; used from one thread at a time.
+    """A `Journal`, `SnapshotStore` and `Eraser` in one file; used from one thread at a time, but for `write`.
 
     Args:
         path: The journal file; its lock and ballast stand beside it.
@@ -71,6 +84,7 @@ class SqliteJournal:
         self._ballast_bytes = ballast_bytes
         self._lock = FileLock(path.with_name(path.name + ".lock"))
         self._ballast = Ballast(path.with_name(path.name + ".ballast"), ballast_bytes)
+        self._snapshots = SnapshotFiles(path, spare_bytes=SPARE_FACTOR * ballast_bytes)
         self._connection: sqlite3.Connection | None = None
         self._vault: Vault | None = None
         self._size = 0
@@ -93,13 +107,15 @@ class SqliteJournal:
                 head = self._recovered()
             else:
                 self._ballast.hold()
+            self._size, self._broken = head.seq, ""
+            newest = self._newest()
+            self._snapshots.keep_only(newest[2].name if newest is not None else "")
         except (sqlite3.Error, UnverifiedError, LookupError) as error:
             self.close()
             raise self._open_error(error) from error
         except BaseException:
             self.close()
             raise
-        self._size, self._broken = head.seq, ""
         return head
 
     def append(self, entries: Sequence[SealedEntry], checkpoint: str | None, *, restrictive: bool = False) -> None:
@@ -161,31 +177,44 @@ class SqliteJournal:
         self._connection, self._vault = None, None
         self._lock.release()
 
-    def save(self, seq: int, root_hex: str, blob: bytes) -> None:
+    def write(self, parts: Iterable[bytes]) -> WrittenSnapshot:
+        """See `SnapshotStore.write`."""
+        return self._snapshots.write(parts)
+
+    def save(self, seq: int, root_hex: str, written: WrittenSnapshot) -> None:
         """See `SnapshotStore.save`."""
         connection, vault = self._opened()
-        stored = vault.encrypted_snapshot(blob, f"{seq} {root_hex}")
+        if not self._snapshots.exists(written):
+            raise snapshot_damaged(written.name, "it was discarded")
+        stored = vault.encrypted_snapshot(_ENCODE(written), f"{seq} {root_hex}")
         with _Transaction(self, connection):
             connection.execute("DELETE FROM snapshots")
             connection.execute("INSERT INTO snapshots VALUES (?, ?, ?)", (seq, root_hex, stored))
+        self._snapshots.keep_only(written.name)
 
-    def newest(self) -> tuple[int, str, bytes] | None:
-        """See `SnapshotStore.newest`; one that was altered counts as none."""
+    def newest(self) -> tuple[int, str, Iterator[bytes]] | None:
+        """See `SnapshotStore.newest`; one whose place was altered, or whose file is gone, counts as none."""
+        found = self._newest()
+        return None if found is None else (found[0], found[1], self._snapshots.read(found[2]))
+
+    def _newest(self) -> tuple[int, str, WrittenSnapshot] | None:
         connection, vault = self._opened()
         row = connection.execute("SELECT seq, root, blob FROM snapshots ORDER BY seq DESC LIMIT 1").fetchone()
         if row is None:
             return None
         seq, root_hex, stored = row
         try:
-            return seq, root_hex, vault.decrypted_snapshot(stored, f"{seq} {root_hex}")
-        except InvalidTag:
+            written = _WRITTEN.decode(vault.decrypted_snapshot(stored, f"{seq} {root_hex}"))
+        except (InvalidTag, msgspec.MsgspecError):
             return None
+        return (seq, root_hex, written) if self._snapshots.exists(written) else None
 
     def discard(self) -> None:
         """See `SnapshotStore.discard`."""
         connection, _ = self._opened()
         with _Transaction(self, connection):
             connection.execute("DELETE FROM snapshots")
+        self._snapshots.keep_only("")
 
     def erase(self, session: SessionId) -> None:
         """See `Eraser.erase`.
@@ -198,6 +227,7 @@ class SqliteJournal:
         with _Transaction(self, connection):
             connection.execute("UPDATE session_keys SET secret = NULL WHERE session = ?", (session,))
             connection.execute("DELETE FROM snapshots")
+        self._snapshots.keep_only("")
         vault.forget()
         busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if busy:
