@@ -8,15 +8,20 @@ from aipaging.client.asynchronous import AsyncClient, AsyncPagedSession
 from aipaging.client.blocking import Client, PagedSession
 from aipaging.client.calls import RefusedWithReasonsError
 from aipaging.client.credentials import BearerSecret, ClientSecret, Credential, PrivateKey
+from aipaging.core.foundation.errors import AipagingError, InvalidInputError, RefusedError, UnavailableError
 
 __all__ = [
+    "AipagingError",
     "AsyncClient",
     "AsyncPagedSession",
     "BearerSecret",
     "Client",
     "ClientSecret",
     "Credential",
+    "InvalidInputError",
     "PagedSession",
     "PrivateKey",
+    "RefusedError",
     "RefusedWithReasonsError",
+    "UnavailableError",
 ]

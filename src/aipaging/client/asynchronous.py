@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 import httpx
 
@@ -20,6 +20,7 @@ from aipaging.client import flows
 from aipaging.client.blocking import PER_PAGE, TIMEOUT_S
 from aipaging.client.calls import Call, Flow, Received, pause_s
 from aipaging.client.credentials import BearerSecret, Credential
+from aipaging.client.fields import IntentFields
 from aipaging.client.held import HeldSession, SessionFace, openai_package, trust
 from aipaging.core.foundation.errors import UnavailableError
 
@@ -75,7 +76,9 @@ class AsyncClient:
         """Close the connections; sessions go on until they end."""
         await self._http.aclose()
 
-    async def resolve(self, intent: IntentDocument | Mapping[str, Any] | None = None, **fields: Any) -> Resolution:
+    async def resolve(
+        self, intent: IntentDocument | Mapping[str, Any] | None = None, **fields: Unpack[IntentFields]
+    ) -> Resolution:
         """Return every candidate for an intent, with its bound or its reason; commits to nothing.
 
         Args:
@@ -92,7 +95,7 @@ class AsyncClient:
         return await self.run(flows.interpret(text, known))
 
     async def page(
-        self, intent: IntentDocument | Mapping[str, Any] | None = None, *, key: str = "", **fields: Any
+        self, intent: IntentDocument | Mapping[str, Any] | None = None, *, key: str = "", **fields: Unpack[IntentFields]
     ) -> "AsyncPagedSession":
         """Page an intent: a session, or the reasons why there is none.
 

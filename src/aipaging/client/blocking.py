@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack
 
 import httpx
 
@@ -18,6 +18,7 @@ from aipaging.adapters.northbound.documents.wording import Interpretation
 from aipaging.client import flows
 from aipaging.client.calls import Call, Flow, Received, pause_s
 from aipaging.client.credentials import BearerSecret, Credential
+from aipaging.client.fields import IntentFields
 from aipaging.client.held import HeldSession, SessionFace, openai_package, trust
 from aipaging.core.foundation.errors import UnavailableError
 
@@ -76,7 +77,9 @@ class Client:
         """Close the connections; sessions go on until they end."""
         self._http.close()
 
-    def resolve(self, intent: IntentDocument | Mapping[str, Any] | None = None, **fields: Any) -> Resolution:
+    def resolve(
+        self, intent: IntentDocument | Mapping[str, Any] | None = None, **fields: Unpack[IntentFields]
+    ) -> Resolution:
         """Return every candidate for an intent, with its bound or its reason; commits to nothing.
 
         Args:
@@ -93,7 +96,7 @@ class Client:
         return self.run(flows.interpret(text, known))
 
     def page(
-        self, intent: IntentDocument | Mapping[str, Any] | None = None, *, key: str = "", **fields: Any
+        self, intent: IntentDocument | Mapping[str, Any] | None = None, *, key: str = "", **fields: Unpack[IntentFields]
     ) -> "PagedSession":
         """Page an intent: a session, or the reasons why there is none.
 
