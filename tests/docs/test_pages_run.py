@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from aipaging.apps.demo.clients import DemoClients
+from aipaging.apps.demo.command import environment
 from aipaging.apps.demo.configuration import DOMAINS, promise
 from aipaging.apps.demo.stack import ANCHORS, Stack
 from aipaging.core.foundation.time import WallUs
@@ -95,15 +95,9 @@ def test_blocks_print_what_the_page_says(page: Path, stack: Stack, tmp_path: Pat
 
 
 def _environment(stack: Stack) -> dict[str, str]:
-    return {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "HOME": str(stack.folder),
-        "LC_ALL": "C.UTF-8",
-        "TERM": "dumb",
-        "COLUMNS": "150",
-        "AIPAGING_URL": f"http://127.0.0.1:{stack.ports.northbound}",
-        "AIPAGING_CREDENTIAL_FILE": str(stack.folder / "client.secret"),
-    }
+    # What the demo tells a reader to export, and nothing else that a page could rest on.
+    exported = {name: value.replace("$PATH", os.environ["PATH"]) for name, value in environment(stack).items()}
+    return {**exported, "HOME": str(stack.folder), "LC_ALL": "C.UTF-8", "TERM": "dumb", "COLUMNS": "150"}
 
 
 def _commands(text: str, folder: Path) -> Iterator[Command]:

@@ -72,12 +72,21 @@ async def _demo(folder: Path, *, once: bool, as_json: bool) -> Story:
     return story
 
 
+def environment(stack: Stack) -> dict[str, str]:
+    """Return what the commands and programs of the documentation find in their environment."""
+    return {
+        "AIPAGING_URL": f"http://127.0.0.1:{stack.ports.northbound}",
+        "AIPAGING_CREDENTIAL_FILE": str(stack.folder / "client.secret"),
+        "PATH": f"{Path(sys.executable).parent}:$PATH",
+    }
+
+
 async def _stay(console: Console, stack: Stack) -> None:
+    exports = "\n".join(f'  export {name}="{value}"' for name, value in environment(stack).items())
     console.print(
         f"""
 It stays up until Ctrl-C. In another terminal:
-  export AIPAGING_URL=http://127.0.0.1:{stack.ports.northbound}
-  export AIPAGING_CREDENTIAL=$(cat {stack.folder}/client.secret)
+{exports}
   aipaging page --task embeddings --place access-paris --delay 250ms --epsilon 0.001 --rate 5
   aipaging sessions list
   aipaging evidence verify {stack.journal}
