@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,6 +28,27 @@ def test_renewals_fall_between_a_third_and_a_half() -> None:
     assert len(gaps) > 10
     assert all(2_000_000 / 3 <= gap <= 1_000_000 for gap in gaps)
     assert world.state.sessions[session.session].available
+
+
+def test_those_who_began_together_are_renewed_apart() -> None:
+    world = World.started(Settings(lease=replace(TERMS, lease_ms=60_000), lease_ms_max=60_000))
+    for _ in range(200):
+        world.paged(intent(rate_rps=0.1, duration_s=600))
+    world.advance(30_000)
+    together = [len(event.renewals) for event in world.events if isinstance(event, LeasesRenewed)]
+    assert sum(together) == 200
+    assert max(together) <= 8, "5 s hold 500 renewals that are 10 ms apart"
+
+
+def test_extensions_add_no_renewals() -> None:
+    world = World.started(SETTINGS)
+    session = world.paged()
+    for _ in range(10):
+        world.advance(300)
+        world.do(c.Extend(session=session.session, additional_s=1))
+    world.events.clear()
+    world.advance(10_000)
+    assert 10 <= len(of_kind(world, LeasesRenewed)) <= 15
 
 
 def test_the_last_lease_ends_with_the_session_and_the_rate_is_held_longer() -> None:

@@ -15,11 +15,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
+from zlib import crc32
 
 from aipaging.core.envelope.admission import TailBound
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.errors import IllegalTransitionError
-from aipaging.core.foundation.names import AnchorId, DomainName
+from aipaging.core.foundation.names import AnchorId, DomainName, SessionId
 from aipaging.core.foundation.time import MS, BootUs, stretched_us
 
 
@@ -55,7 +56,14 @@ TRANSITIONS: Final[Mapping[tuple[LeasePhase, LeaseVerb], LeasePhase]] = MappingP
 
 RENEW_AT_NUMERATOR: Final = 5
 RENEW_AT_DENOMINATOR: Final = 12
-"""Renew after 5/12 of a lease: the middle of the window from T/3 to T/2."""
+"""Renew after 5/12 of a lease on the average: the middle of the window from T/3 to T/2."""
+
+RENEW_SPREAD_OF_LEASE: Final = 12
+"""Over how much of a lease renewals are spread around that, each session at a place of its own: what began together,
+or was held up together, does not come together for ever."""
+
+_PLACES: Final = 1 << 16
+"""Places within the spread."""
 
 RENEW_TOGETHER_US: Final = 10_000
 RENEW_TOGETHER_OF_LEASE: Final = 24
@@ -132,9 +140,10 @@ class Lease:
         """Whether steering under it may exist."""
         return self.phase in LIVE
 
-    @property
-    def renew_us(self) -> BootUs:
-        """When to renew it: at 5/12, or up to 1/24 earlier together with others."""
+    def renews_us(self, session: SessionId) -> BootUs:
+        """Return when a session renews it: between 3/8 and 11/24, or up to 1/24 earlier together with others."""
         lease_us = self.deadline_us - self.granted_us
-        renew_us = self.granted_us + lease_us * RENEW_AT_NUMERATOR // RENEW_AT_DENOMINATOR
+        place = crc32(session.encode()) % _PLACES
+        early_us = lease_us * (2 * place - _PLACES) // (2 * _PLACES * RENEW_SPREAD_OF_LEASE)
+        renew_us = self.granted_us + lease_us * RENEW_AT_NUMERATOR // RENEW_AT_DENOMINATOR + early_us
         return BootUs(renew_us - renew_us % max(1, min(RENEW_TOGETHER_US, lease_us // RENEW_TOGETHER_OF_LEASE)))

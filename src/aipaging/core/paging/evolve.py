@@ -181,7 +181,7 @@ def _arm(state: State, session: SessionId, lease: Lease) -> None:
 
 def arm_renewal(state: State, session: SessionId, lease: Lease) -> None:
     """Put the lease's next renewal on the agenda."""
-    state.queue.add(lease.renew_us, Due.RENEW, session, epoch=lease.epoch)
+    state.queue.add(lease.renews_us(session), Due.RENEW, session, epoch=lease.epoch)
 
 
 def _leases_renewed(state: State, event: e.LeasesRenewed) -> None:
