@@ -86,6 +86,7 @@ def test_an_overload_is_refused_and_runs_on_demand(scenario, capsys) -> None:
     assert status == 2
     assert found["error"]["code"] == "UNSTABLE"
     assert "'link' (utilisation 1.2)" in found["error"]["message"]
+    assert (found["error"]["field"], found["error"]["file"], found["error"]["line"]) == ("domain.link", file, 2)
     status, found = document(capsys, file, "--allow-overload")
     assert status == 0
     assert found["warnings"]
@@ -148,6 +149,8 @@ def test_lines_of_tables_below_tables() -> None:
     lines = field_lines("[[domain]]\nname = 'a'\n[domain.impairment]\nkind = 'on-off'\n[[domain]]\nname = 'b'\n")
     assert lines["domain[0].impairment.kind"] == 4
     assert lines["domain[1].name"] == 6
+    assert lines["domain.b"] == 5
+    assert line_of(lines, "domain.a.rate_per_ms") == 1
     assert line_of(lines, "domain[0].impairment.mean_bad_ms") == 3
     assert line_of(lines, "packets") is None
 
@@ -195,7 +198,7 @@ def test_a_sweep_leaves_parquet_and_json(scenario, capsys, tmp_path) -> None:
     ]  # fmt: skip
     assert json.loads((out / "results.json").read_text()) == found
     rows = parquet.read_table(out / "results.parquet").to_pylist()
-    assert len(rows) == 2 * (1 + 4 + 2)
+    assert len(rows) == 2 * (2 + 4 + 2)
     means = [row["value"] for row in rows if row["metric"] == "mean_ms"]
     assert means == [point["tenants"][0]["mean_ms"] for point in found["points"]]
     assert run(simulate, ["sweep", str(tmp_path / "sweep.toml"), "--out", str(out)]) == 0
@@ -210,4 +213,4 @@ def test_a_run_as_parquet(scenario, tmp_path) -> None:
     out = tmp_path / "result.parquet"
     assert run(simulate, [scenario(), "--out", str(out)]) == 0
     rows = parquet.read_table(out).to_pylist()
-    assert {row["metric"] for row in rows} == {"mean_ms", "quantile_ms", "exceedance"}
+    assert {row["metric"] for row in rows} == {"mean_ms", "loss", "quantile_ms", "exceedance"}

@@ -138,6 +138,11 @@ def test_a_rate_per_second_is_suspected(build) -> None:
         build.ran([build.domain()], [build.tenant(rate=800.0)])
 
 
+def test_a_rate_per_second_of_a_domain_is_suspected(build) -> None:
+    found = build.ran([build.domain(rate=1000.0)], [build.tenant(rate=0.8)], packets=1_000)
+    assert any("nothing ever waits: the highest utilisation is 0.0008" in warning for warning in found.warnings)
+
+
 def test_a_jackson_tandem(build) -> None:
     """Work drawn anew at every hop: delays are sums of independent exponentials (Burke, Reich)."""
     names, serve = ("x", "y", "z"), (1.0, 1.25, 0.9)

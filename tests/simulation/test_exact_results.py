@@ -106,8 +106,8 @@ def test_mm1k_loses_at_overload_and_is_not_refused(build) -> None:
     load, room = 1.5, 5
     exact = (1.0 - load) * load**room / (1.0 - load ** (room + 1))
     found = build.ran([build.domain(buffer_packets=room)], [build.tenant(rate=load)]).tenants[0]
-    share, deviation = _loss_share(found)
-    assert abs(share - exact) < 8.0 * deviation
+    assert found.loss.value == pytest.approx(found.lost / found.sent)
+    assert agrees(found.loss, exact)
 
 
 def test_a_reserved_rate_without_sharing_is_a_queue_of_its_own(build) -> None:
@@ -147,6 +147,25 @@ def test_a_link_that_stops_by_white_and_christie(build) -> None:
     up = repair / (repair + fail)
     number = (arrive / (serve * up - arrive)) * (1.0 + serve * fail / (fail + repair) ** 2)
     assert agrees(found.mean_ms, number / arrive)
+
+
+def test_a_link_that_remembers_long_is_warmed_up_longer(build) -> None:
+    """The rest of the law of White and Christie, at times a hundred times as long: variance and memory of the link."""
+    arrive, fail, repair = 0.4, 1.0 / 300.0, 1.0 / 100.0
+    impairment = {"kind": "on-off", "mean_good_ms": 300.0, "mean_bad_ms": 100.0}
+    found = build.ran([build.domain(impairment=impairment)], [build.tenant(rate=arrive)], packets=4_000_000)
+    number = (arrive / (0.75 - arrive)) * (1.0 + fail / (fail + repair) ** 2)
+    assert agrees(found.tenants[0].mean_ms, number / arrive)
+    assert found.load.warm_up_ms > 10.0 * 75.0, "the link forgets its state in 75 ms"
+
+
+def test_a_lossy_link_of_gilbert_and_elliott(build) -> None:
+    """Packets meet the bad state as often as it lasts, and service does not depend on it: M/D/1 and the two losses."""
+    link = {"kind": "gilbert-elliott", "mean_good_ms": 90.0, "mean_bad_ms": 10.0, "loss_good": 0.001, "loss_bad": 0.3}
+    tenant = build.tenant(rate=0.5, work=CONSTANT)
+    found = build.ran([build.domain(impairment=link)], [tenant], packets=1_000_000).tenants[0]
+    assert agrees(found.loss, 0.9 * 0.001 + 0.1 * 0.3)
+    assert agrees(found.mean_ms, 1.5)
 
 
 def test_lossy_link_loses_what_it_says(build) -> None:

@@ -34,6 +34,35 @@ def test_named_formats_know_their_columns_and_units(tmp_path) -> None:
     assert gaps.max() > 500_000.0, "nothing is sent in an idle window"
 
 
+def test_idle_windows_at_the_ends_are_part_of_the_circle(tmp_path) -> None:
+    rows = ["0,0,0,,0,0", "600,0.02,1.5,Gamma,0.5,100", "1200,0.01,2,Weibull,0.6,3", "1800,0,0,,0,0", "2400,0,0,,0,0"]
+    (tmp_path / "s.csv").write_text("\n".join(rows) + "\n")
+    trace = read_trace(tmp_path / "s.csv", format="servegen")
+    assert trace.period_ms == 5 * 600_000.0
+    assert trace.rate_per_ms == pytest.approx((12 + 6) / 3_000_000.0)
+
+
+def test_a_unit_is_read_off_the_name_of_the_column(tmp_path) -> None:
+    (tmp_path / "t.csv").write_text("sent_s,delay_us\n1,500\n2,1500\n")
+    assert read_trace(tmp_path / "t.csv", "sent_s").instants_ms.tolist() == [0.0, 1000.0]
+    assert read_delays(tmp_path / "t.csv", "delay_us").delays_ms == pytest.approx([0.5, 1.5])
+    with pytest.raises(TraceError, match="in us by its name, and delay_unit says ms"):
+        read_delays(tmp_path / "t.csv", "delay_us", "ms")
+
+
+def test_bursts_of_a_trace_make_the_warm_up_longer(build, tmp_path) -> None:
+    even, rng = np.arange(4_000) * 10.0, np.random.default_rng(1)
+    bursts = np.sort(np.concatenate([k * 10_000.0 + 100.0 * rng.random(1_000) for k in range(4)]))
+    warm_up = []
+    for instants in (even, bursts):
+        (tmp_path / "t.csv").write_text("arrival_ms\n" + "\n".join(map(str, instants.tolist())))
+        tenant = build.tenant(arrivals={"kind": "trace", "file": "t.csv"}, work={"kind": "constant", "value": 4.0})
+        found = build.ran([build.domain()], [tenant], packets=200_000, folder=tmp_path)
+        assert any("replayed 50 times" in warning for warning in found.warnings)
+        warm_up.append(found.load.warm_up_ms)
+    assert warm_up[1] > 20.0 * warm_up[0]
+
+
 WRONG = [
     ("csv", "arrival_ms\n1\n2\n9000\n", 4, "arrival_ms", "a hole"),
     ("json-lines", '{"arrival_ms": 1}\n{"arrival": 2}\n', 2, "time_column", "there are: arrival"),

@@ -84,6 +84,16 @@ MISTAKES = [
     ("tenant.0.reserved_rate_per_ms", 1.2, "domain[1].rate_per_ms", "not sold twice"),
     ("tenant.0.targets_ms", [0], "tenant[0].targets_ms", "above 0"),
     ("tenant.0.regulator", {"kind": "policer", "burst": 1.0}, "tenant[0].regulator.rate_per_ms", "missing"),
+    ("tenant.0.work", {"kind": "log-normal", "median": 1.0, "sigma": 1.0, "cap": 1e300}, "tenant[0].work.cap", "1e.15"),
+    ("tenant.0.arrivals.rate_per_ms", 1e-300, "tenant[0].arrivals.rate_per_ms", "1e-15 to"),
+    ("tenant.0.work", {"kind": "constant", "value": 2.0}, "tenant[0].regulator.burst", "all would be lost"),
+    ("domain.0.buffer_work", 0.5, "domain[0].buffer_work", "smallest packet of tenant 'a' brings 2"),
+    ("domain.0.latency_seconds", 0.1, "domain[0].latency_seconds", "multiply the number by 1000"),
+    ("domain.0.rate_per_sec", 0.1, "domain[0].rate_per_sec", "multiply the number by 0.001"),
+    ("domain.0", {"name": "link", "discipline": "fifo", "rate_per_ms": 1.0, "retry": {"error_probability": 1.0}},
+     "domain[0].retry.error_probability", "below 1"),
+    ("domain.0.impairment", {"kind": "gilbert-elliott", "mean_good_ms": 1.0, "mean_bad_ms": 1.0},
+     "domain[0].impairment.loss_bad", "missing"),
     ("modulator", [{"name": "m", "jumps_per_ms": [[0]]}], "modulator[0].jumps_per_ms", "square"),
 ]  # fmt: skip
 
@@ -104,8 +114,12 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("path", "value", "field", "message"), MISTAKES)
 def test_a_mistake_is_named(path, value, field, message, tmp_path) -> None:
+    document = changed(path, value)
+    if message.endswith(("lost", "brings 2")):
+        policer = {"kind": "policer", "rate_per_ms": 1.0, "burst": 1.0 if message.endswith("lost") else 2.0}
+        document["tenant"][0] |= {"regulator": policer, "work": {"kind": "constant", "value": 2.0}}
     with pytest.raises(ScenarioError) as caught:
-        read_scenario(changed(path, value), folder=tmp_path)
+        read_scenario(document, folder=tmp_path)
     (found, *_) = [mistake for mistake in caught.value.mistakes if mistake.field == field]
     assert re.search(message, found.message)
 
@@ -114,6 +128,13 @@ def test_the_good_one_is_good() -> None:
     scenario = read_scenario(GOOD, folder=Path())
     assert [domain.name for domain in scenario.domains] == ["link", "shared"]
     assert scenario.tenants[0].reserved_rate_per_ms == {"shared": 0.6}
+
+
+def test_a_turn_that_sends_nothing_for_thousands_of_rounds_is_refused() -> None:
+    document = changed("domain.0.discipline", "round-robin")
+    document["tenant"][0]["quantum"] = 1e-4
+    with pytest.raises(ScenarioError, match="thousands of turns"):
+        read_scenario(document, folder=Path())
 
 
 def test_several_mistakes_are_named_at_once() -> None:
@@ -140,14 +161,16 @@ TRACES = [
     ("arrival_ms\n1\nx\n", "not 'x'", 3, "arrival_ms"),
     ("arrival_ms,n\n1,1\n,2\n", "empty", 3, "arrival_ms"),
     ("arrival_ms\n1\n1\n", "two packets at different instants", None, "file"),
+    ("arrival_ms,t_us\n1,1\n2,2\n", "in us by its name", None, "time_unit"),
 ]
 
 
 @pytest.mark.parametrize(("text", "message", "line", "field"), TRACES)
 def test_a_bad_trace_is_named_with_its_line(text, message, line, field, tmp_path) -> None:
     (tmp_path / "t.csv").write_text(text)
+    trace = TRACE if field != "time_unit" else {**TRACE, "time_column": "t_us", "time_unit": "s"}
     with pytest.raises(ScenarioError, match=message) as caught:
-        read_scenario(changed("tenant.0.arrivals", TRACE), folder=tmp_path)
+        read_scenario(changed("tenant.0.arrivals", trace), folder=tmp_path)
     (mistake,) = caught.value.mistakes
     assert mistake.line == line
     assert mistake.field == (field if field == "arrival_ms" else f"tenant[0].arrivals.{field}")

@@ -123,7 +123,7 @@ WRONG = [
     (SWEEP.replace("domain[0].latency_ms", "domain[0]"), "vary", "does not name a key"),
     (SWEEP.replace("[0.0, 1.0]", "[]"), "vary[1].values", "one at least"),
     (SWEEP.replace('field = "domain', 'feld = "domain'), "vary[1]", "`field` and `values`"),
-    (SWEEP.replace("0.6", "1.6"), "domain 'link'", r"point 2 .*unstable"),
+    (SWEEP.replace("0.6", "1.6"), "domain.link", r"point 2 .*unstable"),
     (SWEEP.replace("0.6", "-0.6"), "tenant[0].arrivals.rate_per_ms", r"point 2 .*above 0"),
     ("vary = 3\n" + SWEEP.split("[[", maxsplit=1)[0], "vary", r"\[\[vary\]\]"),
     ("not toml", "sweep", "is not TOML"),

@@ -56,6 +56,7 @@ class TenantResult:
         name: The tenant.
         sent: Packets that were sent and counted.
         lost: Those of them that were lost.
+        loss: The probability of that.
         mean_ms: Mean delay of those that arrived.
         quantiles: By level, of the delays of those that arrived.
         exceedance: By target, the share of those sent that came later than it or never.
@@ -65,6 +66,7 @@ class TenantResult:
     name: str
     sent: int
     lost: int
+    loss: Estimate
     mean_ms: Estimate
     quantiles: dict[float, Estimate]
     exceedance: dict[float, Estimate]
@@ -101,6 +103,7 @@ def estimate(
         name=name,
         sent=int(sent.sum()),
         lost=int(lost.sum()),
+        loss=_share(lost, sent, inflation),
         mean_ms=_ratio(np.array([r.total_ms for r in replications]), arrived),
         quantiles=quantiles,
         exceedance=exceedance,

@@ -19,6 +19,10 @@ REPLICATIONS: Final = 20
 REPLICATIONS_MAX: Final = 10_000
 MODES_MAX: Final = 64
 
+LEAST: Final = 1e-15
+MOST: Final = 1e15
+"""Of every number of a scenario but 0: beyond them clocks and sums of work lose their digits; no unit needs them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowed:
@@ -46,11 +50,11 @@ def _list_of(accepts: Callable[[Any], bool], least: int = 1) -> Callable[[Any], 
 
 
 def _positive(value: Any) -> bool:
-    return _number(value) and value > 0
+    return _number(value) and LEAST <= value <= MOST
 
 
 def _non_negative(value: Any) -> bool:
-    return _number(value) and value >= 0
+    return _number(value) and (value == 0 or _positive(value))
 
 
 def _text(value: Any) -> bool:
@@ -77,9 +81,10 @@ def up_to(most: int) -> Allowed:
     )
 
 
-POSITIVE: Final = Allowed(text="a number above 0", accepts=_positive)
+POSITIVE: Final = Allowed(text=f"a number above 0 ({LEAST:g} to {MOST:g})", accepts=_positive)
 NON_NEGATIVE: Final = Allowed(text="a number, at least 0", accepts=_non_negative)
 PROBABILITY: Final = Allowed(text="a number from 0 to 1", accepts=lambda v: _non_negative(v) and v <= 1)
+BELOW_ONE: Final = Allowed(text="a number from 0 to below 1", accepts=lambda v: _non_negative(v) and v < 1)
 INTEGER: Final = Allowed(text="a whole number", accepts=_integer)
 TEXT: Final = Allowed(text="a text that is not empty", accepts=_text)
 FLAG: Final = Allowed(text="true or false", accepts=lambda v: isinstance(v, bool))
@@ -89,6 +94,7 @@ POSITIVES: Final = Allowed(text="a list of numbers above 0", accepts=_list_of(_p
 WORKS: Final = Allowed(text="a list of numbers above 0, one at least", accepts=_list_of(_positive))
 RATES: Final = Allowed(text="a list of numbers, at least 0, one per mode", accepts=_list_of(_non_negative, 2))
 JUMPS: Final = Allowed(text="a square matrix of numbers, at least 0, one row per mode", accepts=_square)
+UNITS: Final = one_of("us", "ms", "s")
 RATE_OR_RATES: Final = Allowed(text="a number above 0, or a table from domain to number", accepts=_rate_or_rates)
 
 
@@ -170,7 +176,9 @@ ARRIVALS: Final[dict[str, Kind]] = {
         file=_needed(TEXT, "the file, beside the scenario; `.gz` is unpacked"),
         format=_may(one_of("csv", "json-lines", "azure-llm", "mooncake", "servegen"), "how it is written", "csv"),
         time_column=_may(TEXT, "column of the instants, which never decrease; known for the named formats"),
-        time_unit=_may(one_of("us", "ms", "s"), "their unit; known for the named formats"),
+        time_unit=_may(
+            one_of("us", "ms", "s"), "their unit; without it what the column's name ends in (`_us`, `_ms`, `_s`), or ms"
+        ),
         work_column=_may(TEXT, "column of the work; without it the tenant's `work` is drawn"),
         gap_max_ms=_may(POSITIVE, "refuse the trace if two packets are further apart: a hole in the record"),
     ),
@@ -262,26 +270,33 @@ DISCIPLINES: Final[dict[str, Kind]] = {
         latency_ms=_LATENCY,
         file=_needed(TEXT, "CSV file with a heading, beside the scenario; `.gz` is unpacked"),
         delay_column=_needed(TEXT, "column of the delays"),
-        delay_unit=_may(one_of("us", "ms", "s"), "their unit", "ms"),
+        delay_unit=_may(UNITS, "their unit; without it what the column's name ends in (`_us`, `_ms`, `_s`), or ms"),
         sequence_column=_may(TEXT, "column of sequence numbers; a packet whose number is missing was lost"),
     ),
 }
 
 IMPAIRMENTS: Final[dict[str, Kind]] = {
     "on-off": _kind(
-        "exponential good and bad times; a packet in service meets both (Gilbert-Elliott)",
+        "exponential good and bad times; a packet in service meets both; in a bad time it is slower, or stopped",
         mean_good_ms=_amount("mean length of a good time"),
         mean_bad_ms=_amount("mean length of a bad time"),
         bad_rate_per_ms=_may(NON_NEGATIVE, "work per ms in a bad time", 0.0),
         loss_good=_may(PROBABILITY, "probability that a packet is lost whose service ends in a good time", 0.0),
         loss_bad=_may(PROBABILITY, "the same in a bad time", 0.0),
     ),
+    "gilbert-elliott": _kind(
+        "exponential good and bad times at the same rate; in a bad time more packets are lost",
+        mean_good_ms=_amount("mean length of a good time"),
+        mean_bad_ms=_amount("mean length of a bad time"),
+        loss_good=_may(PROBABILITY, "probability that a packet is lost whose service ends in a good time", 0.0),
+        loss_bad=_needed(PROBABILITY, "the same in a bad time"),
+    ),
 }
 
 RETRIES: Final[dict[str, Kind]] = {
     "": _kind(
         "a service that ends in an error took its time; the packet asks again at the end of the queue",
-        error_probability=_needed(PROBABILITY, "probability that a service ends in an error"),
+        error_probability=_needed(BELOW_ONE, "probability that a service ends in an error"),
         backoff_ms=_may(NON_NEGATIVE, "wait before it asks again", 0.0),
         attempts_max=_may(up_to(8), "attempts in all; a packet whose last one fails is lost", 3),
     ),

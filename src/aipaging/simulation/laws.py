@@ -1,13 +1,16 @@
 """Laws of work: their moments and the parameters that the kernels want."""
 
 import math
-from typing import Any
+from typing import Any, Final
 
-from scipy.special import ndtr
+import numpy as np
 
 from aipaging.core.foundation.errors import InvalidInputError
 from aipaging.simulation.kernels import work as kernel
-from aipaging.simulation.scenario import Work
+from aipaging.simulation.scenario import Floats, Work
+
+TOKENS_MAX: Final = 10**6
+"""Caps up to here are summed token by token; beyond any window of a model, rounding up is taken as half a token."""
 
 
 def law_of(kind: str, values: dict[str, Any]) -> Work:
@@ -46,11 +49,14 @@ def _uniform(low: float, high: float) -> Work:
 
 
 def _log_normal(median: float, sigma: float, cap: float) -> Work:
+    from scipy.special import log_ndtr  # noqa: PLC0415 - slow to import, and most laws do without
+
     z = math.log(cap / median) / sigma
 
     def moment(k: int) -> float:
-        whole = median**k * math.exp(0.5 * (k * sigma) ** 2)
-        return whole * float(ndtr(z - k * sigma)) + cap**k * float(ndtr(-z))
+        # In logarithms: the moments of the law without its cap are beyond every number where sigma is large.
+        below = k * math.log(median) + 0.5 * (k * sigma) ** 2 + float(log_ndtr(z - k * sigma))
+        return math.exp(below) + math.exp(k * math.log(cap) + float(log_ndtr(-z)))
 
     return Work(law=kernel.LOGNORMAL, parameters=(median, sigma, cap), mean=moment(1), second_moment=moment(2))
 
@@ -86,3 +92,47 @@ def _discrete(values: list[float], probabilities: list[float]) -> Work:
         mean=math.fsum(p * x for x, p in pairs),
         second_moment=math.fsum(p * x * x for x, p in pairs),
     )
+
+
+def least_of(work: Work) -> float:
+    """Return the least work that a packet may bring."""
+    match work.law:
+        case kernel.CONSTANT | kernel.PARETO | kernel.UNIFORM:
+            return work.parameters[0]
+        case kernel.DISCRETE:
+            return min(work.parameters[::2])
+        case _:
+            return 0.0
+
+
+def mean_tokens(work: Work) -> float:
+    """Return the mean of the work rounded up to whole tokens, one at least."""
+    if work.law == kernel.EXPONENTIAL:
+        return -1.0 / math.expm1(-1.0 / work.mean)
+    if work.law == kernel.UNIFORM:
+        low, high = work.parameters
+        return (_ceiling_integral(high) - _ceiling_integral(low)) / (high - low)
+    if work.law in {kernel.CONSTANT, kernel.DISCRETE}:
+        pairs = work.parameters if work.law == kernel.DISCRETE else (*work.parameters, 1.0)
+        shares = np.diff(pairs[1::2], prepend=0.0)
+        return math.fsum(p * max(math.ceil(x), 1) for x, p in zip(pairs[::2], shares, strict=True))
+    cap = work.parameters[2]
+    if cap > TOKENS_MAX:
+        return work.mean + 0.5
+    # The sum of P(X > k) over whole k below the cap; the first is 1.
+    return 1.0 + float(_above(work, np.arange(1.0, math.ceil(cap))).sum())
+
+
+def _above(work: Work, tokens: Floats) -> Floats:
+    from scipy.special import ndtr  # noqa: PLC0415 - slow to import
+
+    first, second = work.parameters[:2]
+    if work.law == kernel.PARETO:
+        return np.asarray(np.minimum((first / tokens) ** second, 1.0), np.float64)
+    return np.asarray(ndtr((math.log(first) - np.log(tokens)) / second), np.float64)
+
+
+def _ceiling_integral(end: float) -> float:
+    """Return the integral of ceil(x) from 0."""
+    whole = math.floor(end)
+    return 0.5 * whole * (whole + 1.0) + (end - whole) * (whole + 1.0)

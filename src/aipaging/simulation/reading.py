@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from aipaging.core.foundation.errors import InvalidInputError
 from aipaging.simulation import kinds
+from aipaging.simulation.contradictions import contradictions
 from aipaging.simulation.kinds import Kind
 from aipaging.simulation.laws import law_of
 from aipaging.simulation.scenario import (
@@ -38,6 +39,17 @@ from aipaging.simulation.traces import TraceError, read_delays, read_trace
 DOMAINS_MAX: Final = 256
 TENANTS_MAX: Final = 1024
 """A row of cells each, in every domain on the route: 100 kB."""
+
+TURNS_MAX: Final = 1000
+"""Turns of a round robin that a mean packet may need; each is a step of the simulation, and none sends anything."""
+
+MS_PER_ENDING: Final = {
+    **dict.fromkeys(("s", "sec", "second", "seconds"), 1e3),
+    **dict.fromkeys(("us", "usec"), 1e-3),
+    **dict.fromkeys(("min", "minute", "minutes"), 6e4),
+    "ns": 1e-6,
+}
+"""Units that a key may end in by mistake."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +141,8 @@ class _Reader:
             self._wrong("replications", "an interval needs 2 at least")
         if whole["packets"] < whole["replications"]:
             self._wrong("packets", f"fewer than the {whole['replications']} replications: one each at least")
-        self._reservations(known, tenants)
+        for field, message in contradictions(list(known.values()), tenants):
+            self._wrong(field, message)
         return self._in_order(known, tenants)
 
     def _wrong(self, field: str, message: str) -> None:
@@ -180,8 +193,8 @@ class _Reader:
         close = difflib.get_close_matches(key, known, 1)
         hint = f"did you mean {close[0]}? " if close else ""
         stem, _, unit = key.rpartition("_")
-        if unit in {"s", "us", "ns"} and f"{stem}_ms" in known:
-            factor = {"s": 1e3, "us": 1e-3, "ns": 1e-6}[unit]
+        if unit in MS_PER_ENDING and f"{stem}_ms" in known:
+            factor = MS_PER_ENDING[unit]
             change = f"{1.0 / factor:g}" if stem.endswith("_per") else f"{factor:g}"
             hint += f"times are in ms here: write {stem}_ms and multiply the number by {change}. "
         self._wrong(dot + key, f"unknown key. {hint}Allowed are {', '.join(known)}")
@@ -253,7 +266,8 @@ class _Reader:
             if values["servers"] > 1 or "buffer_packets" in values or "buffer_work" in values:
                 self._wrong(f"{path}.impairment", "goes with one server and no limit of the buffer")
             found = self._of_kind(values["impairment"], kinds.IMPAIRMENTS, f"{path}.impairment")
-            values["impairment"] = Impairment(**found[1]) if found else None
+            same_rate = {"bad_rate_per_ms": values["rate_per_ms"]}
+            values["impairment"] = Impairment(**{**same_rate, **found[1]}) if found else None
         if values["retry"] is not None:
             if values["impairment"] is not None:
                 self._wrong(f"{path}.retry", "goes with no impairment: say how often service fails in one of them")
@@ -284,13 +298,23 @@ class _Reader:
         self._route(values["route"], named, f"{path}.route")
         rates = self._reserved(values, known, path)
         uses = {known[name].discipline for name in values["route"] if name in known}
-        if "round-robin" in uses and values["quantum"] is None:
-            self._wrong(f"{path}.quantum", "missing: its route has a domain with round-robin")
+        if "round-robin" in uses:
+            self._quantum(values["quantum"], work, path)
         if len(self._mistakes) > before or arrivals is None or work is None:
             return None
         values |= {"route": tuple(values["route"]), "targets_ms": tuple(map(float, values["targets_ms"]))}
         values |= {"arrivals": arrivals, "work": work, "reserved_rate_per_ms": rates}
         return Tenant(**values, bucket=bucket)
+
+    def _quantum(self, quantum: float | None, work: Work | None, path: str) -> None:
+        if quantum is None:
+            self._wrong(f"{path}.quantum", "missing: its route has a domain with round-robin")
+        elif work is not None and quantum * TURNS_MAX < work.mean:
+            self._wrong(
+                f"{path}.quantum",
+                f"{quantum:g} is less than a {TURNS_MAX:,}th of the mean work ({work.mean:g}): a packet would wait for "
+                "thousands of turns",
+            )
 
     def _route(self, route: list[str], named: set[str], path: str) -> None:
         for domain in route:
@@ -422,16 +446,6 @@ class _Reader:
     def _bucket(self, table: Mapping[str, Any] | None, path: str) -> Bucket | None:
         found = None if table is None else self._of_kind(table, kinds.REGULATORS, path)
         return None if found is None else Bucket(**found[1], holds=found[0] == "shaper")
-
-    def _reservations(self, known: Mapping[str, Domain], tenants: Sequence[Tenant]) -> None:
-        for index, domain in enumerate(known.values()):
-            total = sum(tenant.reserved_rate_per_ms.get(domain.name, 0.0) for tenant in tenants)
-            if domain.discipline == "reserved" and total > domain.rate_per_ms * (1.0 + 1e-9):
-                self._wrong(
-                    f"domain[{index}].rate_per_ms",
-                    f"domain {domain.name!r} can do {domain.rate_per_ms:g} per ms and its tenants have reserved "
-                    f"{total:g}: capacity is not sold twice",
-                )
 
     def _in_order(self, known: Mapping[str, Domain], tenants: Sequence[Tenant]) -> list[Domain]:
         """Return the domains in an order in which every route goes forward."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, as_completed
 from dataclasses import dataclass
 from typing import Final
@@ -12,7 +12,7 @@ from aipaging.simulation.counts import Counted
 from aipaging.simulation.estimates import LEVELS, Estimate, TenantResult, estimate
 from aipaging.simulation.load import Load, offered_load, require_stable
 from aipaging.simulation.replication import Order, replicate
-from aipaging.simulation.scenario import Scenario
+from aipaging.simulation.scenario import Scenario, Trace
 
 REPLICATIONS_MAX: Final = 2_000
 """Where a precision is asked for: a hundred times the usual number, and a few hundred megabytes of counts."""
@@ -163,7 +163,7 @@ def conclude(orders: Sequence[Order], results: Sequence[Sequence[Counted]]) -> O
         compile_seconds=0.0,
         load=load,
         tenants=tenants,
-        warnings=tuple(_warnings(load, tenants)),
+        warnings=(*_warnings(load, tenants), *_replayed(scenario, tenants)),
     )
 
 
@@ -200,6 +200,17 @@ def _silent(_done: int, _all: int) -> None:
     """Tell nobody."""
 
 
+def _replayed(scenario: Scenario, tenants: tuple[TenantResult, ...]) -> Iterator[str]:
+    """Tell whose record was used more than once: replications of the same packets are not independent."""
+    for tenant, found in zip(scenario.tenants, tenants, strict=True):
+        if isinstance(tenant.arrivals, Trace) and found.sent > len(tenant.arrivals.instants_ms):
+            times = found.sent / len(tenant.arrivals.instants_ms)
+            yield (
+                f"tenant {tenant.name!r}: its {len(tenant.arrivals.instants_ms):,} recorded packets were replayed "
+                f"{times:.3g} times: the intervals are about this record, not about the traffic that it is a sample of"
+            )
+
+
 def _warnings(load: Load, tenants: tuple[TenantResult, ...]) -> list[str]:
     found = [
         f"{queue.name} is overloaded (utilisation {queue.utilisation:.3g}): delays grow with the length of the run"
@@ -209,6 +220,11 @@ def _warnings(load: Load, tenants: tuple[TenantResult, ...]) -> list[str]:
         found.append(
             "the replications are short against the memory of the queues: part of the start may be left in the "
             "estimates; ask for more packets"
+        )
+    if load.idle:
+        found.append(
+            f"nothing ever waits: the highest utilisation is {max(q.utilisation for q in load.queues):.2g}; if that is "
+            "not meant, a rate is per second where one per ms is wanted"
         )
     for tenant in tenants:
         if tenant.too_few:

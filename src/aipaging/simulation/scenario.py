@@ -105,12 +105,14 @@ class Trace:
         instants_ms: In order, the first is 0.
         period_ms: When the circle begins anew.
         works: The work of each, or None where it is drawn.
+        dispersion: The variance per millisecond of the number of arrivals, beyond that of independent ones.
     """
 
     file: str
     instants_ms: Floats
     period_ms: float
     works: Floats | None
+    dispersion: float
 
     @property
     def rate_per_ms(self) -> float:
@@ -196,6 +198,16 @@ class Impairment:
     bad_rate_per_ms: float
     loss_good: float
     loss_bad: float
+
+    @property
+    def memory_ms(self) -> float:
+        """How long the link remembers its state."""
+        return 1.0 / (1.0 / self.mean_good_ms + 1.0 / self.mean_bad_ms)
+
+    def dispersion(self, rate_per_ms: float) -> float:
+        """Return the variance per millisecond of the work that it can do, in the long run; its rate is the good one."""
+        good = self.mean_good_ms / (self.mean_good_ms + self.mean_bad_ms)
+        return 2.0 * good * (1.0 - good) * (rate_per_ms - self.bad_rate_per_ms) ** 2 * self.memory_ms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

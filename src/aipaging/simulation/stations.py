@@ -237,10 +237,13 @@ def _chosen(domain: Domain, tenants: Sequence[Tenant]) -> Serve:
     if domain.discipline == "priority":
         return by_priority
     if domain.discipline == "round-robin":
-        quanta = np.array([[tenant.quantum or 0.0 for tenant in tenants], [0.0] * len(tenants)])
+        turns = np.zeros((4, len(tenants)))
+        turns[0] = [tenant.quantum or 0.0 for tenant in tenants]
+        turns[2] = math.inf
+        server[priority.STATE_END] = -1.0
 
         def in_turn(rows: Rows, horizon: float) -> None:
-            priority.deficit_round_robin(rows.cells, rows.counts, rows.done, quanta, server, horizon)
+            priority.deficit_round_robin(rows.cells, rows.counts, rows.done, turns, server, horizon)
 
         return in_turn
     tags = np.zeros((3, len(tenants)))

@@ -26,6 +26,9 @@ TRACE_PACKETS_MAX: Final = 5_000_000
 
 MS_PER_UNIT: Final = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 
+BLOCKS_LEAST: Final = 64
+"""Blocks of time that a trace is cut into at least to see how its rate varies: fewer say little of a variance."""
+
 SERVEGEN_WINDOW_MS: Final = 600_000.0
 """ServeGen states rates for windows of ten minutes."""
 
@@ -82,7 +85,7 @@ def read_trace(
     Args:
         file: The file.
         time_column: Column of the instants; the format's own, if absent.
-        time_unit: Their unit: us, ms or s; the format's own, if absent.
+        time_unit: Their unit: us, ms or s; where it is absent what the column's name ends in, or the format's own.
         format: One of `FORMATS`.
         work_column: Column of the work, or None.
         gap_max_ms: Refuse the trace where two packets are further apart.
@@ -91,7 +94,8 @@ def read_trace(
         TraceError: It cannot be read, lacks a column, has a hole, or a line is wrong.
     """
     form = FORMATS[format]
-    column, unit = time_column or form.time_column, time_unit or form.time_unit
+    column = time_column or form.time_column
+    unit = _unit(file, ("time_column", column), ("time_unit", time_unit), form.time_unit)
     if form.lines == "windows":
         if work_column is not None:
             raise TraceError("ServeGen's rates say nothing of work", file=file, line=None, field="work_column")
@@ -110,19 +114,22 @@ def read_trace(
     return _circle(file, np.array(instants), np.array(works) if work_column else None)
 
 
-def read_delays(file: Path, delay_column: str, delay_unit: str, *, sequence_column: str | None = None) -> Recorded:
+def read_delays(
+    file: Path, delay_column: str, delay_unit: str | None = None, *, sequence_column: str | None = None
+) -> Recorded:
     """Return recorded delays in the order of the file; NaN for each sequence number that is missing: it was lost.
 
     Args:
         file: CSV with a heading.
         delay_column: Column of the delays.
-        delay_unit: Their unit.
+        delay_unit: Their unit; where it is absent what the column's name ends in, or ms.
         sequence_column: Column of sequence numbers, which rise, or None.
 
     Raises:
         TraceError: It cannot be read, lacks a column, or a line is wrong.
     """
     wanted = [("delay_column", delay_column)] + ([("sequence_column", sequence_column)] if sequence_column else [])
+    unit = _unit(file, ("delay_column", delay_column), ("delay_unit", delay_unit), "ms")
     delays: list[float] = []
     before = math.nan
     for line, row in _rows(file, "csv", wanted):
@@ -136,7 +143,7 @@ def read_delays(file: Path, delay_column: str, delay_unit: str, *, sequence_colu
                 raise TraceError(f"{missing} numbers are missing", file=file, line=line, field=sequence_column)
             delays += [math.nan] * missing
             before = number
-        delays.append(_at_least_zero(file, line, delay_column, row[delay_column]) * MS_PER_UNIT[delay_unit])
+        delays.append(_at_least_zero(file, line, delay_column, row[delay_column]) * MS_PER_UNIT[unit])
     if not delays:
         raise TraceError("there is no delay in it", file=file, line=None, field="file")
     return Recorded(file=str(file), delays_ms=np.array(delays))
@@ -145,13 +152,42 @@ def read_delays(file: Path, delay_column: str, delay_unit: str, *, sequence_colu
 _At = tuple[Path, int, str]
 
 
-def _circle(file: Path, instants: Any, works: Any) -> Trace:
+def _unit(file: Path, column: tuple[str, str], unit: tuple[str, str | None], usual: str) -> str:
+    """Return the unit of a column: the one that was given, or that its name ends in, or the usual one.
+
+    Raises:
+        TraceError: Its name says another one than was given.
+    """
+    ending = column[1].rpartition("_")[2]
+    named = ending if "_" in column[1] and ending in MS_PER_UNIT else None
+    if unit[1] is not None and named is not None and named != unit[1]:
+        said = f"the column {column[1]!r} is in {named} by its name, and {unit[0]} says {unit[1]}: which is it?"
+        raise TraceError(said, file=file, line=None, field=unit[0])
+    return unit[1] or named or usual
+
+
+def _circle(file: Path, instants: Any, works: Any, period_ms: float | None = None) -> Trace:
     if len(instants) < 2 or instants[-1] == instants[0]:
         raise TraceError("two packets at different instants are needed at least", file=file, line=None, field="file")
     times = instants - instants[0]
     # The circle closes with a gap of the usual length: without one its last and first packet would coincide.
-    period = float(times[-1]) * len(times) / (len(times) - 1)
-    return Trace(file=str(file), instants_ms=times, period_ms=period, works=works)
+    period = period_ms or float(times[-1]) * len(times) / (len(times) - 1)
+    return Trace(
+        file=str(file), instants_ms=times, period_ms=period, works=works, dispersion=_dispersion(times, period)
+    )
+
+
+def _dispersion(times: Any, period_ms: float) -> float:
+    """Return the variance per ms of the number of packets beyond that of independent ones, at the scale with the most.
+
+    Bursts last as long as they last; the blocks of time in which they show most are taken for theirs.
+    """
+    most, blocks = 0.0, BLOCKS_LEAST
+    while blocks <= max(len(times), BLOCKS_LEAST):
+        counts = np.bincount((times * (blocks / period_ms)).astype(np.int64), minlength=blocks)
+        most = max(most, float(counts.var()) * blocks / period_ms)
+        blocks *= 4
+    return max(most - len(times) / period_ms, 0.0)
 
 
 def _rows(file: Path, lines: str, wanted: list[tuple[str, str]]) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -244,28 +280,40 @@ def _from_windows(file: Path) -> Trace:
     rng = np.random.default_rng(SERVEGEN_SEED)
     parts: list[Any] = []
     total = 0
-    before = -math.inf
+    starts: list[float] = []
     with _opened(file) as text:
         for number, row in enumerate(csv.reader(text), start=1):
-            if len(row) < 6:
-                raise TraceError(f"{len(row)} columns; six are needed", file=file, line=number, field="file")
-            start = _at_least_zero(file, number, "start_s", row[0]) * 1e3
-            if start < before + SERVEGEN_WINDOW_MS:
+            start, rate = _window((file, number), row)
+            if starts and start < starts[-1] + SERVEGEN_WINDOW_MS:
                 raise TraceError("a window begins before the last one ends", file=file, line=number, field="start_s")
-            before = start
-            rate = _at_least_zero(file, number, "rate", row[1]) / 1e3
+            starts.append(start)
             if rate * SERVEGEN_WINDOW_MS < 1.0:
                 continue
-            if row[3] not in {"Weibull", "Gamma"}:
-                raise TraceError(f"must be Weibull or Gamma, not {row[3]!r}", file=file, line=number, field="family")
-            shape = _at_least_zero(file, number, "shape", row[4])
-            if shape == 0.0:
-                raise TraceError("must be above 0", file=file, line=number, field="shape")
-            parts.append(start + _renewals(rng, row[3], shape, rate))
+            family, shape = _fitted((file, number), row)
+            parts.append(start + _renewals(rng, family, shape, rate))
             total += len(parts[-1])
             if total > TRACE_PACKETS_MAX:
                 raise TraceError(f"more than {TRACE_PACKETS_MAX} packets", file=file, line=number, field="file")
-    return _circle(file, np.concatenate(parts) if parts else np.zeros(0), None)
+    # The idle windows at either end are part of the circle.
+    period = starts[-1] + SERVEGEN_WINDOW_MS - starts[0] if starts else None
+    return _circle(file, np.concatenate(parts) if parts else np.zeros(0), None, period)
+
+
+def _window(at: tuple[Path, int], row: list[str]) -> tuple[float, float]:
+    """Return start (ms) and rate (packets per ms) of a window."""
+    if len(row) < 6:
+        raise TraceError(f"{len(row)} columns; six are needed", file=at[0], line=at[1], field="file")
+    return _at_least_zero(*at, "start_s", row[0]) * 1e3, _at_least_zero(*at, "rate", row[1]) / 1e3
+
+
+def _fitted(at: tuple[Path, int], row: list[str]) -> tuple[str, float]:
+    """Return family and shape of the gaps in a window."""
+    if row[3] not in {"Weibull", "Gamma"}:
+        raise TraceError(f"must be Weibull or Gamma, not {row[3]!r}", file=at[0], line=at[1], field="family")
+    shape = _at_least_zero(*at, "shape", row[4])
+    if shape == 0.0:
+        raise TraceError("must be above 0", file=at[0], line=at[1], field="shape")
+    return row[3], shape
 
 
 def _renewals(rng: np.random.Generator, family: str, shape: float, rate: float) -> Any:

@@ -8,7 +8,7 @@ import click
 
 from aipaging.adapters.terminal.guard import examples, json_option
 from aipaging.adapters.terminal.output import note, say, table, write_json
-from aipaging.apps.simulate.files import EXECUTOR_HELP, progress, read, require_numba, write, write_parquet
+from aipaging.apps.simulate.files import EXECUTOR_HELP, located, progress, read, require_numba, write, write_parquet
 from aipaging.simulation import kinds as tables
 
 SYSTEM: Final = "system"
@@ -99,7 +99,7 @@ def run(*, scenario: Path, seed: int, allow_overload: bool, executor: str, as_js
     place_of(executor)  # a mistake in it is found before the traces are read
     checked = read(scenario, options["packets"], options["replications"])
     place = place_of(executor, checked.packets // checked.replications)
-    with opened(place) as pool, progress() as on_progress:
+    with located(scenario), opened(place) as pool, progress() as on_progress:
         outcome = simulated(
             checked, seed=seed, allow_overload=allow_overload, executor=pool, precision=precision,
             on_progress=on_progress,
@@ -146,10 +146,10 @@ def rare(*, scenario: Path, tenant: str, target_ms: float, as_json: bool, **opti
 
     place = place_of(options.pop("executor"))
     checked = read(scenario)
-    with opened(place) as pool:
+    with located(scenario), opened(place) as pool, progress() as on_progress:
         found = rare_exceedance(
             checked, tenant, target_ms, seed=options["seed"], executor=pool,
-            effort=Effort(method=options["method"], precision=options["precision"]),
+            effort=Effort(method=options["method"], precision=options["precision"], on_progress=on_progress),
         )  # fmt: skip
     result = {
         "tenant": found.tenant,

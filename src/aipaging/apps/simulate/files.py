@@ -67,6 +67,23 @@ def read(file: Path, packets: int | None = None, replications: int | None = None
 
 
 @contextlib.contextmanager
+def located(file: Path) -> Generator[None]:
+    """Give mistakes that show only when a scenario is run, such as an overload, the line of their table.
+
+    Raises:
+        InvalidFileError: The mistake, with file and line.
+    """
+    try:
+        yield
+    except InvalidInputError as error:
+        if error.field is None or error.field.partition(".")[0] not in {"domain", "tenant"}:
+            raise
+        line = line_of(field_lines(file.read_text(encoding="utf-8")), error.field)
+        problem = Problem(error.message, field=error.field, file=str(file), line=line, code=error.code)
+        raise InvalidFileError([problem]) from error
+
+
+@contextlib.contextmanager
 def progress() -> Generator[Callable[[int, int], None] | None]:
     """Show a bar on a terminal; None elsewhere."""
     if not sys.stderr.isatty():

@@ -25,6 +25,7 @@ def document(outcome: Outcome, *, timed: bool = True) -> dict[str, Any]:
                 "name": tenant.name,
                 "sent": tenant.sent,
                 "lost": tenant.lost,
+                "loss": {"probability": tenant.loss.value, "low": tenant.loss.low, "high": tenant.loss.high},
                 "mean_ms": tenant.mean_ms.value,
                 "mean_interval_ms": {"low": tenant.mean_ms.low, "high": tenant.mean_ms.high},
                 "quantiles": {str(level): _interval(each) for level, each in tenant.quantiles.items()},
@@ -54,6 +55,7 @@ def rows(outcome: Outcome) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for tenant in outcome.tenants:
         named: list[tuple[str, float | None, Estimate]] = [("mean_ms", None, tenant.mean_ms)]
+        named.append(("loss", None, tenant.loss))
         named += [("quantile_ms", level, each) for level, each in tenant.quantiles.items()]
         named += [("exceedance", target, each) for target, each in tenant.exceedance.items()]
         found += [
@@ -72,6 +74,8 @@ def show(outcome: Outcome) -> None:
     rows: list[tuple[str, ...]] = []
     for tenant in outcome.tenants:
         rows.append((tenant.name, f"sent {tenant.sent:,}", "", f"{tenant.lost:,} lost" if tenant.lost else ""))
+        if tenant.lost:
+            rows.append(("", "P(lost)", *_shown(tenant.loss, "")))
         rows.append(("", "mean", *_shown(tenant.mean_ms, " ms")))
         rows += [("", f"p{100 * level:g}", *_shown(each, " ms")) for level, each in tenant.quantiles.items()]
         rows += [("", f"P(delay > {target:g} ms)", *_shown(each, "")) for target, each in tenant.exceedance.items()]

@@ -122,47 +122,69 @@ def fair(cells: Floats, counts: Integers, done: Integers, tags: Floats, server: 
 
 @compiled
 def deficit_round_robin(
-    cells: Floats, counts: Integers, done: Integers, quanta: Floats, server: Floats, horizon: float
+    cells: Floats, counts: Integers, done: Integers, turns: Floats, server: Floats, horizon: float
 ) -> None:
-    """Serve rows in turn, each as long as its deficit lasts.
+    """Serve rows in turn, each as long as its deficit lasts; a row that begins to wait goes to the end of the line.
 
-    Referred to as DRR in Shreedhar and Varghese, "Efficient fair queueing using deficit round robin" (1995).
+    Referred to as DRR in Shreedhar and Varghese, "Efficient fair queueing using deficit round robin" (1995), whose
+    list of active queues is the line here: a place is when the row took it and, of those that took theirs again at one
+    instant, in which order.
 
     Args:
         cells: The rows.
         counts: How many packets each row has.
         done: How many of them are decided.
-        quanta: Per row the quantum and the deficit.
-        server: As in `priority`; in place of the end of the state the row whose turn it is, and then whether it
-            has had its quantum.
+        turns: Per row the quantum, the deficit, when it took its place (infinity: it has none), and a number that
+            orders those of one instant.
+        server: As in `priority`; in place of the end of the state the row whose turn it is (-1: none), and then the
+            last number that was given.
         horizon: Decisions after it wait.
     """
     upcoming = heads(cells, counts, done)
-    rows = counts.shape[0]
     row = int(server[STATE_END])
-    fresh = server[STATE_BAD] > 0.0
     while True:
         start = max(server[FREE], upcoming[earliest(upcoming)])
         if start > horizon or start == math.inf:
             break
-        j = done[row]
-        waiting = upcoming[row] <= start
-        if waiting and not fresh:
-            quanta[1, row] += quanta[0, row]
-            fresh = True
-        if waiting and cells[row, 1, j] <= quanta[1, row]:
-            quanta[1, row] -= cells[row, 1, j]
-            server[FREE] = start + cells[row, 1, j] * server[SLOWNESS]
+        waits = row >= 0 and upcoming[row] <= server[FREE]
+        if waits and cells[row, 1, done[row]] <= turns[1, row]:
+            j = done[row]
+            turns[1, row] -= cells[row, 1, j]
+            server[FREE] += cells[row, 1, j] * server[SLOWNESS]
             cells[row, 0, j] = server[FREE] + server[LATENCY]
             done[row] = j + 1
             upcoming[row] = head(cells, counts, done, row)
             continue
-        if not waiting:
-            quanta[1, row] = 0.0
-        row = row + 1 if row + 1 < rows else 0
-        fresh = False
+        if row >= 0:
+            _end_turn(turns, row, waits, server)
+        server[FREE] = start
+        row = _first_in_line(turns, upcoming, start)
+        turns[1, row] += turns[0, row]
     server[STATE_END] = row
-    server[STATE_BAD] = 1.0 if fresh else 0.0
+
+
+@compiled
+def _end_turn(turns: Floats, row: int, waits: bool, server: Floats) -> None:
+    """Send a row that still waits to the end of the line; one that does not loses its place and its deficit."""
+    server[STATE_BAD] += 1.0
+    turns[2, row] = server[FREE] if waits else math.inf
+    turns[3, row] = server[STATE_BAD] if waits else 0.0
+    if not waits:
+        turns[1, row] = 0.0
+
+
+@compiled
+def _first_in_line(turns: Floats, upcoming: Floats, start: float) -> int:
+    """Return the row whose turn is next; a row that began to wait took its place when its first packet came."""
+    best = -1
+    for row in range(upcoming.shape[0]):
+        if upcoming[row] > start:
+            continue
+        if turns[2, row] == math.inf:
+            turns[2, row] = upcoming[row]
+        if best < 0 or (turns[2, row], turns[3, row]) < (turns[2, best], turns[3, best]):
+            best = row
+    return best
 
 
 def new_server(slowness: float, latency_ms: float) -> Floats:

@@ -1,8 +1,9 @@
 """The probability of a rare delay, by the method that fits, until it is precise enough."""
 
+import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -44,10 +45,12 @@ class Effort:
         method: `auto`, `twisting` (importance sampling) or `splitting`.
         precision: Half-width of the interval, relative to the estimate, at which it is precise enough; without it
             0.3, or as near to that as 200 replications come.
+        on_progress: Called with the replications that are done, and the most that there will be.
     """
 
     method: str = "auto"
     precision: float | None = None
+    on_progress: Callable[[int, int], None] | None = None
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -125,7 +128,9 @@ def rare_exceedance(
     begun = time.perf_counter()
     root = np.random.SeedSequence(entropy=seed, spawn_key=(0x52415245,))  # streams of its own, apart from a plain run
     method, run, decay, levels = _ready(scenario, (tenant, target_ms), effort.method, root)
-    found, events = _until_precise(run, root, effort.wanted, executor)
+    pool = map if executor is None else executor.map
+    batches = (list(pool(run, root.spawn(BATCH))) for _ in itertools.count())
+    found, events = _until_precise(batches, effort)
     probability = _interval(found)
     return RareResult(
         tenant=tenant,
@@ -177,24 +182,18 @@ def _split(split: splitting.Split, seed: np.random.SeedSequence) -> tuple[float,
     return found.probability, found.packets
 
 
-def _until_precise(
-    run: Run,
-    root: np.random.SeedSequence,
-    wanted: tuple[float, int],
-    executor: Executor | None,
-) -> tuple[NDArray[np.float64], int]:
+def _until_precise(batches: Iterator[list[tuple[float, int]]], effort: Effort) -> tuple[NDArray[np.float64], int]:
     """Run whole batches until the interval is narrow enough; the number of workers does not change how many."""
-    precision, most = wanted
+    precision, most = effort.wanted
     values: list[float] = []
     events = 0
-    while True:
-        seeds = root.spawn(BATCH)
-        batch = list(map(run, seeds) if executor is None else executor.map(run, seeds))
+    while len(values) < most and (not values or _width(_interval(np.array(values))) > precision):
+        batch = next(batches)
         values += [value for value, _ in batch]
         events += sum(each for _, each in batch)
-        found = np.array(values)
-        if len(values) >= most or _width(_interval(found)) <= precision:
-            return found, events
+        if effort.on_progress is not None:
+            effort.on_progress(len(values), most)
+    return np.array(values), events
 
 
 def _width(estimate: Estimate) -> float:
