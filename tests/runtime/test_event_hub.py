@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from aipaging.core.evidence.record import SealedEntry
 from aipaging.core.foundation.errors import InvalidInputError
@@ -57,7 +57,7 @@ def history() -> list[SealedEntry]:
     world.do(c.Relocate(session=one.session, cause=RelocationCause.OPERATOR))
     world.settle()
     world.advance(3_000)
-    world.page(replace(two.intent, delay_ms=1.0), client="client-2")
+    world.page(structs.replace(two.intent, delay_ms=1.0), client="client-2")
     world.do(c.End(session=two.session, status_info=StatusInfo.DELETE_REQUESTED))
     world.advance(70_000)
     return world.entries

@@ -1,5 +1,4 @@
 import base64
-import dataclasses
 import hashlib
 import hmac
 import json
@@ -8,6 +7,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from msgspec import structs
 
 from aipaging.adapters.signing import tokens
 from aipaging.adapters.signing.keys import KeyStore
@@ -105,8 +105,8 @@ def test_the_same_claims_give_the_same_receipt_under_one_key_and_never_that_of_a
     keys = Rotating()
     signer = JwtSigner(keys, ISSUER)
     receipt = signer.sign_commit(COMMIT)
-    assert signer.sign_commit(dataclasses.replace(COMMIT)) == receipt
-    renewed = dataclasses.replace(COMMIT, epsilon_bound="0.0005")
+    assert signer.sign_commit(structs.replace(COMMIT)) == receipt
+    renewed = structs.replace(COMMIT, epsilon_bound="0.0005")
     assert payload_of(signer.sign_commit(renewed))["epsilon_bound"] == "0.0005"
     keys.signing_key = before.rotated().signing_key
     assert jwt.get_unverified_header(signer.sign_commit(COMMIT))["kid"] == keys.signing_key.kid
@@ -114,7 +114,7 @@ def test_the_same_claims_give_the_same_receipt_under_one_key_and_never_that_of_a
 
 def test_only_so_many_receipts_are_remembered(signer, verifier, monkeypatch):
     monkeypatch.setattr(tokens, "RECEIPTS_KEPT", 2)
-    many = [dataclasses.replace(COMMIT, commit_id=f"commit-{i}") for i in range(5)]
+    many = [structs.replace(COMMIT, commit_id=f"commit-{i}") for i in range(5)]
     assert [verifier.verify_commit(signer.sign_commit(claims)) for claims in many] == many
     last, first = signer.sign_commit(many[-1]), signer.sign_commit(many[0])
     assert signer.sign_commit(many[0]) == first
@@ -145,9 +145,7 @@ def test_the_wire_form_is_the_agreed_one(keys, signer):
 
 
 def test_exp_rounds_up_and_iat_down(signer, verifier):
-    claims = dataclasses.replace(
-        AIST, issued_us=WallUs(NOW * SECOND + 700_000), expires_us=WallUs(NOW * SECOND + 900_000)
-    )
+    claims = structs.replace(AIST, issued_us=WallUs(NOW * SECOND + 700_000), expires_us=WallUs(NOW * SECOND + 900_000))
     back = verifier.verify_aist(signer.sign_aist(claims))
     assert (back.issued_us, back.expires_us) == (NOW * SECOND, (NOW + 1) * SECOND)
 
@@ -313,7 +311,7 @@ def test_text_forms_hold_no_key(signer, verifier):
     assert "object at" not in f"{signer!r} {verifier!r}"
 
 
-BOUND = dataclasses.replace(AIST, certificate=hashlib.sha256(b"a certificate").hexdigest())
+BOUND = structs.replace(AIST, certificate=hashlib.sha256(b"a certificate").hexdigest())
 
 
 def test_a_bound_token_says_so_as_rfc_8705_has_it(signer, verifier):

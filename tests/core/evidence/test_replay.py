@@ -7,6 +7,7 @@ from functools import lru_cache
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from aipaging.core.evidence.finding import Invariant, Verdict
 from aipaging.core.evidence.log import Checkpoint
@@ -103,7 +104,7 @@ class Mutation:
 
     def edit(self, place: int, **fields: str | int) -> None:
         draft = self.steps[place].draft
-        self.steps[place] = replace(self.steps[place], draft=replace(draft, fields={**draft.fields, **fields}))
+        self.steps[place] = replace(self.steps[place], draft=structs.replace(draft, fields={**draft.fields, **fields}))
 
     def insert(self, after: int, record_type: str, leaves: tuple[Fields, ...] = (), **fields: str | int) -> None:
         """Put a record behind another, written at the same instant."""
@@ -285,7 +286,7 @@ def grant_anew_elsewhere(m: Mutation) -> set[Invariant]:
     place = m.pick("LEASES_REGRANTED")
     draft = m.steps[place].draft
     leaf = {**draft.leaves[0], "anchor": "anchor-elsewhere"}
-    m.steps[place] = replace(m.steps[place], draft=replace(draft, leaves=(leaf, *draft.leaves[1:])))
+    m.steps[place] = replace(m.steps[place], draft=structs.replace(draft, leaves=(leaf, *draft.leaves[1:])))
     return {D}
 
 
@@ -302,7 +303,7 @@ def miss_renewals(m: Mutation) -> set[Invariant]:
         draft = m.steps[place].draft
         kept = tuple(leaf for leaf in draft.leaves if leaf["session"] != session)
         empty = Draft(type="SERVICE_REMOVED", fields={"aisi": "aisi://op.example/none/none"})
-        m.steps[place] = replace(m.steps[place], draft=replace(draft, leaves=kept) if kept else empty)
+        m.steps[place] = replace(m.steps[place], draft=structs.replace(draft, leaves=kept) if kept else empty)
     return {A, B}
 
 
@@ -310,7 +311,7 @@ def renew_with_an_old_count(m: Mutation) -> set[Invariant]:
     place = m.pick("LEASES_RENEWED")
     draft = m.steps[place].draft
     leaf = {**draft.leaves[0], "renewal": 0}
-    m.steps[place] = replace(m.steps[place], draft=replace(draft, leaves=(leaf, *draft.leaves[1:])))
+    m.steps[place] = replace(m.steps[place], draft=structs.replace(draft, leaves=(leaf, *draft.leaves[1:])))
     return {C}
 
 
@@ -460,7 +461,7 @@ def relocate_twice_at_once(m: Mutation) -> set[Invariant]:
 
 def fail_after_the_switch(m: Mutation) -> set[Invariant]:
     place = m.pick("RELOCATION_SOURCE_RELEASED")
-    m.steps[place] = replace(m.steps[place], draft=replace(m.steps[place].draft, type="RELOCATION_FAILED"))
+    m.steps[place] = replace(m.steps[place], draft=structs.replace(m.steps[place].draft, type="RELOCATION_FAILED"))
     return {B}
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 import pytest
+from msgspec import structs
 
 from aipaging.core.evidence.finding import Invariant, Verdict
 from aipaging.core.evidence.log import Checkpoint
@@ -116,7 +117,7 @@ def test_a_rewritten_tail_is_caught_by_a_witness() -> None:
     """The forger seals everything from record 150 on anew: chain, schema and invariants are in order."""
     steps = History(5, PLAN).take(RECORDS)
     late = steps[150]
-    steps[150] = replace(late, now=replace(late.now, wall_us=late.now.wall_us + 1))
+    steps[150] = replace(late, now=structs.replace(late.now, wall_us=late.now.wall_us + 1))
     forged = list(sealed_history(steps))
     assert verified(forged, 128).ok
     verdict = verified(forged, 128, 192, RECORDS)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from aipaging.core.anchor.choice import best
 from aipaging.core.anchor.eligibility import examine, ranked
@@ -257,7 +258,7 @@ def test_a_refusal_names_delay_rate_and_burst_that_would_be_admitted(model: Serv
         {"rate_rps": nearest.rate_rps},
     ):
         if next(iter(change.values())) is not None:
-            again = replace(wanted, **change)  # type: ignore[arg-type]
+            again = structs.replace(wanted, **change)  # type: ignore[arg-type]
             eligible = [one for one in resolve(world.state, again, world.now) if one.anchor == "a"]
             assert eligible[0].rejection is None, change
     assert nearest.burst is not None

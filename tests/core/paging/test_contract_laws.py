@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
+from msgspec import structs
 
 from aipaging.core.anchor.catalogue import AnchorState
 from aipaging.core.envelope.refusals import EnvelopeExpiredError, EnvelopeReplayedError, EnvelopeRolledBackError
@@ -273,7 +274,7 @@ def test_the_originals_are_kept_over_a_restart() -> None:
 
 def test_a_domain_described_anew_makes_every_session_looked_at() -> None:
     world = World.started(SETTINGS)
-    session = world.paged(replace(ONLY_EU, trust_min=3)).session
+    session = world.paged(structs.replace(ONLY_EU, trust_min=3)).session
     untrusted = replace(world.state.catalogue.domains[DomainName("metro")], trust=1)
     world.do(c.RegisterDomain(domain=untrusted))
     world.advance(5)

@@ -7,6 +7,7 @@ from hashlib import sha256
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from aipaging.core.anchor.eligibility import Candidate, Nearest
 from aipaging.core.anchor.intent import Intent
@@ -90,7 +91,7 @@ def looked(world: World, wanted: Intent, anchor: str) -> Candidate:
 
 
 def changed(wanted: Intent, name: str, value: float) -> Intent:
-    return replace(wanted, **{name: int(value) if name == "burst" else value})  # type: ignore[arg-type]
+    return structs.replace(wanted, **{name: int(value) if name == "burst" else value})  # type: ignore[arg-type]
 
 
 def require_near(world: World, wanted: Intent, anchor: str, name: str, value: float) -> None:
@@ -149,7 +150,7 @@ def test_a_proposal_that_a_later_check_would_refuse_is_followed() -> None:
     settled = next(candidate for candidate in found if candidate.anchor == "a").rejection
     assert settled is not None
     assert (settled.constraint, settled.nearest) == ("GUARDRAIL", Nearest(rate_rps=50.0))
-    reply = world.page(replace(wanted, rate_rps=50.0)).reply
+    reply = world.page(structs.replace(wanted, rate_rps=50.0)).reply
     assert isinstance(reply, c.Admitted)
 
 
@@ -167,5 +168,5 @@ def test_the_least_delay_of_a_path_whose_dual_bound_is_sharper_is_proposed(domai
     assert refused.nearest is not None
     least_ms = refused.nearest.delay_ms
     assert least_ms is not None
-    assert looked(world, replace(wanted, delay_ms=least_ms), "a").rejection is None
-    assert looked(world, replace(wanted, delay_ms=least_ms * (1 - 1e-5)), "a").rejection is not None
+    assert looked(world, structs.replace(wanted, delay_ms=least_ms), "a").rejection is None
+    assert looked(world, structs.replace(wanted, delay_ms=least_ms * (1 - 1e-5)), "a").rejection is not None

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as profile
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from msgspec import structs
 
 from aipaging.core.anchor.catalogue import AnchorState
 from aipaging.core.anchor.intent import Intent
@@ -92,7 +93,7 @@ def refused(world: World, tenant: str, asked: Intent, *, key: str = "") -> c.Ref
 def now_woken(world: World) -> None:
     """Do what is due now: those who have to make room are looked at at once."""
     while (due_us := wake_at(world.state)) is not None and due_us <= world.now.boot_us + 100:
-        world.now = replace(world.now, boot_us=max(due_us, world.now.boot_us))
+        world.now = structs.replace(world.now, boot_us=max(due_us, world.now.boot_us))
         world.do(c.Wake())
     world.settle()
 
@@ -375,7 +376,9 @@ def test_claims_and_victims_outlive_a_restart() -> None:
     restored = decode_state(encode_state(rebuilt))
     assert restored is not None
     world.state = restored
-    world.now = replace(world.now, boot_us=BootUs(world.now.boot_us + 1_000 * SECOND))  # another machine's clock
+    world.now = structs.replace(
+        world.now, boot_us=BootUs(world.now.boot_us + 1_000 * SECOND)
+    )  # another machine's clock
     world.do(c.StartTerm(settings=SETTINGS, software="test"))
     now_woken(world)
     assert ended(world, victim) == [StatusInfo.PREEMPTED]

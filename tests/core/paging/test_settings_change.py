@@ -7,6 +7,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 from hypothesis import settings as profile
+from msgspec import structs
 
 from aipaging.core.anchor.catalogue import AnchorState
 from aipaging.core.evidence.verify import Verifier
@@ -74,7 +75,7 @@ def test_limits_and_the_length_of_leases_change_and_the_rest_waits_for_a_term() 
 @pytest.mark.parametrize("lease_ms", [1_000, 20_000])
 def test_a_lease_keeps_the_length_that_it_was_granted_for_and_is_renewed_by_the_new_one(lease_ms: int) -> None:
     world = World.started(TERM)
-    session = world.paged(replace(intent(), duration_s=600))
+    session = world.paged(structs.replace(intent(), duration_s=600))
     granted = session.lease
     assert granted is not None
     world.do(ChangeSettings(settings=with_lease(TERM, lease_ms)))

@@ -1,13 +1,11 @@
 """Equal values of sessions are held once, and the ledger's sums do not depend on how they are kept."""
 
-from dataclasses import replace
-
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.names import AnchorId, DomainName, SessionId, TenantId
-from aipaging.core.foundation.time import BootUs
 from aipaging.core.lease.ledger import Ledger, Reservation
 from aipaging.core.paging.snapshot import decode_state, encode_state
 from aipaging.testing.world import World, intent
@@ -16,7 +14,7 @@ from aipaging.testing.world import World, intent
 def test_sessions_that_ask_for_the_same_share_what_they_have_in_common() -> None:
     world = World.started()
     wanted = intent(rate_rps=1.0)
-    first, second = world.paged(wanted), world.paged(replace(wanted))
+    first, second = world.paged(wanted), world.paged(structs.replace(wanted))
     other = world.paged(intent(rate_rps=2.0))
     assert first.lease is not None
     assert second.lease is not None

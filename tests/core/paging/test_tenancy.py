@@ -1,13 +1,13 @@
 """Quotas and kill switches: what they stop, what they leave, and that nothing races past them."""
 
 import contextlib
-from dataclasses import replace
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 from hypothesis import settings as profile
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from msgspec import structs
 
 from aipaging.core.anchor.intent import Intent
 from aipaging.core.evidence.verify import Verifier
@@ -112,7 +112,7 @@ def test_what_is_spent_is_given_back_for_the_time_not_used_and_begins_anew_with_
     world.do(c.End(session=session.session, status_info=StatusInfo.DELETE_REQUESTED))
     assert world.state.tenancy.accounts[ACME].spent == 0
     admitted(world, wanted)
-    world.now = replace(world.now, wall_us=WallUs(world.now.wall_us + no.retry_after_s * 1_000_000))
+    world.now = structs.replace(world.now, wall_us=WallUs(world.now.wall_us + no.retry_after_s * 1_000_000))
     admitted(world, wanted)
     audited(world)
 

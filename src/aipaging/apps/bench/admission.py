@@ -9,7 +9,7 @@ every candidate, is timed in turns with our whole decision.
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from importlib import import_module
@@ -18,6 +18,7 @@ from itertools import count
 from typing import Any, Final
 
 import numpy as np
+from msgspec import structs
 
 from aipaging.apps.bench.interleaved import Goal, against, alone
 from aipaging.apps.bench.result import BenchResult
@@ -139,7 +140,7 @@ def _admitted(state: State, wanted: Intent) -> None:
 
 def _admitted_anew(state: State, numbers: Iterator[int]) -> None:
     """Decide for an epsilon that nobody had before, so that no contract of a service model is remembered."""
-    _admitted(state, replace(intent(300.0), epsilon=1e-3 * (1.0 + 1e-9 * next(numbers))))
+    _admitted(state, structs.replace(intent(300.0), epsilon=1e-3 * (1.0 + 1e-9 * next(numbers))))
 
 
 def _refused(state: State, wanted: Intent) -> None:

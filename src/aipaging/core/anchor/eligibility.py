@@ -7,8 +7,10 @@ against another; `ranked` only orders what passed all of them.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
+
+from msgspec import structs
 
 from aipaging.core.anchor.catalogue import Anchor, AnchorState, Catalogue, Domain, Path, Service
 from aipaging.core.anchor.intent import Intent, Preference
@@ -272,7 +274,7 @@ def least_promised(offer: Offer, intent: Intent, envelopes: tuple[Envelope, ...]
     epsilon = session_bound(path, intent.delay_ms).epsilon_bound
     for _ in range(RETUNED_MAX):
         # The tails of slots are tight at the epsilon that is asked for: ask for what was just proven.
-        again = session_path(offer, replace(intent, epsilon=epsilon), frame)
+        again = session_path(offer, structs.replace(intent, epsilon=epsilon), frame)
         less = session_bound(again, intent.delay_ms).epsilon_bound
         if less >= epsilon * (1.0 - RETUNED_LEAST):
             break

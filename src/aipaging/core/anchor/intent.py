@@ -6,8 +6,9 @@ orders what is left. An `Intent` that exists is valid; `Intent.checked` is where
 
 import enum
 import math
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from aipaging.core.foundation.errors import InvalidInputError
 from aipaging.core.foundation.names import DomainName
@@ -58,16 +59,14 @@ class Preference(enum.Enum):
     QUALITY = "QUALITY"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quality:
+class Quality(msgspec.Struct, frozen=True, kw_only=True):
     """A least score on one named benchmark; scores of different benchmarks are not comparable."""
 
     benchmark: str
     score_min: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Intent:
+class Intent(msgspec.Struct, frozen=True, kw_only=True):
     """What a client wants.
 
     Attributes:

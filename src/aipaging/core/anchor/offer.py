@@ -6,8 +6,10 @@ sessions share are looked at with everybody's bursts in them.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import structs
 
 from aipaging.core.anchor.catalogue import Catalogue, Domain
 from aipaging.core.anchor.intent import Intent
@@ -115,7 +117,7 @@ def highest_rate_rps(offer: Offer, intent: Intent, frame: Frame) -> float | None
     low, high = 0, intent.rate_mrps
     while high - low > max(1, high // 100):
         middle = (low + high) // 2
-        if _provable(offer, replace(intent, rate_rps=middle / 1000), frame):
+        if _provable(offer, structs.replace(intent, rate_rps=middle / 1000), frame):
             low = middle
         else:
             high = middle
@@ -129,7 +131,7 @@ def largest_burst(offer: Offer, intent: Intent, frame: Frame) -> int | None:
     low, high = 0, intent.burst
     while high - low > 1:
         middle = (low + high) // 2
-        if _provable(offer, replace(intent, burst=middle), frame):
+        if _provable(offer, structs.replace(intent, burst=middle), frame):
             low = middle
         else:
             high = middle

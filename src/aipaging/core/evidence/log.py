@@ -31,8 +31,7 @@ from aipaging.core.foundation.names import SessionId
 from aipaging.core.foundation.time import Now
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogHead:
+class LogHead(msgspec.Struct, frozen=True, kw_only=True):
     """All that is needed to go on writing a log.
 
     Attributes:

@@ -7,9 +7,10 @@ list, a table or tile files alike. Signing a root is left out; it lives behind `
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final, TypeAlias
+
+import msgspec
 
 HASH_BYTES: Final = 32
 """SHA-256, the only hash of RFC 9162 logs that C2SP tiles allow."""
@@ -34,8 +35,7 @@ def node_hash(left: bytes, right: bytes) -> bytes:
     return sha256(b"\x01" + left + right).digest()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Frontier:
+class Frontier(msgspec.Struct, frozen=True, kw_only=True):
     """A tree as the roots of its perfect subtrees, the largest (leftmost) first.
 
     Attributes:

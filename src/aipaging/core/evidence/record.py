@@ -40,8 +40,7 @@ Kind: TypeAlias = Callable[[object], bool]
 """Whether a value may stand in a field."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
+class Draft(msgspec.Struct, frozen=True, kw_only=True):
     """A record before it is sealed: what happened, without its place in the log.
 
     Attributes:

@@ -1,10 +1,9 @@
 """Fencing tokens."""
 
-from dataclasses import dataclass
+import msgspec
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Epoch:
+class Epoch(msgspec.Struct, frozen=True, order=True):
     """The fencing token of a COMMIT: `(term, n)`, compared in that order.
 
     Attributes:

@@ -4,8 +4,9 @@ Leases travel as durations. Inside a node every deadline is on the boot clock (i
 clock is for people, for tokens' `exp`, and for the remaining duration of a session over a restart.
 """
 
-from dataclasses import dataclass
 from typing import Final, NewType
+
+import msgspec
 
 BootUs = NewType("BootUs", int)
 """An instant on this boot's clock, in microseconds; comparable only within one term of one node."""
@@ -26,8 +27,7 @@ PPM: Final = 1_000_000
 """Parts per million: the unit of clock drift (rho in Gray and Cheriton 1989)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Now:
+class Now(msgspec.Struct, frozen=True, kw_only=True):
     """The one instant that an operation sees."""
 
     boot_us: BootUs

@@ -8,6 +8,8 @@ an `AistClaims` or a `CommitClaims` that came from a verifier holds something ve
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.names import AnchorId, ClientId, ServiceUri, SessionId, TenantId
 from aipaging.core.foundation.time import WallUs
@@ -28,8 +30,7 @@ COMMIT_TYPE: Final = "ai-commit+jwt"
 """Header `typ` of a COMMIT receipt: explicit typing, so that neither token passes for the other (RFC 8725, 3.11)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AistClaims:
+class AistClaims(msgspec.Struct, frozen=True, kw_only=True):
     """The claims of a session token (RFC 9068).
 
     Attributes:
@@ -73,8 +74,7 @@ class AccessClaims:
     expires_us: WallUs
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CommitClaims:
+class CommitClaims(msgspec.Struct, frozen=True, kw_only=True):
     """The claims of a COMMIT receipt.
 
     Attributes:

@@ -17,6 +17,8 @@ from types import MappingProxyType
 from typing import Final
 from zlib import crc32
 
+import msgspec
+
 from aipaging.core.envelope.admission import TailBound
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.errors import IllegalTransitionError
@@ -107,8 +109,7 @@ class LeaseTerms:
         return BootUs(granted_us + stretched_us(lease_us, self.drift_ppm) + self.grace_ms * MS)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lease:
+class Lease(msgspec.Struct, frozen=True, kw_only=True):
     """One COMMIT: an epoch of a session at one anchor.
 
     Attributes:

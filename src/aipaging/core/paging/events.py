@@ -7,6 +7,8 @@ the state is what `evolve` makes of all of them. Events carry instants, because 
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import msgspec
+
 from aipaging.core.anchor.catalogue import Anchor, AnchorState, Domain, Path, Service
 from aipaging.core.anchor.intent import Intent
 from aipaging.core.envelope.admission import TailBound
@@ -101,8 +103,7 @@ class AnchorRemoved:
     anchor: AnchorId
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionRequested:
+class SessionRequested(msgspec.Struct, frozen=True, kw_only=True):
     """A client asked for a session and a candidate was admitted."""
 
     session: SessionId
@@ -132,8 +133,7 @@ class SessionRefused:
     wall_us: WallUs
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CommitGranted:
+class CommitGranted(msgspec.Struct, frozen=True, kw_only=True):
     """A COMMIT: the session may be steered to the anchor until the deadline.
 
     Attributes:

@@ -5,9 +5,10 @@ not fit raises `IllegalTransitionError` before anything is changed.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from aipaging.core.anchor.catalogue import AnchorState
 from aipaging.core.foundation.epoch import Epoch

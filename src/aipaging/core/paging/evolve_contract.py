@@ -1,6 +1,6 @@
 """What the events about contracts make of the state; called by `core.paging.evolve` only."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.errors import IllegalTransitionError

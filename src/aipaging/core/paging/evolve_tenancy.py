@@ -5,6 +5,8 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final
 
+from msgspec import structs
+
 from aipaging.core.foundation.time import BootUs, Now
 from aipaging.core.lease.expiry import Due
 from aipaging.core.paging import tenancy_events as t
@@ -57,7 +59,7 @@ def _policies_loaded(state: State, event: PoliciesLoaded) -> None:
 
 def _policy_applied(state: State, event: t.PolicyApplied) -> None:
     session = state.sessions[event.session]
-    state.sessions[event.session] = replace(session, policies=event.policies)
+    state.sessions[event.session] = structs.replace(session, policies=event.policies)
 
 
 def _room_claimed(state: State, event: t.RoomClaimed) -> None:
@@ -96,7 +98,7 @@ def _metered(state: State, event: t.SessionsMetered) -> None:
     for each in event.metered:
         session = state.sessions.get(each.session)
         if session is not None and each.requests:
-            state.sessions[each.session] = replace(session, metered=session.metered + each.requests)
+            state.sessions[each.session] = structs.replace(session, metered=session.metered + each.requests)
     if event.boot:  # earlier software wrote none
         remember(state.tenancy.meters.setdefault(event.metered[0].anchor, {}), event.boot, event.batch)
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final
 
+from msgspec import structs
+
 from aipaging.core.anchor.catalogue import Anchor
 from aipaging.core.anchor.choice import best
 from aipaging.core.anchor.eligibility import Candidate, Rejection, examine
@@ -161,7 +163,7 @@ def charge_extension(state: State, session: Session, more_ms: int, now: Now) -> 
 
 def charged(session: Session, event: SpendCharged) -> Session:
     """Return the session with its latest charge."""
-    return replace(session, charge=Charge(period=event.period, amount=event.amount, price=event.price))
+    return structs.replace(session, charge=Charge(period=event.period, amount=event.amount, price=event.price))
 
 
 def judged(state: State, question: Question, anchors: Sequence[Anchor]) -> Sequence[Ruling]:

@@ -8,6 +8,8 @@ refused under load is not made dearer by it.
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
+from msgspec import structs
+
 from aipaging.core.anchor.eligibility import Candidate, Nearest, Rejection, examine, least_promised
 from aipaging.core.anchor.intent import Intent
 from aipaging.core.anchor.offer import Offer
@@ -105,7 +107,7 @@ class _Trials:
         self.left -= 1
         change: dict[str, Any] = {name: value}
         try:
-            intent = replace(self.intent, **change).checked()
+            intent = structs.replace(self.intent, **change).checked()
         except InvalidInputError as error:
             return Rejection(constraint="INTENT", message=error.message)
         question = Question(

@@ -6,6 +6,8 @@ Every one that changes something is a transition and leaves a record; saying aga
 from dataclasses import replace
 from typing import Final
 
+from msgspec import structs
+
 from aipaging.core.anchor.catalogue import Anchor, AnchorState
 from aipaging.core.envelope.envelope import Envelope
 from aipaging.core.envelope.trust import Accepted, TrustedEnvelopes
@@ -139,7 +141,7 @@ def _outlived(session: Session, now: Now, status_info: StatusInfo) -> list[Event
     """Return the end of a session whose duration, or whose last COMMIT, ran out before this term."""
     events: list[Event] = []
     if session.lease is not None and session.lease.live:
-        void = replace(session.lease, deadline_us=now.boot_us)
+        void = structs.replace(session.lease, deadline_us=now.boot_us)
         events.append(lease_over(session, void, now, cause=""))
     events.append(
         SessionEnded(

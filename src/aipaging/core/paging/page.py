@@ -5,8 +5,9 @@ leaves its evidence and holds nothing.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from aipaging.core.anchor.eligibility import CHECKS, Candidate, ranked
 from aipaging.core.anchor.intent import Intent

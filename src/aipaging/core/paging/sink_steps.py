@@ -1,6 +1,6 @@
 """Setting a session's sink: decision, state and record."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from aipaging.core.evidence.record import Fields, commitment
 from aipaging.core.foundation.time import Now

@@ -7,6 +7,8 @@ agenda, not a fact: it is derived from the sessions, and popping it decides noth
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from aipaging.core.anchor.catalogue import Catalogue
 from aipaging.core.anchor.intent import Intent
 from aipaging.core.envelope.reserved import NOTHING, Harm, Sum
@@ -57,8 +59,7 @@ class Charge:
     price: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
+class Session(msgspec.Struct, frozen=True, kw_only=True):
     """One session.
 
     Attributes:

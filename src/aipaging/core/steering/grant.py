@@ -7,13 +7,14 @@ than the highest seen is refused.
 
 from dataclasses import dataclass
 
+import msgspec
+
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.names import AnchorId, SessionId
 from aipaging.core.foundation.time import BootUs, WallUs
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SteeringGrant:
+class SteeringGrant(msgspec.Struct, frozen=True, kw_only=True):
     """A session's traffic goes to one anchor until the deadline of its COMMIT.
 
     Attributes:

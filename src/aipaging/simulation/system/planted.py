@@ -8,6 +8,8 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final
 
+from msgspec import structs
+
 from aipaging.core.anchor import eligibility
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.time import MS
@@ -73,13 +75,13 @@ def renew_any_epoch() -> list[Patch]:
         for renewal in event.renewals:
             session = state.sessions[renewal.session]
             lease = session.lease
-            longer = replace(
+            longer = structs.replace(
                 lease,
                 granted_us=event.boot_us,
                 deadline_us=event.boot_us + renewal.lease_ms * MS,
                 renewal=renewal.renewal,
             )
-            state.sessions[renewal.session] = replace(session, lease=longer)
+            state.sessions[renewal.session] = structs.replace(session, lease=longer)
             evolution.arm_renewal(state, renewal.session, longer)
 
     def renew(work: Any, session: Any, epoch: Epoch) -> None:
@@ -184,7 +186,7 @@ def renew_after_expiry() -> list[Patch]:
     def renew(work: Any, session: Any, epoch: Epoch) -> None:
         lease = session.lease_of(epoch)
         if lease is not None and lease.deadline_us <= work.now.boot_us and session.available:
-            session = replace(session, lease=replace(lease, deadline_us=work.now.boot_us + 1))
+            session = structs.replace(session, lease=structs.replace(lease, deadline_us=work.now.boot_us + 1))
         original(work, session, epoch)
 
     def pop_due(self: Any, until_us: Any) -> Any:
