@@ -61,6 +61,9 @@ WAKE_MS_MIN: Final = 2
 WAKES_MAX: Final = 256
 """Wakes in one go before others get their turn: a mass relocation is one grant per wake."""
 
+SLICE_MS: Final = 2
+"""How long wakes may take before others get a turn between two of them."""
+
 RECOVER_MS: Final = 2_000
 """How often a journal that failed is tried again: each try reads it back."""
 
@@ -414,10 +417,14 @@ class Engine:
             await self._until_due()
             if self._ill:
                 await self._recover()
+            slice_us = self.now().boot_us
             for _ in range(WAKES_MAX):
-                when_us = self._wake_us()
-                if when_us is None or when_us > self.now().boot_us:
+                when_us, now_us = self._wake_us(), self.now().boot_us
+                if when_us is None or when_us > now_us:
                     break
+                if now_us - slice_us > SLICE_MS * 1000:
+                    await asyncio.sleep(0)
+                    slice_us = self.now().boot_us
                 with contextlib.suppress(UnavailableError):
                     self._decided(c.Wake(restrictive=bool(self._ill)))
 

@@ -39,11 +39,11 @@ from aipaging.core.paging.switching import stopped_by_any
 from aipaging.core.paging.waking import RESTRICTED_RETRY_US, Waking
 from aipaging.core.steering.grant import SteeringRenewal
 
-ENTRIES_MAX: Final = 4096
-"""Entries of one wake: bounds a step to a few tens of milliseconds; what is left is due at once again."""
+ENTRIES_MAX: Final = 1024
+"""Entries of one wake: bounds a step to some milliseconds; what is left is due at once again."""
 
-RENEWALS_MAX: Final = 1024
-"""Renewals in one batch record: its leaves stay below a megabyte."""
+RENEWALS_MAX: Final = 128
+"""Renewals in one wake and in one record: three milliseconds, for which whoever pages meanwhile waits."""
 
 CLOCKS_APART_US: Final = 3_600_000_000
 """An envelope whose end was due and is less than this away by the wall clock is looked at once more."""
