@@ -336,14 +336,19 @@ async def test_an_idle_sidecar_says_that_it_drains_before_it_closes(make_bench) 
     await asyncio.wait_for(draining, 60)
 
 
-async def test_an_idle_sidecar_without_a_controller_does_not_wait(make_bench, monkeypatch) -> None:
-    async def refused(beat: object) -> HeartbeatAnswer:
-        raise UnavailableError("nobody", code="CONNECT")
+@pytest.mark.parametrize("answers", [0, 1])
+async def test_an_idle_sidecar_whose_controller_is_gone_does_not_wait(make_bench, monkeypatch, answers) -> None:
+    async def heard_and_gone(beat: object) -> HeartbeatAnswer:
+        bench.controller.beats.append(beat)
+        if len(bench.controller.beats) > 1 + answers:
+            raise UnavailableError("nobody", code="CONNECT")
+        return HeartbeatAnswer(interval_ms=100, sessions=3)
 
     bench = await make_bench()
-    monkeypatch.setattr(bench.controller, "heartbeat", refused)
+    monkeypatch.setattr(bench.controller, "heartbeat", heard_and_gone)
     async with asyncio.timeout(bench.sidecar._settings.timeouts.drain_s / 2):
         await bench.sidecar.drain()
+    assert bench.controller.beats[1].state == "DRAINING"
 
 
 async def test_a_drain_ends_with_the_leases_at_the_latest(make_bench) -> None:

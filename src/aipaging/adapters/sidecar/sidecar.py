@@ -101,6 +101,7 @@ class Sidecar:
         self._boot = secrets.token_hex(8)
         self._draining = False
         self._served: int | None = None  # sessions, as the controller counts them; None: it has not heard of our drain
+        self._doubted = False  # whether the last question about them was not answered
         self._closed = False
         self._keys: Mapping[str, Any] = {}
         self._followed = (0, 0)
@@ -326,13 +327,15 @@ class Sidecar:
             in_flight=self.path.queue.in_service,
             queued=self.path.queue.waiting,
         )
-        sessions = self._served or 0  # a controller that has never answered steers nobody
         try:
             answer = await self._controller.heartbeat(beat)
-            sessions = answer.sessions
-        finally:
+        except AipagingError:
             if beat.state == "DRAINING":
-                self._served = sessions
+                # One answer may be late. After two, or where there never was one, nobody steers anybody anew.
+                self._served, self._doubted = 0 if self._doubted else self._served or 0, True
+            raise
+        if beat.state == "DRAINING":
+            self._served, self._doubted = answer.sessions, False
         self._interval_s = min(answer.interval_s, HEARTBEAT_S_MAX)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._interval_s):
