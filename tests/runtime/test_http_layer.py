@@ -10,6 +10,7 @@ import pytest
 
 from aipaging.core.foundation.errors import AipagingError, InvalidInputError, RefusedError, UnavailableError, Who
 from aipaging.runtime.http import exchange
+from aipaging.runtime.http.documents import refuse_repetition
 from aipaging.runtime.http.exchange import Answer, Request, integer_of, json_answer
 from aipaging.runtime.http.faults import code_of, status_of
 from aipaging.runtime.http.routing import HttpApp, Route
@@ -122,3 +123,33 @@ def test_a_log_line_holds_the_traceback() -> None:
     except ValueError as error:
         record = logging.makeLogRecord({"msg": "bug", "exc_info": (type(error), error, error.__traceback__)})
     assert "ValueError: invalid literal" in json.loads(JsonFormatter().format(record))["error"]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"{}",
+        b'[1, "a"]',
+        b'{"a": {"b": 1}, "c": [{"b": 1}, {"b": 2}], "b": 3}',
+        b'{"text": "she said \\"a\\": yes", "a": 1}',
+        b'{"a": "a", "b": "a:"}',
+    ],
+)
+def test_what_is_said_once(raw: bytes) -> None:
+    refuse_repetition(raw)
+
+
+@pytest.mark.parametrize(
+    ("raw", "field"),
+    [
+        (b'{"delayMs": 250, "delayMs": 25000}', "delayMs"),
+        (b'{"intent": {"task": "a", "place" : "b", "task": "c"}}', "task"),
+        (b'{"a": [{"b": 1, "b": 2}]}', "b"),
+        (b'{"delayMs": 250, "delay\\u004ds": 25000}', "delayMs"),
+        (b'{"":1,"":2}', ""),
+    ],
+)
+def test_what_is_said_twice_is_refused(raw: bytes, field: str) -> None:
+    with pytest.raises(InvalidInputError, match="stands 2 times") as error:
+        refuse_repetition(raw)
+    assert error.value.field == field

@@ -164,6 +164,16 @@ async def test_the_media_type_must_be_json(app_one: httpx.AsyncClient) -> None:
     assert (await app_one.post("sessions", content=json.dumps(changed()), headers=charset)).status_code == 201
 
 
+async def test_a_compressed_body_and_one_that_says_a_thing_twice_are_refused(app_one: httpx.AsyncClient) -> None:
+    as_json = {"content-type": "application/json"}
+    answer = await app_one.post("sessions", content=b"{}", headers={**as_json, "content-encoding": "gzip"})
+    assert fault(answer) == (415, "UNSUPPORTED_MEDIA_TYPE", "content-encoding")
+    once = json.dumps(changed())
+    twice = once.replace('"delayMs"', '"delayMs": 1, "delayMs"')
+    answer = await app_one.post("sessions", content=twice, headers=as_json)
+    assert fault(answer) == (400, "INVALID_ARGUMENT", "delayMs")
+
+
 async def test_a_huge_body_is_refused_announced_or_not(app_one: httpx.AsyncClient) -> None:
     async def pieces() -> Any:
         for _ in range(100):

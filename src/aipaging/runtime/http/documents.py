@@ -4,7 +4,9 @@ Documents are closed types without recursion, so a body nests as deep as its typ
 too many is refused where it stands.
 """
 
+import json
 import re
+from collections import Counter
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -16,6 +18,7 @@ T = TypeVar("T")
 SHOWN_CHARS_MAX: Final = 80
 """How much of a wrong value is repeated: enough to find it, too little to be a reflection of the body."""
 
+_NAMES: Final = re.compile(rb'"([^"\\]*)"\s*:')
 _AT: Final = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
 _NAMED: Final = re.compile(r"(?:unknown|required) field `(?P<name>[^`]*)`")
 _RANGE: Final = re.compile(r"Expected `(?:int|float)(?: \| null)?` (?:[<>]=?|that's a multiple)")
@@ -34,6 +37,30 @@ def decoded(decoder: msgspec.json.Decoder[T], raw: bytes) -> T:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         reason = str(error).removeprefix("JSON is malformed: ")
         raise InvalidInputError(f"the body is not JSON: {reason[:160]}") from None
+
+
+def refuse_repetition(raw: bytes) -> None:
+    """Refuse a document, decoded before, in which a property stands twice: who reads it next may take the other one.
+
+    RFC 8259, section 4, leaves open which one holds; RFC 7493, section 2.3, forbids it.
+
+    Raises:
+        InvalidInputError: A property stands twice in one object.
+    """
+    names = _NAMES.findall(raw)
+    if b"\\" not in raw and len(set(names)) == len(names):
+        return  # Nearly always; names that recur may do so in different objects, and escapes may hide one.
+    try:
+        json.loads(raw, object_pairs_hook=_without_repetition)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInputError(f"the body is not JSON: {str(error)[:160]}") from None
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> None:
+    ((name, count),) = Counter(name for name, _ in pairs).most_common(1) or [("", 0)]
+    if count > 1:
+        shown = name[:SHOWN_CHARS_MAX]
+        raise InvalidInputError(f"{shown} stands {count} times in one object: once is allowed", field=shown)
 
 
 def _misfit(text: str, raw: bytes) -> InvalidInputError:

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from aipaging.core.foundation.errors import InvalidInputError, RefusedError
-from aipaging.runtime.http.documents import decoded
+from aipaging.runtime.http.documents import decoded, refuse_repetition
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -142,14 +142,21 @@ class Request:
 
         Raises:
             RefusedError: It is not JSON by its media type (`UNSUPPORTED_MEDIA_TYPE`), or as `body`.
-            InvalidInputError: It does not fit; the error names the field.
+            InvalidInputError: It does not fit, or says something twice; the error names the field.
         """
         raw = await self.body()
         if optional and not raw:
             raw = b"{}"
         elif self.header(b"content-type").partition(";")[0].strip().lower() != JSON:
             raise RefusedError(f"the body must be {JSON}", code="UNSUPPORTED_MEDIA_TYPE", field="content-type")
-        return decoded(decoder, raw)
+        coding = self.header(b"content-encoding")
+        if coding and coding != "identity":
+            raise RefusedError(
+                "the body must not be compressed", code="UNSUPPORTED_MEDIA_TYPE", field="content-encoding"
+            )
+        found = decoded(decoder, raw)
+        refuse_repetition(raw)
+        return found
 
     def parameters_of_query(self, *allowed: str) -> dict[str, str]:
         """Return the query's parameters.
