@@ -96,6 +96,7 @@ data_dir = {data_dir}
 [northbound]
 listen = "127.0.0.1:{northbound}"
 rate_rps = 0  # one client asks as often as it can: the limit of each is not what is measured
+free_text = "keywords"  # no sentence comes: the embeddings would be made ready in the midst of what is measured
 
 [southbound]
 listen = "127.0.0.1:{southbound}"

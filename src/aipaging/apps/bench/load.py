@@ -248,7 +248,9 @@ class _Generator:
                 self.send(self.idle.popleft(), due if step_ns else now)
                 due += step_ns
             wait_s = max(0.0, (due - now) / 1e9) if step_ns and self.idle else 0.1
-            for descriptor, _ in self.poller.poll(min(wait_s, 0.1)):
+            # An epoll waits for whole milliseconds, rounded up: what fell due would be sent up to one late.
+            select.select([self.poller], [], [], min(wait_s, 0.1))
+            for descriptor, _ in self.poller.poll(0):
                 connection = self.connections.get(descriptor)
                 if connection is not None:
                     self.receive(connection)
