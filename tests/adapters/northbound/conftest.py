@@ -11,12 +11,14 @@ import httpx
 import pytest
 
 from aipaging.adapters.journal.sqlite.reader import SqliteEvidenceReader
+from aipaging.adapters.journal.sqlite.usage import SqliteUsageAccount
 from aipaging.adapters.journal.sqlite.writer import SqliteJournal
 from aipaging.adapters.northbound.app import northbound_app, operations_of
 from aipaging.adapters.northbound.credentials import ClientCredential, Role, StaticCredentials
 from aipaging.adapters.northbound.evidence_desk import EvidenceDesk
 from aipaging.adapters.northbound.operation import BASE, Operation
 from aipaging.adapters.northbound.service import Northbound
+from aipaging.adapters.northbound.usage_desk import UsageDesk
 from aipaging.adapters.signing.domain_keys import DomainKeyRing
 from aipaging.adapters.signing.keys import KeyStore
 from aipaging.adapters.signing.notes import NoteSigner
@@ -79,6 +81,7 @@ class Rig:
         self.tokens = SessionTokens(JwtSigner(keys, ISSUER))
         self.effects = SteeringEffects(self.engine, self.steering, ReadyAnchors(), self.tokens)
         self.desk = EvidenceDesk(lambda: SqliteEvidenceReader(self.path))
+        self.usage = UsageDesk(SqliteUsageAccount(directory / "usage.db", lambda: SqliteEvidenceReader(self.path)))
         self.hub = EventHub(
             lambda: SqliteEvidenceReader(self.path),
             owner_of=lambda session: owner_in(self.engine.state, session),
@@ -101,6 +104,7 @@ class Rig:
             authenticator=StaticCredentials(credentials),
             tokens=self.tokens,
             evidence=self.desk,
+            usage=self.usage,
             hub=self.hub,
             gateway_url="https://gateway.example/v1",
             public_url="https://control.example",
@@ -121,6 +125,7 @@ class Rig:
     async def stop(self) -> None:
         self.hub.close()
         self.desk.close()
+        self.usage.close()
         await self.effects.stop()
         await self.engine.stop()
 

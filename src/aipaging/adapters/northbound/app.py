@@ -24,6 +24,7 @@ from aipaging.adapters.northbound.sessions import SessionRoutes
 from aipaging.adapters.northbound.sinks import SinkRoutes
 from aipaging.adapters.northbound.switches import SwitchRoutes
 from aipaging.adapters.northbound.tenants import TenantRoutes
+from aipaging.adapters.northbound.usage import UsageRoutes
 from aipaging.adapters.northbound.wording import WordingRoutes
 from aipaging.runtime.http.routing import HttpApp
 
@@ -57,6 +58,7 @@ def operations_of(service: Northbound) -> list[Operation]:
         CatalogueRoutes(service),
         EnvelopeRoutes(service),
         TenantRoutes(service),
+        UsageRoutes(service),
         SwitchRoutes(service),
         PolicyRoutes(service),
         EventRoutes(service),

@@ -29,6 +29,7 @@ CLIENT_SCOPES: Final = frozenset(
         "ai-paging:audits:read",
         "ai-paging:services:read",
         "ai-paging:domains:read",
+        "ai-paging:usage:read",
     }
 )
 """What a client may do, with its own sessions only."""
@@ -51,7 +52,6 @@ OPERATOR_SCOPES: Final = CLIENT_SCOPES | {
     "ai-paging:configuration:read",
     "ai-paging:configuration:update",
     "ai-paging:policies:update",
-    "ai-paging:usage:read",
     "ai-paging:evidence:read",
     "ai-paging:metrics:read",
     "ai-paging:dead-letters:read",

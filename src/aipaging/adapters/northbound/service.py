@@ -10,6 +10,7 @@ from aipaging.adapters.northbound.documents.policies import PolicyStatus
 from aipaging.adapters.northbound.evidence_desk import EvidenceDesk
 from aipaging.adapters.northbound.metrics import Metrics
 from aipaging.adapters.northbound.oauth.access import Access
+from aipaging.adapters.northbound.usage_desk import UsageDesk
 from aipaging.core.foundation.errors import InvalidInputError
 from aipaging.core.lease.machine import Lease
 from aipaging.core.paging.state import Session
@@ -67,6 +68,7 @@ class Northbound:
         authenticator: Who may ask.
         tokens: Signs AISTs and receipts.
         evidence: The log, for reading.
+        usage: What tenants used, summed from it.
         hub: What tells durable records as events.
         metrics: What is counted and measured.
         notifications: Where events are pushed.
@@ -89,6 +91,7 @@ class Northbound:
     authenticator: Authenticator
     tokens: Tokens
     evidence: EvidenceDesk
+    usage: UsageDesk
     hub: EventHub
     gateway_url: str
     public_url: str

@@ -16,7 +16,7 @@ from aipaging.adapters.signing.notes import NoteVerifier
 from aipaging.adapters.terminal.guard import examples, failed, json_option
 from aipaging.adapters.terminal.output import note, say, write_json
 from aipaging.apps.evidence.proof import inclusion, proof_document, proof_text
-from aipaging.apps.evidence.source import evidence_reader
+from aipaging.apps.evidence.source import Source, evidence_reader
 from aipaging.apps.evidence.verification import Noted, verdict_document, verify, witnessed_checkpoints
 from aipaging.core.evidence.finding import Verdict
 from aipaging.core.evidence.log import noted_checkpoint
@@ -38,12 +38,22 @@ def reads_log(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the argument SOURCE and its options, as an opened `reader`."""
 
     @functools.wraps(command)
-    def opened(*, source: str, token_file: Path | None, ca_file: Path | None, **options: Any) -> None:
-        command(reader=evidence_reader(source, token_file=token_file, ca_file=ca_file), **options)
+    def opened(*, source: Source, **options: Any) -> None:
+        command(reader=source.reader(), **options)
+
+    return names_source(opened)
+
+
+def names_source(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the argument SOURCE and its options, as one `source`."""
+
+    @functools.wraps(command)
+    def named(*, source: str, token_file: Path | None, ca_file: Path | None, **options: Any) -> None:
+        command(source=Source(where=source, token_file=token_file, ca_file=ca_file), **options)
 
     with_token = click.option("--token-file", type=_file, help="For a URL: a file with the access token.")
     with_trust = click.option("--ca-file", type=_file, help="For a URL: the certificates to trust.")
-    return click.argument("source")(with_token(with_trust(opened)))
+    return click.argument("source")(with_token(with_trust(named)))
 
 
 @click.group(

@@ -1,10 +1,13 @@
 """Where a log is: a journal file, a directory of tiles, or a URL that serves them."""
 
 import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import httpx
+import msgspec
 
 from aipaging.adapters.journal.errors import journal_corrupt
 from aipaging.adapters.journal.sqlite.reader import SqliteEvidenceReader
@@ -15,8 +18,32 @@ from aipaging.ports.journal import EvidenceReader
 FETCH_SECONDS: Final = 30.0
 """How long one file may take."""
 
+_BAD_REQUEST: Final = 400
 _NOT_FOUND: Final = 404
 _REFUSALS: Final = frozenset({401, 403})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where a log is.
+
+    Attributes:
+        where: A path or a URL.
+        token_file: For a URL: a file with the access token.
+        ca_file: For a URL: the certificates to trust.
+    """
+
+    where: str
+    token_file: Path | None = None
+    ca_file: Path | None = None
+
+    def reader(self) -> EvidenceReader:
+        """Return a reader of the log, as `evidence_reader`."""
+        return evidence_reader(self.where, token_file=self.token_file, ca_file=self.ca_file)
+
+    def asked(self, query: Mapping[str, str]) -> Any:
+        """Return what a controller answers there, as `asked_document`."""
+        return asked_document(self.where.rstrip("/"), query, token_file=self.token_file, ca_file=self.ca_file)
 
 
 def evidence_reader(where: str, *, token_file: Path | None = None, ca_file: Path | None = None) -> EvidenceReader:
@@ -38,6 +65,50 @@ def evidence_reader(where: str, *, token_file: Path | None = None, ca_file: Path
 
 def url_fetch(base: str, *, token_file: Path | None, ca_file: Path | None) -> Fetch:
     """Return a `Fetch` below a URL, with the token of a file where one is needed."""
+    client = _client(base, token_file=token_file, ca_file=ca_file)
+
+    def fetch(path: str) -> bytes | None:
+        try:
+            with client.stream("GET", path) as response:
+                return _body(response, f"{base}: {path}")
+        except httpx.HTTPError as error:
+            raise UnavailableError(f"{base}: {path} cannot be fetched ({error})", code="NOT_REACHABLE") from error
+
+    return fetch
+
+
+def asked_document(url: str, query: Mapping[str, str], *, token_file: Path | None, ca_file: Path | None) -> Any:
+    """Return the JSON that a controller answers, with the token of a file.
+
+    Raises:
+        InvalidInputError: The controller cannot take the question.
+        RefusedError: It does not take the token.
+        UnavailableError: It does not answer, or not with JSON.
+    """
+    client = _client(url, token_file=token_file, ca_file=ca_file)
+    try:
+        with client.stream("GET", url, params=query) as response:
+            if response.status_code == _BAD_REQUEST:
+                raise InvalidInputError(f"{url}: {_message(response.read())}")
+            body = _body(response, url)
+    except httpx.HTTPError as error:
+        raise UnavailableError(f"{url} cannot be fetched ({error})", code="NOT_REACHABLE") from error
+    finally:
+        client.close()
+    try:
+        return msgspec.json.decode(body or b"")
+    except msgspec.DecodeError:
+        raise UnavailableError(f"{url}: no document is there", code="NOT_REACHABLE") from None
+
+
+def _message(body: bytes) -> str:
+    try:
+        return str(msgspec.json.decode(body)["message"])
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return "the question was refused"
+
+
+def _client(base: str, *, token_file: Path | None, ca_file: Path | None) -> httpx.Client:
     headers: dict[str, str] = {}
     if token_file is not None:
         headers["authorization"] = f"Bearer {_text_of(token_file).strip()}"
@@ -48,18 +119,9 @@ def url_fetch(base: str, *, token_file: Path | None, ca_file: Path | None) -> Fe
         except (OSError, ssl.SSLError) as error:
             raise InvalidInputError(f"{ca_file}: not a file of certificates", field="ca-file") from error
     # Redirects are not followed: they would carry the token elsewhere.
-    client = httpx.Client(
+    return httpx.Client(
         base_url=base.rstrip("/") + "/", headers=headers, verify=trust, timeout=FETCH_SECONDS, follow_redirects=False
     )
-
-    def fetch(path: str) -> bytes | None:
-        try:
-            with client.stream("GET", path) as response:
-                return _body(response, f"{base}: {path}")
-        except httpx.HTTPError as error:
-            raise UnavailableError(f"{base}: {path} cannot be fetched ({error})", code="NOT_REACHABLE") from error
-
-    return fetch
 
 
 def _body(response: httpx.Response, name: str) -> bytes | None:

@@ -22,6 +22,7 @@ from typing import Final, Literal
 from aipaging import __version__
 from aipaging.adapters.anchors.http import HttpAnchorClient
 from aipaging.adapters.journal.sqlite.reader import SqliteEvidenceReader
+from aipaging.adapters.journal.sqlite.usage import SqliteUsageAccount
 from aipaging.adapters.journal.sqlite.writer import SqliteJournal
 from aipaging.adapters.northbound.app import northbound_app
 from aipaging.adapters.northbound.audit_metrics import AuditCollector
@@ -30,6 +31,7 @@ from aipaging.adapters.northbound.events import source_of
 from aipaging.adapters.northbound.evidence_desk import EvidenceDesk
 from aipaging.adapters.northbound.metrics import ExpositionForm, Metrics
 from aipaging.adapters.northbound.service import Northbound
+from aipaging.adapters.northbound.usage_desk import UsageDesk
 from aipaging.adapters.signing.domain_keys import DomainKeyRing
 from aipaging.adapters.southbound.app import Southbound, southbound_app
 from aipaging.adapters.telemetry.exposition import MEDIA_TYPE, exposition, wants_protobuf
@@ -96,6 +98,9 @@ class Controller:
         self._envelopes = StatedEnvelopes(lambda: self.engine.state, self._intake, self._wall_clock)
         self._policies = PolicyFile(config.policies, self.engine.submit)
         self._desk = EvidenceDesk(lambda: SqliteEvidenceReader(config.journal.path))
+        self._usage = UsageDesk(
+            SqliteUsageAccount(config.operator.data_dir / "usage.db", lambda: SqliteEvidenceReader(config.journal.path))
+        )
         self.hub = EventHub(
             lambda: SqliteEvidenceReader(config.journal.path),
             owner_of=lambda session: owner_in(self.engine.state, session),
@@ -130,6 +135,7 @@ class Controller:
         self._northbound_port = config.northbound.listen.port
         self._stops = contextlib.AsyncExitStack()
         self._stops.callback(self._desk.close)
+        self._stops.callback(self._usage.close)
         if self._tracer is not None:
             self._stops.callback(self._tracer.close)
         self._stops.push_async_callback(self._access.close)
@@ -188,6 +194,8 @@ class Controller:
         stops.callback(self.hub.close)  # open streams end at once, and are resumed at the next controller
         policies = asyncio.create_task(self._policies.keep_current())
         stops.callback(policies.cancel)
+        usage = asyncio.create_task(self._usage.keep_current())
+        stops.callback(usage.cancel)
         keys = asyncio.create_task(self._key_sources.keep_current())
         stops.callback(keys.cancel)
         keep = asyncio.create_task(self._identities.keep_renewed(self.config, contexts, self._wall_clock))
@@ -296,6 +304,7 @@ class Controller:
                 authenticator=doorkeeper,
                 tokens=self._tokens,
                 evidence=self._desk,
+                usage=self._usage,
                 hub=self.hub,
                 metrics=self.metrics,
                 notifications=self.notifications,

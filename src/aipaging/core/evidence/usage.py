@@ -5,11 +5,13 @@ lease time          how long sessions were AVAILABLE in the period, by the wall 
 reserved requests   their reserved rate times that time: what could have been sent
 requests, tokens    what sidecars counted and said in the period
 charged, refunded   what was charged in the period, and given back
+
+`uses` says what a record means; who sums keeps the sessions that have begun, and what falls into the period.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 Record: TypeAlias = Mapping[str, Any]
 
@@ -36,12 +38,94 @@ class Usage:
     charged: int = 0
     refunded: int = 0
 
+    def add(self, other: "Usage") -> None:
+        """Add what was used besides."""
+        self.sessions += other.sessions
+        self.lease_us += other.lease_us
+        self.reserved += other.reserved
+        self.requests += other.requests
+        self.tokens += other.tokens
+        self.charged += other.charged
+        self.refunded += other.refunded
+
+    def hold(self, rate_mrps: int, lasted_us: int) -> None:
+        """Add a session that was held for so long."""
+        self.lease_us += lasted_us
+        self.reserved += lasted_us * rate_mrps
+
 
 @dataclass(frozen=True, slots=True)
-class _Open:
+class Begun:
+    """A session that is AVAILABLE: whose, with which reserved rate, and since when."""
+
     tenant: str
     rate_mrps: int
     since_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Something that a tenant used at an instant of the wall clock."""
+
+    tenant: str
+    wall_us: int
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A session that was AVAILABLE from its beginning until an instant of the wall clock."""
+
+    session: Begun
+    until_us: int
+
+    def within(self, from_us: int, to_us: int) -> int:
+        """Return for how many microseconds of a period."""
+        return max(0, min(self.until_us, to_us) - max(self.session.since_us, from_us))
+
+
+class BegunSessions(Protocol):
+    """The sessions that have begun and not ended."""
+
+    def begin(self, session: str, begun: Begun) -> None:
+        """Note one."""
+        ...
+
+    def end(self, session: str) -> Begun | None:
+        """Forget one; return it, if it had begun."""
+        ...
+
+
+def uses(record: Record, leaves: Iterable[Record], sessions: BegunSessions) -> Iterator[Counted | Held]:
+    """Yield what a record says that tenants used.
+
+    Args:
+        record: The next one of the log.
+        leaves: Of a batch record.
+        sessions: Those that have begun before it.
+    """
+    wall_us: int = record["wall_us"]
+    match record["type"]:
+        case "COMMIT_GRANTED" if record["cause"] == "PAGED":
+            sessions.begin(record["session"], Begun(record["tenant"], record["rate_mrps"], wall_us))
+            yield Counted(record["tenant"], wall_us, Usage(sessions=1))
+        case "SESSION_ENDED":
+            begun = sessions.end(record["session"])
+            if begun is not None:
+                yield Held(begun, wall_us)
+        case "SESSIONS_METERED":
+            for leaf in leaves:
+                yield Counted(leaf["tenant"], wall_us, Usage(requests=leaf["requests"], tokens=leaf["tokens"]))
+        case "SPEND_CHARGED":
+            yield Counted(record["tenant"], wall_us, Usage(charged=record["amount"]))
+        case "SPEND_REFUNDED":
+            yield Counted(record["tenant"], wall_us, Usage(refunded=record["amount"]))
+        case _:
+            pass
+
+
+TYPES_USED = frozenset({"COMMIT_GRANTED", "SESSION_ENDED", "SESSIONS_METERED", "SPEND_CHARGED", "SPEND_REFUNDED"})
+"""The records that say that something was used; of the others only the instant counts."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,45 +143,34 @@ class UsageBook:
     to_us: int
     tenants: dict[str, Usage] = field(default_factory=dict[str, Usage])
     last_us: int = 0
-    _open: dict[str, _Open] = field(default_factory=dict[str, _Open])
+    _begun: dict[str, Begun] = field(default_factory=dict[str, Begun])
 
     def feed(self, record: Record, leaves: Iterable[Record] = ()) -> None:
         """Take the next record."""
-        wall_us: int = record["wall_us"]
-        self.last_us = max(self.last_us, wall_us)
-        inside = self.from_us <= wall_us < self.to_us
-        match record["type"]:
-            case "COMMIT_GRANTED" if record["cause"] == "PAGED":
-                self._open[record["session"]] = _Open(record["tenant"], record["rate_mrps"], wall_us)
-                self._of(record["tenant"]).sessions += inside
-            case "SESSION_ENDED":
-                self._close(record["session"], wall_us)
-            case "SESSIONS_METERED" if inside:
-                for leaf in leaves:
-                    usage = self._of(leaf["tenant"])
-                    usage.requests += leaf["requests"]
-                    usage.tokens += leaf["tokens"]
-            case "SPEND_CHARGED" if inside:
-                self._of(record["tenant"]).charged += record["amount"]
-            case "SPEND_REFUNDED" if inside:
-                self._of(record["tenant"]).refunded += record["amount"]
-            case _:
-                pass
+        self.last_us = max(self.last_us, record["wall_us"])
+        for used in uses(record, leaves, self):
+            if isinstance(used, Held):
+                self._hold(used)
+            elif self.from_us <= used.wall_us < self.to_us:
+                self._of(used.tenant).add(used.usage)
 
     def closed(self) -> Mapping[str, Usage]:
         """Return the sums; sessions that have not ended count up to the last record."""
-        for session in list(self._open):
-            self._close(session, self.last_us)
+        for begun in self._begun.values():
+            self._hold(Held(begun, self.last_us))
+        self._begun.clear()
         return {name: usage for name, usage in sorted(self.tenants.items()) if usage != Usage()}
+
+    def begin(self, session: str, begun: Begun) -> None:
+        """See `BegunSessions.begin`."""
+        self._begun[session] = begun
+
+    def end(self, session: str) -> Begun | None:
+        """See `BegunSessions.end`."""
+        return self._begun.pop(session, None)
 
     def _of(self, tenant: str) -> Usage:
         return self.tenants.setdefault(tenant, Usage())
 
-    def _close(self, session: str, wall_us: int) -> None:
-        opened = self._open.pop(session, None)
-        if opened is None:
-            return
-        lasted_us = max(0, min(wall_us, self.to_us) - max(opened.since_us, self.from_us))
-        usage = self._of(opened.tenant)
-        usage.lease_us += lasted_us
-        usage.reserved += lasted_us * opened.rate_mrps
+    def _hold(self, held: Held) -> None:
+        self._of(held.session.tenant).hold(held.session.rate_mrps, held.within(self.from_us, self.to_us))

@@ -7,7 +7,7 @@ than the journal (a backup was restored), or that is damaged, is begun anew.
 
 import logging
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -140,7 +140,7 @@ class SqliteUsageAccount:
         return self._reader
 
     @contextmanager
-    def _opened(self) -> Iterator[sqlite3.Connection]:
+    def _opened(self) -> Generator[sqlite3.Connection]:
         """Give the connection; what is damaged is begun anew at the next use.
 
         Raises:
