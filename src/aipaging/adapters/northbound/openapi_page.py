@@ -76,9 +76,10 @@ def _operation(document: Document, path: str, method: str, operation: Document) 
     name = escape(operation["operationId"])
     return "".join(
         (
-            f"<details class=operation id='{name}'><summary><b class={method.lower()}>{method}</b>",
+            f"<details class=operation><summary><b class={method.lower()}>{method}</b>",
             f"<code>{escape(path)}</code><span>{escape(operation['summary'])}</span></summary>",
-            f"<p>{_prose(operation['description'])}</p>{needs}",
+            # Within: a link into a closed operation opens it, with no script.
+            f"<p id='{name}'>{_prose(operation['description'])}</p>{needs}",
             _parameters([_resolved(document, parameter) for parameter in operation["parameters"]]),
             _body("Request", operation["requestBody"]) if "requestBody" in operation else "",
             *(
