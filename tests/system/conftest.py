@@ -1,6 +1,7 @@
 """Systems of real processes: one shared by all tests that leave it whole, one for each module that breaks its own."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -9,12 +10,8 @@ from tests.system.living import Living
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def living_of_all(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Living]:
-    system = Living.prepared(tmp_path_factory.mktemp("living"))
-    try:
-        await system.start()
+    async with Living.running(tmp_path_factory.mktemp("living")) as system:
         yield system
-    finally:
-        system.stop()
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -23,14 +20,16 @@ async def living(living_of_all: Living) -> AsyncIterator[Living]:
     await living_of_all.heal()
 
 
+@pytest.fixture(scope="module")
+def changes() -> dict[str, Any]:
+    """In what a module's own system differs, as arguments of `Living.running`: for modules to override."""
+    return {}
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def mortal_of_module(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Living]:
-    system = Living.prepared(tmp_path_factory.mktemp("mortal"))
-    try:
-        await system.start()
+async def mortal_of_module(tmp_path_factory: pytest.TempPathFactory, changes: dict[str, Any]) -> AsyncIterator[Living]:
+    async with Living.running(tmp_path_factory.mktemp("mortal"), **changes) as system:
         yield system
-    finally:
-        system.stop()
 
 
 @pytest_asyncio.fixture(loop_scope="module")

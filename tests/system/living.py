@@ -12,11 +12,11 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 from tests.system.upstream import HOST, Reached, RecordingUpstream, boot_us
@@ -47,10 +47,39 @@ INTENT: dict[str, Any] = {
 }
 
 
-def configuration(data_dir: Path, ports: Ports, secrets_of: Mapping[str, str], **changes: Any) -> str:
-    """Return the configuration: two anchors of one service in two domains, 100 requests/s each."""
-    figures = {"lease_ms": LEASE_MS, "drain_ms_max": LEASE_MS, "reserve_mb": 4, "anchor_lost_ms": 3_000} | changes
+CLIENTS = (
+    ("user", "client", "acme"),
+    ("stranger", "client", "other"),
+    ("rescuer", "client", "rescue"),
+    ("root", "operator", "op"),
+)
+"""Who may ask: credential, role and tenant."""
+
+FIGURES = {
+    "lease_ms": LEASE_MS,
+    "drain_ms_max": LEASE_MS,
+    "reserve_mb": 4,
+    "anchor_lost_ms": 3_000,
+    "access_rps": 100,
+}
+
+
+def configuration(
+    data_dir: Path, ports: Ports, secrets_of: Mapping[str, str], *, first: str = "", last: str = "", **figures: int
+) -> str:
+    """Return the configuration: two anchors of one service in two domains, 100 requests/s each.
+
+    Args:
+        data_dir: The controller's.
+        ports: Where everybody listens.
+        secrets_of: The clients' credentials.
+        first: Lines before all others.
+        last: Lines after them.
+        figures: What is to differ from `FIGURES`.
+    """
+    figures = FIGURES | figures
     text = f"""\
+{first}
 operator = {{ name = "living", trust_domain = "{TRUST_DOMAIN}", data_dir = {json.dumps(str(data_dir))} }}
 northbound = {{ listen = "{HOST}:{ports.northbound}" }}
 southbound = {{ listen = "{HOST}:{ports.southbound}", ads_listen = "{HOST}:{ports.ads}" }}
@@ -60,7 +89,7 @@ lease = {{ lease_ms = {figures["lease_ms"]}, lease_ms_max = {figures["lease_ms"]
 drain_ms_max = {figures["drain_ms_max"]} }}
 limits = {{ anchor_lost_ms = {figures["anchor_lost_ms"]}, retry_ms = 200, prepare_ms_max = 1000 }}
 """
-    for name, role, tenant in (("user", "client", "acme"), ("stranger", "client", "other"), ("root", "operator", "op")):
+    for name, role, tenant in CLIENTS:
         digest = sha256(secrets_of[name].encode()).hexdigest()
         text += f'[[client]]\nclient_id = "{name}"\ntenant = "{tenant}"\nrole = "{role}"\nsecret_sha256 = "{digest}"\n'
     text += """
@@ -76,7 +105,7 @@ price = 1
 [[domain]]
 name = "{name}"
 kind = "{kind}"
-region = "here"
+region = "{name}"
 jurisdiction = "eu"
 trust = 3
 data_class_max = "confidential"
@@ -85,7 +114,7 @@ domain = "{name}"
 offset_ms = 10.0
 prefactor = 1.0
 decay_per_ms = 0.2
-rate_rps_max = 100.0
+rate_rps_max = {float(figures["access_rps"] if kind == "access" else 100)}
 burst_max = 64
 valid_from = 2020-01-01T00:00:00Z
 valid_until = 2100-01-01T00:00:00Z
@@ -102,7 +131,7 @@ aisi = "aisi://living/echo/one"
 address = "{HOST}:{ports.sidecar(place)}"
 capacity_rps = 100.0
 """
-    return text
+    return text + last
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,12 +161,26 @@ class Living:
     upstreams: dict[str, RecordingUpstream]
     processes: Processes
     sidecar_options: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    opened: set[str] = field(default_factory=set)
-    """Sessions that were paged and not ended since."""
+    opened: dict[str, str] = field(default_factory=dict)
+    """Sessions that were paged and not ended since, and whose they are."""
     _contexts: dict[str, ssl.SSLContext] = field(default_factory=dict)
 
     @classmethod
-    def prepared(cls, folder: Path, *, data_dir: Path | None = None, **changes: Any) -> "Living":
+    @contextlib.asynccontextmanager
+    async def running(
+        cls, folder: Path, *, sidecar_options: Sequence[str] = (), **changes: Any
+    ) -> AsyncGenerator[Self]:
+        """Run a system until the block ends; `changes` are of the configuration and of `prepared`."""
+        system = cls.prepared(folder, **changes)
+        system.sidecar_options = dict.fromkeys(ANCHORS, tuple(sidecar_options))
+        try:
+            await system.start()
+            yield system
+        finally:
+            system.stop()
+
+    @classmethod
+    def prepared(cls, folder: Path, *, data_dir: Path | None = None, **changes: Any) -> Self:
         """Return a system whose files are written and whose upstreams run; `changes` are of the configuration."""
         folder.mkdir(parents=True, exist_ok=True)
         upstreams = {name: RecordingUpstream(name) for name in ANCHORS}
@@ -148,7 +191,7 @@ class Living:
             folder=folder,
             data_dir=data_dir,
             ports=Ports(*free_ports(5 + 2 * len(ANCHORS))),
-            secrets={name: secrets.token_urlsafe(32) for name in ("user", "stranger", "root")},
+            secrets={name: secrets.token_urlsafe(32) for name, *_ in CLIENTS},
             upstreams=upstreams,
             processes=Processes(folder=folder, data_dir=data_dir),
         )
@@ -235,8 +278,8 @@ class Living:
             if self.processes.children[name].process.poll() is not None:
                 await (self.start_controller() if name == CONTROLLER else self.start_sidecar(name))
         await self.until_ready()
-        for name in tuple(self.opened):
-            await self.call("DELETE", f"/sessions/{name}")
+        for name, who in self.opened.items():
+            await self.call("DELETE", f"/sessions/{name}", who=who)
         self.opened.clear()
 
     def stop(self) -> None:
@@ -249,32 +292,45 @@ class Living:
 
     # -- northbound
 
-    async def _request(self, method: str, path: str, who: str, body: Any) -> tuple[int, Any]:
-        headers = {"authorization": f"Bearer {self.secrets[who]}"}
+    async def _request(self, method: str, path: str, who: str, body: Any, key: str = "") -> tuple[int, Any]:
+        headers = {"authorization": f"Bearer {self.secrets[who]}"} | ({"idempotency-key": key} if key else {})
         url = f"http://{HOST}:{self.ports.northbound}{path}"
         async with httpx.AsyncClient(timeout=60, trust_env=False, verify=False) as client:  # plain text
             response = await client.request(method, url, json=body, headers=headers)
         return response.status_code, response.json() if response.content else {}
 
-    async def call(self, method: str, path: str, body: Any = None, *, who: str = "user") -> tuple[int, Any]:
+    async def call(
+        self, method: str, path: str, body: Any = None, *, who: str = "user", key: str = ""
+    ) -> tuple[int, Any]:
         """Return status and document of a northbound call."""
-        return await self._request(method, BASE + path, who, body)
+        return await self._request(method, BASE + path, who, body, key)
 
-    async def page(self, **changes: Any) -> dict[str, Any]:
+    async def page(self, *, who: str = "user", **changes: Any) -> dict[str, Any]:
         """Return the session of an intent that must be admitted."""
-        status, said = await self.call("POST", "/sessions", {"intent": INTENT | changes})
+        status, said = await self.call("POST", "/sessions", {"intent": INTENT | changes}, who=who)
         assert status == 201, said
-        self.opened.add(said["sessionId"])
+        self.opened[said["sessionId"]] = who
         return said
 
     async def session(self, session: Mapping[str, Any]) -> dict[str, Any]:
-        return (await self.call("GET", f"/sessions/{session['sessionId']}"))[1]
+        name = session["sessionId"]
+        return (await self.call("GET", f"/sessions/{name}", who=self.opened.get(name, "user")))[1]
 
     async def end(self, *sessions: Mapping[str, Any]) -> None:
         for session in sessions:
-            status, said = await self.call("DELETE", f"/sessions/{session['sessionId']}")
+            who = self.opened.pop(session["sessionId"], "user")
+            status, said = await self.call("DELETE", f"/sessions/{session['sessionId']}", who=who)
             assert status == 204, said
-            self.opened.discard(session["sessionId"])
+
+    async def heard(self, *, who: str = "user", after: str = "0") -> list[dict[str, Any]]:
+        """Return every event since a place, as `aipaging events` would."""
+        url = f"http://{HOST}:{self.ports.northbound}{BASE}/events"
+        headers = {"authorization": f"Bearer {self.secrets[who]}"}
+        query = {"lastEventId": after, "follow": "false"}
+        async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
+            answer = await client.get(url, params=query, headers=headers)
+        assert answer.status_code == 200, answer.text
+        return [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
 
     # -- user plane
 

@@ -26,6 +26,10 @@ pytestmark = [
 class Secured(Living):
     """A system whose API is HTTPS and asks clients for certificates."""
 
+    async def start(self) -> None:
+        self.secure()
+        await super().start()
+
     def secure(self) -> None:
         api = self.enrol("controller", "api")
         self.certificate("one")  # the authority is there from now on
@@ -43,8 +47,8 @@ class Secured(Living):
     def certificate(self, name: str) -> Path:
         return self.enrol("anchor", name, authority=self.folder / "clients")
 
-    async def _request(self, method: str, path: str, who: str, body: Any) -> tuple[int, Any]:
-        return await self.over_tls(method, path, body, who=who)
+    async def _request(self, method: str, path: str, who: str, body: Any, key: str = "") -> tuple[int, Any]:
+        return await self.over_tls(method, path, body, who=who, key=key)
 
     async def over_tls(
         self, method: str, path: str, body: Any = None, *, who: str = "user", shown: Path | None = None, key: str = ""
@@ -64,21 +68,14 @@ class Secured(Living):
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def secured(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Secured]:
-    system = Secured.prepared(tmp_path_factory.mktemp("secured"))
-    assert isinstance(system, Secured)
-    try:
-        system.secure()
-        await system.start()
+async def mortal_of_module(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Secured]:
+    async with Secured.running(tmp_path_factory.mktemp("secured")) as system:
         yield system
-    finally:
-        system.stop()
 
 
-@pytest_asyncio.fixture(autouse=True, loop_scope="module")
-async def healed(secured: Secured) -> AsyncIterator[None]:
-    yield
-    await secured.heal()
+@pytest.fixture
+def secured(mortal: Secured) -> Secured:
+    return mortal
 
 
 def bound_to(token: str) -> str | None:

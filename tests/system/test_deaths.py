@@ -4,10 +4,12 @@ import asyncio
 import os
 import signal
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 import pytest
-from tests.system.living import ANCHORS, LEASE_MS, Living
+from tests.system.living import ANCHORS, LEASE_MS, Asked, Living
+from tests.system.upstream import boot_us
 
 from aipaging.testing.stack import CONTROLLER
 
@@ -185,18 +187,60 @@ async def test_a_stream_outlives_the_order_to_stop(mortal: Living) -> None:
     await mortal.end(session)
 
 
+async def stopped_and_left(system: Living, leaving: str, sessions: list[dict[str, Any]], asked: list[Asked]) -> None:
+    """Wait for the sidecar to end, and look at what became of the sessions that it served."""
+    assert await asyncio.to_thread(system.processes.children[leaving].process.wait, 60) == 0
+    await asyncio.sleep(0.5)
+    assert [each for each in asked if not each.served] == []
+    assert {(await system.session(session))["anchorId"] for session in sessions} == {*ANCHORS} - {leaving}
+    said = [each["state"] for each in system.verified() if each.get("anchor") == leaving and "state" in each]
+    assert said[-1] == "DRAINING", "it closed before it was heard"
+    await system.start_sidecar(leaving)
+    await system.until_ready()
+    await system.end(*sessions)
+
+
 async def test_a_sidecar_that_is_stopped_lets_its_sessions_move_first(mortal: Living) -> None:
     sessions = [await mortal.page() for _ in range(4)]
     leaving = sessions[0]["anchorId"]
     async with mortal.load(*sessions) as asked:
         await asyncio.sleep(0.5)
-        process = mortal.processes.children[leaving].process
-        process.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(process.wait, 60) == 0
+        mortal.processes.children[leaving].process.send_signal(signal.SIGTERM)
+        await stopped_and_left(mortal, leaving, sessions, asked)
+
+
+async def test_a_sidecar_that_is_stopped_before_it_has_met_its_sessions_lets_them_move_too(mortal: Living) -> None:
+    sessions = [await mortal.page() for _ in range(4)]
+    leaving = sessions[0]["anchorId"]
+    mortal.processes.children[leaving].process.send_signal(signal.SIGTERM)
+    async with mortal.load(*sessions) as asked:
+        await stopped_and_left(mortal, leaving, sessions, asked)
+
+
+@pytest.mark.soak  # ten seconds; the same in virtual time is part of every run
+async def test_a_sidecar_that_hung_serves_nothing_late_when_it_goes_on(mortal: Living) -> None:
+    """What lies in its sockets was sent under leases that are over by then."""
+    sessions = [await mortal.page() for _ in range(3)]
+    source = sessions[0]["anchorId"]
+    process = mortal.processes.children[source].process
+    async with mortal.load(*sessions) as asked:
         await asyncio.sleep(0.5)
-    assert [each for each in asked if not each.served] == []
-    assert {(await mortal.session(session))["anchorId"] for session in sessions} == {*ANCHORS} - {leaving}
-    await mortal.start_sidecar(leaving)
-    await mortal.until_ready()
+        process.send_signal(signal.SIGSTOP)
+        try:
+            late = [asyncio.create_task(mortal.ask(session["aist"])) for session in sessions for _ in range(3)]
+            for session in sessions:
+                await mortal.until_served(session["aist"])  # by the other anchor
+            await asyncio.sleep(LEASE_MS / 1000 + 1)
+        finally:
+            process.send_signal(signal.SIGCONT)
+        over_us = boot_us()
+        waited = await asyncio.gather(*late)
+        await asyncio.sleep(1)
+    assert [each for each in mortal.upstreams[source].reached if each.at_us > over_us] == []
+    assert max(each.ended_us for each in waited) > over_us, "nobody waited in its sockets"
+    assert 0 not in {each.status for each in waited}, "refused, or sent to where the session is now"
+    for session in sessions:
+        assert mortal.outside_leases(session, [*asked, *waited]) == []
     mortal.verified()
+    await mortal.until_ready()
     await mortal.end(*sessions)

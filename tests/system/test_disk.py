@@ -51,9 +51,7 @@ def fill(folder: Path) -> Path:
 
 
 async def test_a_full_disk_stops_admission_and_loses_nothing(tmp_path: Path, small_disk: Path) -> None:
-    system = Living.prepared(tmp_path / "system", data_dir=small_disk / "controller")
-    try:
-        await system.start()
+    async with Living.running(tmp_path / "system", data_dir=small_disk / "controller") as system:
         sessions = [await system.page() for _ in range(4)]
         short = await system.page(durationS=6)
         async with system.load(*sessions, short) as asked:
@@ -94,8 +92,6 @@ async def test_a_full_disk_stops_admission_and_loses_nothing(tmp_path: Path, sma
         assert sessions[3]["sessionId"] in ended, "an acknowledged end is not in the journal"
         for session in (*sessions, short):
             assert system.outside_leases(session, asked) == []
-    finally:
-        system.stop()
 
 
 # -- what lies on the disk
@@ -111,9 +107,7 @@ PAGES = 30
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def crashed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Living]:
     """A controller that was killed under load, its write-ahead log full of what is not in the file yet."""
-    system = Living.prepared(tmp_path_factory.mktemp("crashed"))
-    try:
-        await system.start()
+    async with Living.running(tmp_path_factory.mktemp("crashed")) as system:
         sessions = [await system.page(ratePerSecond=1) for _ in range(6)]
         async with system.load(*sessions):
             for _ in range(PAGES):
@@ -121,8 +115,6 @@ async def crashed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Liv
             system.kill(CONTROLLER)
         system.processes.end_gateway()
         yield system
-    finally:
-        system.stop()
 
 
 def copied(crashed: Living, folder: Path) -> Path:

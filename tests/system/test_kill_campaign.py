@@ -79,10 +79,8 @@ async def use(system: Living, seen: Acknowledged, dice: random.Random, over: asy
 
 
 async def campaign(folder: Path, seed: int, rounds: int) -> None:
-    dice = random.Random(seed)
-    system, seen = Living.prepared(folder), Acknowledged()
-    try:
-        await system.start()
+    dice, seen = random.Random(seed), Acknowledged()
+    async with Living.running(folder) as system:
         for _ in range(rounds):
             over = asyncio.Event()
             async with asyncio.TaskGroup() as group:
@@ -102,8 +100,6 @@ async def campaign(folder: Path, seed: int, rounds: int) -> None:
         for page in alive[:3]:
             await system.until_served(page["aist"])
         assert any(asked.served for asked in seen.asked), "nothing was ever served: the campaign saw nothing"
-    finally:
-        system.stop()
 
 
 def check(system: Living, seen: Acknowledged, *, anchors_died: bool = False) -> None:
@@ -169,9 +165,8 @@ async def kill_one(system: Living, seen: Acknowledged, seed: int) -> None:
 
 async def kill_runs(folder: Path, seeds: range) -> None:
     """Run the seeds one after another on one system, whose wounds add up."""
-    system, seen = Living.prepared(folder), Acknowledged()
-    try:
-        await system.start()
+    seen = Acknowledged()
+    async with Living.running(folder) as system:
         for seed in seeds:
             try:
                 await kill_one(system, seen, seed)
@@ -179,8 +174,6 @@ async def kill_runs(folder: Path, seeds: range) -> None:
                 error.add_note(f"seed {seed}, of {seeds} on one system")
                 raise
         assert any(asked.served for asked in seen.asked), "nothing was ever served: the campaign saw nothing"
-    finally:
-        system.stop()
 
 
 async def test_whichever_process_is_killed_nothing_acknowledged_is_lost(tmp_path: Path) -> None:

@@ -2,13 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
-import pytest_asyncio
-from tests.system.living import ANCHORS, READY_S_MAX, Living
+from tests.system.living import READY_S_MAX, Living
 from tests.system.upstream import TOKENS
 
 from aipaging.testing.stack import CONTROLLER
@@ -16,21 +14,9 @@ from aipaging.testing.stack import CONTROLLER
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("system-metering")]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def counting(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Living]:
-    system = Living.prepared(tmp_path_factory.mktemp("counting"))
-    system.sidecar_options = dict.fromkeys(ANCHORS, ("--usage-s", "0.2"))
-    try:
-        await system.start()
-        yield system
-    finally:
-        system.stop()
-
-
-@pytest_asyncio.fixture(autouse=True, loop_scope="module")
-async def healed(counting: Living) -> AsyncIterator[None]:
-    yield
-    await counting.heal()
+@pytest.fixture(scope="module")
+def changes() -> dict[str, Any]:
+    return {"sidecar_options": ("--usage-s", "0.2")}
 
 
 def used(system: Living) -> tuple[int, int]:
@@ -59,31 +45,31 @@ async def served(system: Living, session: dict[str, Any], count: int) -> int:
     return len([each for each in system.reached if each.target == "/v1/count"]) - before
 
 
-async def test_every_answer_is_in_the_evidence_once_whoever_was_killed(counting: Living) -> None:
-    session = await counting.page()
-    requests = await served(counting, session, 5)
-    await until_used(counting, requests)
+async def test_every_answer_is_in_the_evidence_once_whoever_was_killed(mortal: Living) -> None:
+    session = await mortal.page()
+    requests = await served(mortal, session, 5)
+    await until_used(mortal, requests)
     for _ in range(3):
-        requests += await served(counting, session, 5)
-        counting.kill(CONTROLLER)  # at any moment of a batch: before it came, recorded but not answered, or after
-        await counting.start_controller()
-        await counting.until_ready()
-    await until_used(counting, requests)
-    anchor = (await counting.session(session))["anchorId"]
-    counting.kill(anchor)  # its counts had been taken; it begins a boot of its own
-    await counting.start_sidecar(anchor)
-    await counting.until_ready()
-    requests += await served(counting, session, 5)
-    await until_used(counting, requests)
-    counting.verified()
-    await counting.end(session)
+        requests += await served(mortal, session, 5)
+        mortal.kill(CONTROLLER)  # at any moment of a batch: before it came, recorded but not answered, or after
+        await mortal.start_controller()
+        await mortal.until_ready()
+    await until_used(mortal, requests)
+    anchor = (await mortal.session(session))["anchorId"]
+    mortal.kill(anchor)  # its counts had been taken; it begins a boot of its own
+    await mortal.start_sidecar(anchor)
+    await mortal.until_ready()
+    requests += await served(mortal, session, 5)
+    await until_used(mortal, requests)
+    mortal.verified()
+    await mortal.end(session)
 
 
-async def test_a_lying_anchor_is_believed_within_the_contract_only_and_named(counting: Living) -> None:
-    session = await counting.page(ratePerSecond=5, burst=1, durationS=60)
-    identity = counting.folder / "identities" / f"own-anchor-{session['anchorId']}"
-    url = f"{counting.southbound_url}/anchors/{session['anchorId']}/usage"
-    async with httpx.AsyncClient(verify=counting.trusting(identity), trust_env=False) as liar:
+async def test_a_lying_anchor_is_believed_within_the_contract_only_and_named(mortal: Living) -> None:
+    session = await mortal.page(ratePerSecond=5, burst=1, durationS=60)
+    identity = mortal.folder / "identities" / f"own-anchor-{session['anchorId']}"
+    url = f"{mortal.southbound_url}/anchors/{session['anchorId']}/usage"
+    async with httpx.AsyncClient(verify=mortal.trusting(identity), trust_env=False) as liar:
 
         async def says(batch: int, requests: int, tokens: int) -> list[str]:
             counts = [{"session": session["sessionId"], "requests": requests, "tokens": tokens}]
@@ -96,10 +82,10 @@ async def test_a_lying_anchor_is_believed_within_the_contract_only_and_named(cou
         assert await says(3, 2, 11) == []
     leaves = [
         leaf
-        for record in counting.verified()
+        for record in mortal.verified()
         if record["type"] == "SESSIONS_METERED"
         for leaf in record["leaves"]
         if leaf["session"] == session["sessionId"]
     ]
     assert [(leaf["anchor"], leaf["requests"], leaf["tokens"]) for leaf in leaves] == [(session["anchorId"], 2, 11)]
-    await counting.end(session)
+    await mortal.end(session)

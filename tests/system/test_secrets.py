@@ -63,9 +63,7 @@ async def lived(system: Living) -> dict[str, bytes]:
 
 
 async def test_nothing_secret_is_in_logs_journal_or_exported_evidence(tmp_path: Path) -> None:
-    system = Living.prepared(tmp_path / "system")
-    try:
-        await system.start()
+    async with Living.running(tmp_path / "system") as system:
         private = await lived(system)
         for name in (CONTROLLER, "one", "two"):
             process = system.processes.children[name].process
@@ -74,8 +72,6 @@ async def test_nothing_secret_is_in_logs_journal_or_exported_evidence(tmp_path: 
             await asyncio.to_thread(system.processes.children[name].process.wait, 60)
         exported = system.command("evidence", "export", str(system.journal), str(tmp_path / "tiles"))
         assert exported.returncode == 0, exported.stderr
-    finally:
-        system.stop()
     files = [path for folder in (system.folder, tmp_path / "tiles") for path in folder.rglob("*") if path.is_file()]
     assert [path for path in files if path.suffix == ".log"], "there is no log to look into"
     assert [path for path in files if "tile" in path.parts], "there is no tile to look into"

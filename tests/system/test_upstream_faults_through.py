@@ -16,7 +16,9 @@ import httpx
 import openai
 import pytest
 import pytest_asyncio
-from tests.system.living import ANCHORS, Living
+from tests.system.living import Living
+
+from aipaging.testing.stack import Processes
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("system-faults")]
 
@@ -77,27 +79,26 @@ SCENARIOS = (
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def faulty(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Living]:
-    """A system before a load generator; its sidecars lose patience soon."""
-    system = Living.prepared(tmp_path_factory.mktemp("faulty"), lease_ms=10_000, drain_ms_max=10_000)
+async def load_generator(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    folder = tmp_path_factory.mktemp("tokens")
+    own = Processes(folder=folder, data_dir=folder)
     try:
-        said = await system.processes.start(
+        said = await own.start(
             "tokens",
             *("token-server", "--listen", "127.0.0.1:0", "--json"),
             *("--first-token-ms", "1", "--gap-ms", "5", "--tokens", "10"),
         )
-        options = ("--upstream", said["listening"], "--upstream-health-path", "/healthz")
-        system.sidecar_options = dict.fromkeys(ANCHORS, (*options, "--first-byte-s", "2", "--gap-s", "3"))
-        await system.start()
-        yield system
+        yield said["listening"]
     finally:
-        system.stop()
+        own.stop()
 
 
-@pytest_asyncio.fixture(autouse=True, loop_scope="module")
-async def healed(faulty: Living) -> AsyncIterator[None]:
-    yield
-    await faulty.heal()
+@pytest.fixture(scope="module")
+def changes(load_generator: str) -> dict[str, Any]:
+    """A system before a load generator; its sidecars lose patience soon."""
+    upstream = ("--upstream", load_generator, "--upstream-health-path", "/healthz")
+    patience = ("--first-byte-s", "2", "--gap-s", "3")
+    return {"lease_ms": 10_000, "drain_ms_max": 10_000, "sidecar_options": (*upstream, *patience)}
 
 
 @pytest.fixture(autouse=True)
@@ -195,31 +196,31 @@ def parsed(line: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
-async def test_answers_are_complete_or_an_explicit_error(faulty: Living, scenario: Scenario) -> None:
-    session = await faulty.page()
+async def test_answers_are_complete_or_an_explicit_error(mortal: Living, scenario: Scenario) -> None:
+    session = await mortal.page()
     token = session["aist"]
     try:
-        turns = in_turn(faulty, scenario.faults)
-        assert await seen_by_a_lenient_reader(faulty, token, turns) == scenario.once
+        turns = in_turn(mortal, scenario.faults)
+        assert await seen_by_a_lenient_reader(mortal, token, turns) == scenario.once
         assert turns.attempts == 1
-        turns = in_turn(faulty, scenario.faults)
-        assert await seen_by_the_official_client(faulty, token, turns, stream=True) == scenario.official
+        turns = in_turn(mortal, scenario.faults)
+        assert await seen_by_the_official_client(mortal, token, turns, stream=True) == scenario.official
         assert turns.attempts <= scenario.attempts_max
         # Whoever is poisoned by it would fail the next one.
-        after = in_turn(faulty, ("",))
-        assert await seen_by_a_lenient_reader(faulty, token, after) == "complete", after.why
+        after = in_turn(mortal, ("",))
+        assert await seen_by_a_lenient_reader(mortal, token, after) == "complete", after.why
     finally:
-        await faulty.end(session)
+        await mortal.end(session)
 
 
 @pytest.mark.soak  # beyond the sixteen, half a minute
 @pytest.mark.parametrize("fault", ["truncate", "reset", "too-short", "too-long", "garbage", "refuse", "500", "stall"])
-async def test_whole_answers_are_whole_or_an_explicit_error(faulty: Living, fault: str) -> None:
-    session = await faulty.page()
-    turns = in_turn(faulty, (fault,))
-    assert await seen_by_the_official_client(faulty, session["aist"], turns, stream=False) == "error"
-    assert await seen_by_the_official_client(faulty, session["aist"], in_turn(faulty, ("",)), stream=False)
-    await faulty.end(session)
+async def test_whole_answers_are_whole_or_an_explicit_error(mortal: Living, fault: str) -> None:
+    session = await mortal.page()
+    turns = in_turn(mortal, (fault,))
+    assert await seen_by_the_official_client(mortal, session["aist"], turns, stream=False) == "error"
+    assert await seen_by_the_official_client(mortal, session["aist"], in_turn(mortal, ("",)), stream=False)
+    await mortal.end(session)
 
 
 async def test_the_catalogue_is_told_in_the_documentation() -> None:
