@@ -13,9 +13,9 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeVar
+from typing import Final
 
 from aipaging.core.evidence.log import EMPTY_LOG, LogHead, Sealer
 from aipaging.core.evidence.record import Draft, SealedEntry
@@ -27,8 +27,8 @@ from aipaging.core.paging.snapshot import frozen, parts, restored
 from aipaging.core.paging.state import State
 from aipaging.ports.journal import Journal, SnapshotStore
 from aipaging.ports.signing import CheckpointSigner
+from aipaging.runtime.journal_thread import JournalThread
 
-T = TypeVar("T")
 LOG: Final = logging.getLogger("aipaging.recording")
 
 CHECKPOINT_RECORDS: Final = 64
@@ -64,7 +64,7 @@ class Recorder:
         self._signer = signer
         self._writer = writer
         self._sealer = Sealer(*writer, EMPTY_LOG)
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
+        self._thread = JournalThread()
         self._checkpoint_seq = 0
         self._checkpoint_us = 0
         self._durable_seq = 0
@@ -85,10 +85,10 @@ class Recorder:
         Raises:
             UnavailableError: The journal is locked by another controller, corrupt, or unreadable.
         """
-        self._go_on_from(await self._in_thread(self._journal.open))
+        self._go_on_from(await self._thread.run(self._journal.open))
         self._checkpoint_seq = self.head.seq
         self._snapshot_due = self.head.seq + SNAPSHOT_RECORDS
-        return await self._in_thread(self._rebuilt)
+        return await self._thread.run(self._rebuilt)
 
     async def reopen(self) -> State:
         """Forget what was sealed and not appended, and return the state that the journal holds.
@@ -97,7 +97,7 @@ class Recorder:
             UnavailableError: The journal cannot be opened or read.
         """
         await self.give_up_snapshot()  # it may be of what never became durable
-        head, state = await self._in_thread(self._reopened)
+        head, state = await self._thread.run(self._reopened)
         self._go_on_from(head)
         return state
 
@@ -105,8 +105,8 @@ class Recorder:
         """Close the journal."""
         await self.give_up_snapshot()
         await asyncio.to_thread(self._snapshot_thread.shutdown)  # the part that it is at is finished
-        await self._in_thread(self._journal.close)
-        self._thread.shutdown(wait=True)
+        await self._thread.run(self._journal.close)
+        self._thread.close()
 
     def seal(self, drafts: Sequence[Draft], term: int, now: Now) -> list[SealedEntry]:
         """Return the entries of what was decided at once, in order."""
@@ -118,7 +118,7 @@ class Recorder:
         Raises:
             AipagingError: They are not.
         """
-        await self._in_thread(lambda: self._journal.append(entries, checkpoint, restrictive=restrictive))
+        await self._thread.run(lambda: self._journal.append(entries, checkpoint, restrictive=restrictive))
         self._durable_seq = entries[-1].seq + 1
         self._appended.set()
 
@@ -157,7 +157,7 @@ class Recorder:
             while self._durable_seq < seq:
                 self._appended.clear()
                 await self._appended.wait()
-            await self._in_thread(lambda: store.save(seq, root_hex, written))
+            await self._thread.run(lambda: store.save(seq, root_hex, written))
         except Exception as error:
             expected = isinstance(error, AipagingError | OSError)
             why = {"reason": str(error)}
@@ -189,9 +189,6 @@ class Recorder:
             if event is not None:
                 evolve(state, event)
         return state
-
-    async def _in_thread(self, call: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
 
 def _at_leisure(encoded: Iterable[bytes], unwanted: threading.Event) -> Iterator[bytes]:

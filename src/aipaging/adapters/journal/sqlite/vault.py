@@ -28,6 +28,9 @@ CACHED_SESSIONS_MAX: Final = 4_096
 """Sessions whose keys stay in memory, a third of a kilobyte each: those that were written last. Others are unwrapped
 again, at 20 us."""
 
+UNCOUNTED: Final = -1
+"""How many numbers were given is to be read from the file."""
+
 NO_SESSION: Final = ""
 """Whose key encrypts the payloads of records that are about no session: it is never erased."""
 
@@ -55,6 +58,7 @@ class Vault:
         self._connection = connection
         self._wrapping = AESGCM(key_encryption_key)
         self._cached: OrderedDict[str, _Cached] = OrderedDict()
+        self._numbers = UNCOUNTED
 
     def check_key(self) -> None:
         """Check that this key wrapped the keys of the file; leave a mark in a new file.
@@ -87,13 +91,16 @@ class Vault:
             self._keep(session, number, wrapped)
         if not new:
             return
-        (first,) = self._connection.execute("SELECT coalesce(max(number), 0) + 1 FROM session_keys").fetchone()
+        if self._numbers == UNCOUNTED:
+            query = "SELECT coalesce(max(number), 0) FROM session_keys"
+            (self._numbers,) = self._connection.execute(query).fetchone()
         rows: list[tuple[int, str, bytes]] = []
-        for number, session in enumerate(new, first):
+        for number, session in enumerate(new, self._numbers + 1):
             secret = os.urandom(KEY_BYTES) + (salts[session] or b"")
             rows.append((number, session, _sealed(self._wrapping, secret, session.encode())))
             self._cache(session, _Cached(number, secret))
         insert_rows(self._connection, "session_keys", rows)
+        self._numbers += len(rows)
 
     def number(self, session: str) -> int:
         """Return the number in this file of a session that is known."""
@@ -138,6 +145,7 @@ class Vault:
     def forget(self) -> None:
         """Drop what is cached: a rolled back transaction may have made it, or an erasure ended it."""
         self._cached.clear()
+        self._numbers = UNCOUNTED
 
     def _of(self, session: str) -> _Cached:
         known = self._cached.get(session)
