@@ -8,6 +8,7 @@ its records verifiable.
 
 import math
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from hashlib import sha256
 from types import MappingProxyType
 from typing import Any, Final, get_args
@@ -34,6 +35,9 @@ PAYLOAD_VERSION: Final = b"1"
 ENVELOPES_LISTED_MAX: Final = 16
 """Digests in one record or receipt, 65 characters each: receipts travel with every request to a sidecar."""
 
+TEXTS_CACHED: Final = 4_096
+"""Texts of bounds that are remembered: most pages are admitted by a bound that others were admitted by."""
+
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
 _JSON: Final = msgspec.json.Encoder(order="sorted").encode
 _DECODERS: Final = {kind.__name__: msgspec.msgpack.Decoder(kind) for kind in get_args(e.Transition)}
@@ -48,12 +52,14 @@ def _epoch(epoch: Epoch) -> dict[str, str | int]:
     return {"epoch_term": epoch.term, "epoch_n": epoch.n}
 
 
+@lru_cache(maxsize=TEXTS_CACHED)
 def bound_text(probability: float) -> str:
     """Return six digits of a bound, rounded up: a record must not promise more than was proved."""
     digits = f"{probability:.5e}"
     return digits if float(digits) >= probability else f"{math.nextafter(probability * (1 + 1e-5), math.inf):.5e}"
 
 
+@lru_cache(maxsize=TEXTS_CACHED)
 def envelopes_text(digests: tuple[str, ...]) -> str:
     """Return the digests of the envelopes of a path as records and receipts hold them: each, in the order of the path.
 
@@ -63,6 +69,7 @@ def envelopes_text(digests: tuple[str, ...]) -> str:
     return listed if len(digests) <= ENVELOPES_LISTED_MAX else f"sha256:{sha256(listed.encode()).hexdigest()}"
 
 
+@lru_cache(maxsize=TEXTS_CACHED)
 def assumptions_text(assumptions: tuple[str, ...]) -> str:
     """Return what a bound rests on as records and receipts hold it."""
     return "; ".join(assumptions).encode("ascii", "replace").decode()
@@ -341,19 +348,19 @@ RESTRICTIVE: Final = frozenset(
 
 def draft_of(event: e.Transition, state: State) -> Draft:
     """Return the evidence of an event that has just been applied to `state`."""
-    record_type, fields = _FIELDS[type(event)]
+    kind = type(event)
+    record_type, fields = _FIELDS[kind]
     if isinstance(event, e.RelocationAdvanced):
         record_type = f"RELOCATION_{event.phase.value}"
     elif isinstance(event, st.AuditFound):
         record_type = f"AUDIT_{event.finding.kind}"
-    salt = event.salt if isinstance(event, e.SessionRequested | e.SessionRefused) else None
     return Draft(
         type=record_type,
         fields=fields(event, state),
         leaves=_leaves(event),
-        payload=_HEADERS[type(event)] + _ENCODE(event),
+        payload=_HEADERS[kind] + _ENCODE(event),
         session=getattr(event, "session", None),
-        salt=salt,
+        salt=getattr(event, "salt", None),
     )
 
 

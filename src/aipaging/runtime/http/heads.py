@@ -43,12 +43,13 @@ class BoundedHeadsProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES_MAX:
                 self._let_go()
+            elif self._head_timer is None:  # most heads come whole, and never need one
+                self._head_timer = self.loop.call_later(HEAD_S_MAX, self._let_go)
 
     def on_message_begin(self) -> None:
         """Begin to count."""
         super().on_message_begin()
         self._head_bytes = 0
-        self._head_timer = self.loop.call_later(HEAD_S_MAX, self._let_go)
 
     def on_headers_complete(self) -> None:
         """Stop counting: the body has limits of its own."""
