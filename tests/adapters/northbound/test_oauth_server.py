@@ -558,6 +558,44 @@ async def test_the_metadata_names_what_answers(server: Server) -> None:
     assert list(body) == ["application/x-www-form-urlencoded"]
 
 
+async def test_the_metadata_says_how_clients_prove_themselves_and_nothing_else(server: Server) -> None:
+    async with server.client() as client:
+        metadata = (await client.get("/.well-known/oauth-authorization-server")).json()
+    grant, secret = {"grant_type": "client_credentials"}, SECRETS["app-one"][0]
+    posted = {"client_id": "app-one", "client_secret": secret}
+    asserted = {"client_assertion_type": ASSERTION_TYPE}
+    proofs: dict[str, tuple[dict[str, str], dict[str, str]]] = {
+        "client_secret_basic": ({}, {"authorization": basic("app-one", secret)}),
+        "client_secret_post": (posted, {}),
+        "private_key_jwt": (asserted | {"client_assertion": server.signed()}, {}),
+        "tls_client_auth": ({"client_id": "app-one"}, {}),
+        "none": ({"client_id": "app-one"}, {}),
+    }
+    named = set(metadata["token_endpoint_auth_methods_supported"])
+    for method, (form, header) in proofs.items():
+        answer = await server.post("/oauth2/token", grant | form, **header)
+        assert (answer.status_code == 200) == (method in named), method
+    assert named <= proofs.keys()
+    for endpoint in ("revocation", "introspection"):
+        assert set(metadata[f"{endpoint}_endpoint_auth_methods_supported"]) - {"Bearer"} == named
+        algorithms = metadata[f"{endpoint}_endpoint_auth_signing_alg_values_supported"]
+        assert algorithms == metadata["token_endpoint_auth_signing_alg_values_supported"]
+        assert algorithms == ["ES256", "EdDSA"], "RFC 8414: required beside private_key_jwt"
+    for algorithm, key in (("ES256", KEY), ("EdDSA", ED_KEY)):
+        proof = asserted | {"client_assertion": server.signed(key, algorithm)}
+        assert (await server.post("/oauth2/token", grant | proof)).status_code == 200
+        assert (await server.post("/oauth2/revoke", {"token": "x"} | proof)).status_code == 401, "each is good once"
+    assert "tls_client_certificate_bound_access_tokens" not in metadata, "access tokens are bearer tokens"
+    everything = {"scope": " ".join(metadata["scopes_supported"])}
+    asked = await server.post("/oauth2/token", grant | posted | everything)
+    assert asked.json()["error"] == "invalid_scope", "all scopes are those of operators"
+    operator = {"client_id": "noc", "client_secret": SECRETS["noc"][0]}
+    everything = await server.post(
+        "/oauth2/token", grant | operator | {"scope": " ".join(metadata["scopes_supported"])}
+    )
+    assert sorted(everything.json()["scope"].split()) == metadata["scopes_supported"]
+
+
 async def test_what_an_operator_does_or_tries_is_evidence_and_holds_no_secret(server: Server) -> None:
     secret = SECRETS["noc"][0]
     async with server.client(secret) as noc:

@@ -102,8 +102,14 @@ class ServerMetadata(msgspec.Struct, frozen=True, kw_only=True):
     revocation_endpoint_auth_methods_supported: Annotated[
         list[Text], Meta(max_length=4, description="How clients prove themselves.")
     ]
+    revocation_endpoint_auth_signing_alg_values_supported: Annotated[
+        list[Text], Meta(max_length=4, description="Algorithms of their assertions.")
+    ]
     introspection_endpoint_auth_methods_supported: Annotated[
-        list[Text], Meta(max_length=4, description="How clients prove themselves.")
+        list[Text], Meta(max_length=4, description="How clients prove themselves; `Bearer` is an access token.")
+    ]
+    introspection_endpoint_auth_signing_alg_values_supported: Annotated[
+        list[Text], Meta(max_length=4, description="Algorithms of their assertions.")
     ]
 
 
@@ -171,7 +177,9 @@ EXAMPLE_METADATA: Final = {
     "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "private_key_jwt"],
     "token_endpoint_auth_signing_alg_values_supported": ["ES256"],
     "revocation_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "private_key_jwt"],
-    "introspection_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "bearer"],
+    "revocation_endpoint_auth_signing_alg_values_supported": ["ES256"],
+    "introspection_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "Bearer"],
+    "introspection_endpoint_auth_signing_alg_values_supported": ["ES256"],
 }
 EXAMPLE_CLIENTS: Final = {
     "clients": [

@@ -103,6 +103,7 @@ class OAuthRoutes:
     async def metadata(self, _request: Request) -> Answer:
         """Answer where the endpoints are and what they take."""
         root = self._service.public_url.rstrip("/")
+        algorithms = sorted(ASSERTION_ALGORITHMS)
         return json_answer(
             d.ServerMetadata(
                 issuer=self._service.issuer,
@@ -114,9 +115,11 @@ class OAuthRoutes:
                 response_types_supported=[],
                 grant_types_supported=["client_credentials"],
                 token_endpoint_auth_methods_supported=_METHODS,
-                token_endpoint_auth_signing_alg_values_supported=sorted(ASSERTION_ALGORITHMS),
+                token_endpoint_auth_signing_alg_values_supported=algorithms,
                 revocation_endpoint_auth_methods_supported=_METHODS,
-                introspection_endpoint_auth_methods_supported=[*_METHODS, "bearer"],
+                revocation_endpoint_auth_signing_alg_values_supported=algorithms,
+                introspection_endpoint_auth_methods_supported=[*_METHODS, "Bearer"],
+                introspection_endpoint_auth_signing_alg_values_supported=algorithms,
             ),
             headers=_PUBLIC,
         )
