@@ -53,7 +53,7 @@ def test_receipts_of_one_anchor_take_a_fifth_of_themselves(signer) -> None:
     receipts, signed = Receipts(), [signer.sign_commit(claims(number)) for number in range(200)]
     packed = [receipts.packed(ANCHOR, each) for each in signed]
     assert [str(each) for each in packed] == signed
-    own = sum(sys.getsizeof(each) + sys.getsizeof(each._packed) for each in packed)
+    own = sum(sys.getsizeof(each) + sys.getsizeof(each.packed) for each in packed)
     assert own < 0.25 * sum(map(sys.getsizeof, signed))
 
 
@@ -66,8 +66,8 @@ def test_after_another_key_or_other_envelopes_the_next_are_packed_like_those(sig
     signed = [make(number) for make in kinds for number in range(USES_MIN + 9)]
     packed = [receipts.packed(ANCHOR, each) for each in signed]
     assert [str(each) for each in packed] == signed
-    assert len({id(each._pattern) for each in packed}) == 3
-    assert max(len(each._packed) for each in packed[-8:]) < 250
+    assert len({id(each.pattern) for each in packed}) == 3
+    assert max(len(each.packed) for each in packed[-8:]) < 250
 
 
 @given(

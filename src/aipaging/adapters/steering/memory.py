@@ -7,7 +7,9 @@ does or fails to do makes a grant last longer.
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from aipaging.adapters.steering.receipts import Receipts
+import msgspec
+
+from aipaging.adapters.steering.receipts import PackedReceipt, Receipts
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.errors import RefusedError
 from aipaging.core.foundation.names import AnchorId, GatewayId, SessionId
@@ -21,17 +23,14 @@ FENCES_SWEEP_MIN: Final = 4_096
 """Fences are swept when they have doubled since the last time, and not before there are this many."""
 
 
-class _Steered:
-    """One session's steering. Mutable and slotted: there is one for every live session."""
+class _Steered(msgspec.Struct, gc=False):
+    """One session's steering; small, for there is one for every live session."""
 
-    __slots__ = ("anchor", "deadline_us", "epoch", "receipt", "token_expires_us")
-
-    def __init__(self, grant: SteeringGrant, receipts: Receipts) -> None:
-        self.anchor: AnchorId = grant.anchor
-        self.epoch: Epoch = grant.epoch
-        self.deadline_us: BootUs = grant.deadline_us
-        self.token_expires_us: WallUs = grant.token_expires_us
-        self.receipt = receipts.packed(grant.anchor, grant.receipt)
+    anchor: AnchorId
+    epoch: Epoch
+    deadline_us: BootUs
+    token_expires_us: WallUs
+    receipt: PackedReceipt | str
 
 
 class MemorySteering:
@@ -95,7 +94,10 @@ class MemorySteering:
             if self._on_installed is not None:
                 await self._on_installed(grant.session, grant.anchor, grant.epoch, self._gateway)
                 self._check(grant)  # what was fenced while the journal wrote must not come into force
-            self._steered[grant.session] = _Steered(grant, self._receipts)
+            receipt = self._receipts.packed(grant.anchor, grant.receipt)
+            self._steered[grant.session] = _Steered(
+                grant.anchor, grant.epoch, grant.deadline_us, grant.token_expires_us, receipt
+            )
 
     async def renew(self, renewals: Sequence[SteeringRenewal]) -> None:
         """Move the deadlines of grants that are still held."""

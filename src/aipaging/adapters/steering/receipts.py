@@ -10,6 +10,8 @@ import zlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Final
 
+import msgspec
+
 from aipaging.core.foundation.names import AnchorId
 
 LEVEL: Final = 3
@@ -60,17 +62,19 @@ class Pattern:
         return f"{self._head}.{_text(claims)}.{_text(packed[1:end])}"
 
 
-class PackedReceipt:
-    """One receipt. Immutable and slotted: there are as many as sessions."""
+class PackedReceipt(msgspec.Struct, frozen=True, gc=False):
+    """One receipt; there are as many as sessions.
 
-    __slots__ = ("_packed", "_pattern")
+    Attributes:
+        packed: What it has of its own.
+        pattern: What it is like.
+    """
 
-    def __init__(self, packed: bytes, pattern: Pattern) -> None:
-        self._packed = packed
-        self._pattern = pattern
+    packed: bytes
+    pattern: Pattern
 
     def __str__(self) -> str:
-        return self._pattern.unpacked(self._packed)
+        return self.pattern.unpacked(self.packed)
 
 
 class Receipts:

@@ -66,7 +66,7 @@ class Quality(msgspec.Struct, frozen=True, kw_only=True):
     score_min: float
 
 
-class Intent(msgspec.Struct, frozen=True, kw_only=True):
+class Intent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a client wants.
 
     Attributes:

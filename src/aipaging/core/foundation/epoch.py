@@ -3,7 +3,7 @@
 import msgspec
 
 
-class Epoch(msgspec.Struct, frozen=True, order=True):
+class Epoch(msgspec.Struct, frozen=True, order=True, gc=False):
     """The fencing token of a COMMIT: `(term, n)`, compared in that order.
 
     Attributes:

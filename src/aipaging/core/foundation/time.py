@@ -27,7 +27,7 @@ PPM: Final = 1_000_000
 """Parts per million: the unit of clock drift (rho in Gray and Cheriton 1989)."""
 
 
-class Now(msgspec.Struct, frozen=True, kw_only=True):
+class Now(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The one instant that an operation sees."""
 
     boot_us: BootUs

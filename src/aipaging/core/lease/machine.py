@@ -109,7 +109,7 @@ class LeaseTerms:
         return BootUs(granted_us + stretched_us(lease_us, self.drift_ppm) + self.grace_ms * MS)
 
 
-class Lease(msgspec.Struct, frozen=True, kw_only=True):
+class Lease(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One COMMIT: an epoch of a session at one anchor.
 
     Attributes:

@@ -161,8 +161,7 @@ class CommitGranted(msgspec.Struct, frozen=True, kw_only=True):
     boot_us: BootUs
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Renewal:
+class Renewal(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One line of a batch of renewals."""
 
     session: SessionId

@@ -7,6 +7,8 @@ import enum
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from aipaging.core.anchor.eligibility import Nearest
 from aipaging.core.foundation.names import DomainName
 from aipaging.core.foundation.time import WallUs
@@ -61,8 +63,7 @@ class ContractState(enum.Enum):
     DEGRADED = "DEGRADED"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contract:
+class Contract(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """How a session's contract stands.
 
     Attributes:

@@ -59,7 +59,7 @@ class Charge:
     price: int
 
 
-class Session(msgspec.Struct, frozen=True, kw_only=True):
+class Session(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One session.
 
     Attributes:

@@ -14,7 +14,7 @@ from aipaging.core.foundation.names import AnchorId, SessionId
 from aipaging.core.foundation.time import BootUs, WallUs
 
 
-class SteeringGrant(msgspec.Struct, frozen=True, kw_only=True):
+class SteeringGrant(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A session's traffic goes to one anchor until the deadline of its COMMIT.
 
     Attributes:
@@ -38,8 +38,7 @@ class SteeringGrant(msgspec.Struct, frozen=True, kw_only=True):
     burst: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SteeringRenewal:
+class SteeringRenewal(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The same epoch, with a later deadline."""
 
     session: SessionId
