@@ -26,6 +26,7 @@ from aipaging.core.steering.grant import AnchorEndpoint, Fence, SteeringGrant, S
 from aipaging.runtime.effects import SteeringEffects
 from aipaging.runtime.engine import Engine
 from aipaging.runtime.tokens import SessionTokens
+from aipaging.simulation.system.governance import Denied
 from aipaging.testing.world import WALL_START_US, catalogue_commands, intent
 
 SETTINGS = Settings(lease=LeaseTerms(lease_ms=60_000, drift_ppm=500, grace_ms=100, drain_ms_max=100))
@@ -413,6 +414,20 @@ async def test_a_failed_append_acknowledges_nothing_stops_admission_and_heals(ri
     rig.journal.disk.full = False
     rig.clock.boot_us += 3_000_000
     await until(lambda: rig.engine.healthy)
+    assert await rig.page()
+
+
+@pytest.mark.parametrize("before", [None, Denied("someone", "nowhere")])
+async def test_policies_whose_record_is_lost_are_not_in_force(rig: Rig, before: Denied | None) -> None:
+    """They were loaded before their record was: nothing may be decided by what the journal does not know."""
+    await rig.engine.submit(c.ForcePolicies(policies=before, count=1))
+    rig.journal.disk.full = True
+    with pytest.raises(UnavailableError):
+        await rig.engine.submit(c.ForcePolicies(policies=Denied("t", "a-1"), count=1))
+    rig.journal.disk.full = False
+    rig.clock.boot_us += 3_000_000
+    await until(lambda: rig.engine.healthy)
+    assert rig.engine.state.tenancy.policies == before
     assert await rig.page()
 
 

@@ -402,7 +402,7 @@ class Engine:
             self._restrictive_only = False
         else:
             state.entitled, state.heard_us = self.state.entitled, self.state.heard_us
-            state.tenancy.policies = self.state.tenancy.policies
+            state.tenancy.take_policies(self.state.tenancy)
             self.state = state
             rearm(state, self.now())
         self._pause_ms = min(max(2 * self._pause_ms, PAUSE_MS_MIN), RECOVER_MS)

@@ -1,5 +1,6 @@
 """The controller's own parts for the whole-system simulation: the code that answers real gateways and sidecars."""
 
+from aipaging.adapters.sidecar.usage import UsageMeter
 from aipaging.adapters.southbound.leases import remaining
 from aipaging.adapters.steering.envoy.revocations import RevocationFeed, RevocationList
 from aipaging.adapters.steering.envoy.table import SteeringTable
@@ -22,7 +23,7 @@ class _Unsigned:
 
 
 def real_parts() -> Parts:
-    """Return the parts of a run: Envoy's table and list, the sidecars' feed, the rule of what remains."""
+    """Return the parts of a run: Envoy's table and list, the sidecars' feed and counts, the rule of what remains."""
     return Parts(
         table=SteeringTable,
         revocations=RevocationList,
@@ -30,4 +31,5 @@ def real_parts() -> Parts:
         remaining=remaining,
         grant=SessionTokens(_Unsigned()).grant,
         accept=accept,
+        meter=UsageMeter,
     )

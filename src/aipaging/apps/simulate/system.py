@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Generator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from typing import Any, Final
@@ -51,7 +52,8 @@ def system(*, seeds: str, faults: str | None, list_mutants: bool, as_json: bool,
     """Run the real core, gateways, sidecars and clients under faults: one seed, one run.
 
     Checkers watch what is forwarded, admitted, answered and stored, in true time. With --json: a line for every
-    failing seed, and a summary. Exit status 1: a checker found something.
+    failing seed, and a summary: how often which fault met something, how many records there were of each type. Exit
+    status 1: a checker found something.
     """
     if list_mutants:
         _list(as_json=as_json)
@@ -63,10 +65,14 @@ def system(*, seeds: str, faults: str | None, list_mutants: bool, as_json: bool,
     wanted = _seeds(seeds)
     started = time.perf_counter()
     found: list[Outcome] = []
+    reached: Counter[str] = Counter()
+    kinds: Counter[str] = Counter()
     pages = requests = 0
     with _executor(options["executor"], len(wanted)) as pool, _progress(len(wanted)) as advance:
         for outcome in outcomes(campaign, wanted, pool):
             pages, requests = pages + outcome.pages, requests + outcome.requests
+            reached.update(outcome.reached)
+            kinds.update(outcome.kinds)
             if outcome.found is not None:
                 found.append(outcome)
                 _show_failure(outcome, as_json=as_json)
@@ -80,10 +86,13 @@ def system(*, seeds: str, faults: str | None, list_mutants: bool, as_json: bool,
         "requests": requests,
         "seconds": round(time.perf_counter() - started, 3),
         "mutant": options["mutant"] or None,
+        "reached": dict(sorted(reached.items())),
+        "records": dict(sorted(kinds.items())),
     }
     if as_json:
         write_json({"summary": summary})
     else:
+        say("what was reached: " + ", ".join(f"{what} {count}" for what, count in sorted(reached.items())))
         say(f"{len(wanted)} seeds, {pages} pages, {requests} requests in {summary['seconds']} s: {len(found)} failed")
     if found:
         failed()

@@ -54,7 +54,8 @@ def _policies_in_force(state: State, event: t.PoliciesInForce) -> None:
 
 
 def _policies_loaded(state: State, event: PoliciesLoaded) -> None:
-    state.tenancy.policies = event.policies
+    tenancy = state.tenancy
+    tenancy.policies, tenancy.policies_before = event.policies, tenancy.policies
 
 
 def _policy_applied(state: State, event: t.PolicyApplied) -> None:

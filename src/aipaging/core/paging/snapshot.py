@@ -113,7 +113,8 @@ def frozen(state: State) -> Frozen:
         key_sets=dict(state.promises.key_sets),
         standings=dict(state.audits.standings),
         tenants=list(tenancy.tenants.values()),
-        spent={name: (each.period, each.spent) for name, each in tenancy.accounts.items() if each.period},
+        # In an order of its own: accounts arise in another one when they are read back.
+        spent=dict(sorted((name, (each.period, each.spent)) for name, each in tenancy.accounts.items() if each.period)),
         switches=list(tenancy.switches.values()),
         policies_digest=tenancy.policies_digest,
         meters={anchor: dict(batches) for anchor, batches in tenancy.meters.items()},

@@ -91,6 +91,7 @@ class Tenancy:
         accounts: What tenants hold, registered or not.
         switches: What is killed, and why.
         policies: The policies in force; None: everything is allowed. Not recorded but by digest.
+        policies_before: Those that were loaded before them.
         policies_digest: Digest of those in force as the evidence has it.
         meters: The last batch of counts that was taken of the latest boots of each anchor's sidecar, oldest first.
         claims: Room that is kept, by the id of the page that it is kept for.
@@ -103,10 +104,20 @@ class Tenancy:
         default_factory=dict[tuple[SwitchKind, str], SwitchKilled]
     )
     policies: Policies | None = None
+    policies_before: Policies | None = None
     policies_digest: str = ""
     meters: dict[AnchorId, dict[str, int]] = field(default_factory=dict[AnchorId, dict[str, int]])
     claims: dict[SessionId, Claim] = field(default_factory=dict[SessionId, Claim])
     victims: dict[SessionId, SessionId] = field(default_factory=dict[SessionId, SessionId])
+
+    def take_policies(self, given_up: "Tenancy") -> None:
+        """Take the policies that the journal says are in force from a state that is given up.
+
+        Policies whose record was lost are not among them. If nobody has those that are in force, nothing is allowed
+        until they are loaded again.
+        """
+        loaded = (given_up.policies, given_up.policies_before)
+        self.policies = next((each for each in loaded if each and each.digest == self.policies_digest), None)
 
     def tenant(self, tenant: TenantId) -> Tenant:
         """Return a tenant; one that is not registered has no quotas."""

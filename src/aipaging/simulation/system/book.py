@@ -4,6 +4,7 @@ The book is made of stored records alone, never of what the controller believes.
 COMMITs there are, to which anchor, until when; who took them up; which sessions live.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -14,6 +15,7 @@ from aipaging.core.evidence.record import SealedEntry
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.time import MS
 from aipaging.core.lease.expiry import NO_EPOCH
+from aipaging.simulation.system.governed import READERS, Governed
 
 _RECORD: Final = msgspec.json.Decoder(dict[str, str | int])
 
@@ -29,11 +31,13 @@ class LeaseRead:
         anchor: Where to.
         rate_mrps: What is reserved.
         ends_us: The last true instant at which it may be used.
+        domains: The path.
     """
 
     anchor: str
     rate_mrps: int
     ends_us: int
+    domains: str
 
 
 @dataclass(slots=True)
@@ -45,12 +49,21 @@ class SessionRead:
         begun_us: When it was asked for, in true time.
         ends_us: When its duration is over, in true time.
         over: Whether it ended, or was lost with a restored backup.
+        tenant: Whose.
+        client: Who asked.
     """
 
     leases: dict[Epoch, LeaseRead] = field(default_factory=dict[Epoch, LeaseRead])
     begun_us: int = 0
     ends_us: int = 0
     over: bool = False
+    tenant: str = ""
+    client: str = ""
+
+    @property
+    def rate_mrps(self) -> int:
+        """What the session may send."""
+        return self.leases[max(self.leases)].rate_mrps
 
 
 @dataclass(slots=True)
@@ -63,6 +76,9 @@ class Book:
         term: The highest term.
         pages: How many page transactions are on record, refusals included.
         faults: What the records themselves do wrong, in sentences.
+        governed: Of tenants, switches, policies, envelopes, counts.
+        kinds: How many records of each type.
+        entitled: The clients that may have sessions, and since when in true time; nobody said so: everyone.
     """
 
     sessions: dict[str, SessionRead] = field(default_factory=dict[str, SessionRead])
@@ -70,15 +86,32 @@ class Book:
     term: int = 0
     pages: int = 0
     faults: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    governed: Governed = field(default_factory=Governed)
+    kinds: Counter[str] = field(default_factory=Counter[str])
+    entitled: tuple[frozenset[str], int] | None = None
 
     def read(self, entries: Iterable[SealedEntry], to_true: ToTrue) -> None:
         """Take durable entries over."""
         for entry in entries:
             record = _RECORD.decode(entry.record)
-            reader = _READERS.get(str(record["type"]))
+            kind = str(record["type"])
+            self.kinds[kind] += 1
+            reader, governed = _READERS.get(kind), READERS.get(kind)
+            if reader is None and governed is None:
+                continue
+            leaves = [_RECORD.decode(leaf) for leaf in entry.leaves]
             if reader is not None:
-                leaves = [_RECORD.decode(leaf) for leaf in entry.leaves]
                 reader(self, record, leaves, to_true)
+            if governed is not None:
+                self.faults += governed(self.governed, record, leaves)
+
+    def others(self, record: dict[str, Any]) -> list[int]:
+        """Return the rates of the sessions that the tenant of a COMMIT has beside it."""
+        return [
+            session.rate_mrps
+            for name, session in self.sessions.items()
+            if session.tenant == record["tenant"] and name != record["session"] and session.leases and not session.over
+        ]
 
     def lease(self, session: str, epoch: Epoch) -> LeaseRead | None:
         """Return a COMMIT that was durable at some time, or None."""
@@ -104,6 +137,8 @@ class Book:
         """
         known = Book()
         known.read(kept, lambda us: us)
+        self.governed = known.governed
+        self.governed.counted.clear()
         for name, session in self.sessions.items():
             if name not in known.sessions:
                 session.over = True
@@ -123,7 +158,12 @@ def _term(book: Book, record: dict[str, Any], _leaves: list[Any], _to_true: ToTr
 def _requested(book: Book, record: dict[str, Any], _leaves: list[Any], to_true: ToTrue) -> None:
     begun_us = to_true(record["boot_us"])
     book.pages += 1
-    book.sessions[record["session"]] = SessionRead(begun_us=begun_us, ends_us=begun_us + record["duration_ms"] * MS)
+    book.sessions[record["session"]] = SessionRead(
+        begun_us=begun_us,
+        ends_us=begun_us + record["duration_ms"] * MS,
+        tenant=record["tenant"],
+        client=record["client"],
+    )
 
 
 def _refused(book: Book, _record: dict[str, Any], _leaves: list[Any], _to_true: ToTrue) -> None:
@@ -133,7 +173,9 @@ def _refused(book: Book, _record: dict[str, Any], _leaves: list[Any], _to_true: 
 def _granted(book: Book, record: dict[str, Any], _leaves: list[Any], to_true: ToTrue) -> None:
     session = book.sessions[record["session"]]
     ends_us = to_true(record["boot_us"] + record["lease_ms"] * MS)
-    session.leases[_epoch(record)] = LeaseRead(record["anchor"], record["rate_mrps"], ends_us)
+    session.leases[_epoch(record)] = LeaseRead(record["anchor"], record["rate_mrps"], ends_us, record["domains"])
+    limited = book.governed.limits.get(record["tenant"]) is not None
+    book.faults += book.governed.granted(record, book.others(record) if limited else [])
     if float(record["epsilon_bound"]) > float(record["epsilon"]) or not record["rung"]:
         what = f"{record['session']} is granted with the bound {record['epsilon_bound']}, asked was {record['epsilon']}"
         book.faults.append(("BOUND", what))
@@ -142,6 +184,7 @@ def _granted(book: Book, record: dict[str, Any], _leaves: list[Any], to_true: To
 def _renewed(book: Book, record: dict[str, Any], leaves: list[dict[str, Any]], to_true: ToTrue) -> None:
     for leaf in leaves:
         lease = book.lease(leaf["session"], _epoch(leaf))
+        _kept(book, record, leaf, to_true)
         if lease is None:
             book.faults.append(("EPOCH", f"{leaf['session']} is renewed under an epoch that was never granted"))
         else:
@@ -153,7 +196,35 @@ def _regranted(book: Book, record: dict[str, Any], leaves: list[dict[str, Any]],
         leases = book.sessions[leaf["session"]].leases
         before = leases[max(epoch for epoch, lease in leases.items() if lease.anchor == leaf["anchor"])]
         ends_us = to_true(record["boot_us"] + leaf["lease_ms"] * MS)
-        leases[_epoch(leaf)] = LeaseRead(leaf["anchor"], before.rate_mrps, ends_us)
+        leases[_epoch(leaf)] = LeaseRead(leaf["anchor"], before.rate_mrps, ends_us, before.domains)
+        _unless_stopped(book, leaf["session"], leaf["anchor"])
+
+
+def _unless_stopped(book: Book, name: str, anchor: str) -> None:
+    stopped = book.governed.stopped(book.sessions[name].tenant, anchor)
+    if stopped:
+        book.faults.append(("KILLED", f"{name} goes on at {anchor}, and {stopped} is stopped"))
+
+
+def _kept(book: Book, record: dict[str, Any], leaf: dict[str, Any], to_true: ToTrue) -> None:
+    """Look at who goes on: nobody who is stopped, or whose client is entitled no more."""
+    name = leaf["session"]
+    session = book.sessions.get(name)
+    lease = book.lease(name, _epoch(leaf))
+    if session is None or lease is None:
+        return
+    _unless_stopped(book, name, lease.anchor)
+    if book.entitled is not None:
+        clients, since_us = book.entitled
+        if session.client not in clients and to_true(record["boot_us"]) > since_us + MS:
+            book.faults.append(("ENTITLED", f"{name} of {session.client} is renewed, who is entitled no more"))
+
+
+def _rebound(book: Book, record: dict[str, Any], _leaves: list[Any], _to_true: ToTrue) -> None:
+    lease = book.lease(record["session"], _epoch(record))
+    if lease is not None:
+        where = f"{record['session']} is bounded anew"
+        book.faults += book.governed.rests_on(where, lease.domains, record["envelopes"])
 
 
 def _draining(book: Book, record: dict[str, Any], _leaves: list[Any], to_true: ToTrue) -> None:
@@ -182,6 +253,7 @@ _READERS: Final[dict[str, _Reader]] = {
     "SESSION_REQUESTED": _requested,
     "SESSION_REFUSED": _refused,
     "COMMIT_GRANTED": _granted,
+    "COMMIT_REBOUND": _rebound,
     "LEASES_RENEWED": _renewed,
     "LEASES_REGRANTED": _regranted,
     "COMMIT_DRAINING": _draining,

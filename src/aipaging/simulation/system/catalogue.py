@@ -7,7 +7,7 @@ from aipaging.core.anchor.catalogue import Anchor, Domain, DomainKind, Path, Ser
 from aipaging.core.anchor.intent import DataClass, Intent
 from aipaging.core.calculus.risk_budget import DelayContract
 from aipaging.core.envelope.envelope import Dependence, Envelope
-from aipaging.core.foundation.names import AnchorId, DomainName, ServiceUri
+from aipaging.core.foundation.names import AnchorId, ClientId, DomainName, ServiceUri
 from aipaging.core.foundation.time import SECOND, WallUs
 from aipaging.core.lease.machine import LeaseTerms
 from aipaging.core.paging import commands as c
@@ -21,6 +21,7 @@ METRO: Final = DomainName("metro")
 EDGES: Final = (DomainName("edge-one"), DomainName("edge-two"))
 ANCHORS: Final = {"anchor-1": EDGES[0], "anchor-2": EDGES[1], "anchor-3": EDGES[1]}
 GATEWAYS: Final = ("gateway-1", "gateway-2")
+CLIENTS: Final = tuple(ClientId(f"client-{number}") for number in range(1, 5))
 
 ANCHOR_MRPS: Final = 60_000
 EDGE_MRPS: Final = {EDGES[0]: 0, EDGES[1]: 90_000}

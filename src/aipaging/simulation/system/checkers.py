@@ -2,13 +2,19 @@
 
     LEASE         nothing is forwarded, admitted or delivered after the COMMIT's end, or to another anchor
     DURABLE       nothing is forwarded or answered that is not on stable storage, take-ups by gateways included
-    REVOKED       what a gateway was confirmed to have left, it does not forward again
+    REVOKED       what a gateway was confirmed to have left, it does not forward again; what an anchor was told to
+                  have ended, it does not admit again
     FENCING       no lower epoch after a higher one, at one gateway or one anchor
-    CAPACITY      the sessions that are served at an anchor never hold more than it has
+    CAPACITY      the sessions that are served at an anchor, or in a domain, never hold more than it has
     BREAK         when nothing is broken, every request of a live session is served, relocations included
     DEPOSED       only the leader grants time
     TERM, EPOCH   terms rise over restarts and restored backups; only what was granted is renewed
-    BOUND         every COMMIT carries a bound that keeps what was asked
+    BOUND         every COMMIT carries a bound that keeps what was asked, and rests on the envelopes in force
+    QUOTA         no tenant is let in, or pays, beyond its quotas
+    KILLED        nothing that is stopped is granted or goes on; ENTITLED: nor that of clients who may not
+    POLICY        nothing is granted where the policies in force forbid it
+    CLASS         nobody makes room for an equal or a lower class
+    METER         no more requests are counted for a session at an anchor than it admitted
     EVIDENCE      the log verifies: chain, tree, checkpoints, replay of the invariants
     REPLAY        the journal rebuilds the state, with and without its snapshot
     LEAK          in the end nothing is held, open or ill
@@ -17,7 +23,8 @@
 They see requests, answers and durable records, and nothing of what a node believes.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final
@@ -33,8 +40,8 @@ from aipaging.simulation.system.engine import Engine
 from aipaging.simulation.system.kernel import Agenda, NodeClock
 
 CHECKERS: Final = (
-    "LEASE", "DURABLE", "REVOKED", "FENCING", "CAPACITY", "BREAK", "DEPOSED", "TERM", "EPOCH", "BOUND", "EVIDENCE",
-    "REPLAY", "LEAK", "ENGINE",
+    "LEASE", "DURABLE", "REVOKED", "FENCING", "CAPACITY", "BREAK", "DEPOSED", "TERM", "EPOCH", "BOUND", "QUOTA",
+    "KILLED", "ENTITLED", "POLICY", "CLASS", "METER", "EVIDENCE", "REPLAY", "LEAK", "ENGINE",
 )  # fmt: skip
 
 ENDING_US: Final = 20 * MS
@@ -63,6 +70,15 @@ class Found:
         return f"{self.checker} at {self.us / SECOND:.6f} s: {self.what}"
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An anchor, as the checkers know it: its capacity, its domain, and that one's capacity, 0 for any."""
+
+    capacity_mrps: int
+    domain: str
+    domain_mrps: int
+
+
 class FoundError(Exception):
     """Ends a run at the first finding: what follows from a broken state says nothing."""
 
@@ -77,27 +93,30 @@ class Watch:
     Args:
         agenda: True time.
         tolerance_us: What drift beyond the assumed explains.
-        capacities: By anchor, in thousandths of a request per second.
+        places: The anchors.
 
     Attributes:
         book: What is durable.
         served: How many requests were admitted at anchors.
     """
 
-    def __init__(self, agenda: Agenda, *, tolerance_us: int, capacities: dict[str, int]) -> None:
+    def __init__(self, agenda: Agenda, *, tolerance_us: int, places: Mapping[str, Place]) -> None:
         self.book = Book()
         self.served = 0
         self.troubled: list[tuple[int, int]] = []
         self._agenda = agenda
         self._tolerance_us = tolerance_us
-        self._capacities = capacities
+        self._places = places
         self._digest = blake2b(digest_size=16)
         self._left: dict[tuple[str, int, str], Epoch] = {}
         self._at_gateway: dict[tuple[str, int, str], Epoch] = {}
         self._at_anchor: dict[tuple[str, int, str], Epoch] = {}
-        self._holds: dict[str, dict[str, tuple[int, int]]] = {anchor: {} for anchor in capacities}
+        self._holds: dict[str, dict[str, tuple[int, int]]] = {anchor: {} for anchor in places}
         self._lives: dict[str, int] = {}
-        self._open: dict[str, int] = dict.fromkeys(capacities, 0)
+        self._open: dict[str, int] = dict.fromkeys(places, 0)
+        self._stored = 0
+        self._told: dict[tuple[str, int, str], Epoch] = {}
+        self._admitted: Counter[tuple[str, str]] = Counter()
 
     @property
     def digest(self) -> str:
@@ -116,12 +135,22 @@ class Watch:
     def durable(self, entries: Sequence[SealedEntry], clock: NodeClock) -> None:
         """These have just reached stable storage."""
         self._digest.update(entries[-1].record)
+        self._stored += len(entries)
         self.book.read(entries, clock.true_us)
         for checker, what in self.book.faults:
             self.fail(checker, what)
+        governed = self.book.governed
+        for session, anchor in governed.counted:
+            counted, admitted = governed.metered[session, anchor], self._admitted[session, anchor]
+            if counted > admitted:
+                self.fail(
+                    "METER", f"{counted} requests of {session} are counted at {anchor}, which admitted {admitted}"
+                )
+        governed.counted.clear()
 
     def restored(self, kept: Sequence[SealedEntry]) -> None:
         """A backup took the place of the journal."""
+        self._stored = len(kept)
         known = self.book.forget(kept)
         for anchor, holds in self._holds.items():
             # What a backup does not know it cannot hold: those COMMITs end with their leases, unreserved.
@@ -158,7 +187,11 @@ class Watch:
         highest = self._at_anchor.get(place)
         if highest is not None and epoch < highest:
             self.fail("FENCING", f"{where} after {highest}")
+        told = self._told.get(place)
+        if told is not None and epoch <= told:
+            self.fail("REVOKED", f"{where}, and it was told that {told} has ended")
         self._at_anchor[place] = epoch
+        self._admitted[session, anchor] += 1
         self._open[anchor] += 1
         self._held(anchor, session, *lease)
 
@@ -169,6 +202,18 @@ class Watch:
         late_us = last_us - self.book.at_anchor_until(session, anchor, epoch) - self._tolerance_us
         if late_us > 0:
             self.fail("LEASE", f"{anchor} works for {session} under {epoch} until {late_us} us after the COMMIT's end")
+
+    def told(self, anchor: str, life: int, session: str, epoch: Epoch) -> None:
+        """An anchor was told, by an answer or the feed, that an epoch and all below it have ended."""
+        self._agenda.reached["anchor told of an end"] += 1
+        place = (anchor, life, session)
+        before = self._told.get(place)
+        if before is None or before < epoch:
+            self._told[place] = epoch
+
+    def entitled(self, clients: Iterable[str]) -> None:
+        """An operator was told that exactly these clients may have sessions from now on."""
+        self.book.entitled = frozenset(clients), self._agenda.us
 
     def sidecar_died(self, anchor: str) -> None:
         """Its work delivers nothing any more."""
@@ -231,16 +276,32 @@ class Watch:
         holds[session] = (max(ends_us, before[0]) if before else ends_us, rate_mrps)
         if before is not None or self.book.sessions[session].over:
             return
+        place = self._places[anchor]
+        held = sum(rate for _, rate in self._holding(anchor))
+        if held > place.capacity_mrps:
+            self.fail("CAPACITY", f"{anchor} serves sessions of {held} mrps, it has {place.capacity_mrps}")
+        if place.domain_mrps:
+            # A session that moves within a domain holds its rate there once.
+            within = [name for name, other in self._places.items() if other.domain == place.domain]
+            held = sum(dict(each for name in within for each in self._holding(name)).values())
+            if held > place.domain_mrps:
+                self.fail("CAPACITY", f"{place.domain} serves sessions of {held} mrps, it has {place.domain_mrps}")
+
+    def _holding(self, anchor: str) -> list[tuple[str, int]]:
+        """Return the sessions that hold something at an anchor now, and how much."""
+        holds = self._holds[anchor]
         for name in [name for name, (until_us, _) in holds.items() if until_us < self._agenda.us]:
             del holds[name]
-        held = sum(rate for _, rate in holds.values())
-        if held > self._capacities[anchor]:
-            self.fail("CAPACITY", f"{anchor} serves sessions of {held} mrps, it has {self._capacities[anchor]}")
+        return [(name, rate) for name, (_, rate) in holds.items()]
 
     # -- what can be read
 
     def recovered(self, engine: Engine, disk: Disk) -> None:
-        """A controller has read its journal: with or without the snapshot it must come to the same."""
+        """A controller has read its journal: whole batches alone, and the same with or without the snapshot."""
+        if len(disk.entries) != self._stored:
+            self.fail(
+                "DURABLE", f"{len(disk.entries)} records are read back, and {self._stored} were ever stored whole"
+            )
         if disk.snapshot is None:
             return
         if encode_state(engine.rebuilt(disk.snapshot)) != encode_state(engine.rebuilt(None)):

@@ -7,13 +7,13 @@ probes come through every gateway that the session used, and count for the lease
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from aipaging.core.foundation.names import ClientId, DomainName, SessionId, TenantId
+from aipaging.core.foundation.names import DomainName, SessionId, TenantId
 from aipaging.core.foundation.time import MS, SECOND
 from aipaging.core.paging import commands as c
 from aipaging.core.paging.governing import PREEMPTING
 from aipaging.core.paging.relocation_machine import RelocationCause
 from aipaging.core.paging.session_machine import StatusInfo
-from aipaging.simulation.system.catalogue import DELAY_MS, intent
+from aipaging.simulation.system.catalogue import CLIENTS, DELAY_MS, intent
 from aipaging.simulation.system.gateway import Request
 from aipaging.simulation.system.kernel import Agenda, Node, NodeClock
 from aipaging.simulation.system.schedule import Act
@@ -92,7 +92,7 @@ class Clients(Node):
         command = c.Page(
             session=SessionId(f"00000000-0000-4000-8000-{act.number:012x}"),
             tenant=TenantId(f"tenant-{act.number % 3}"),
-            client=ClientId("client-1"),
+            client=CLIENTS[act.number % len(CLIENTS)],
             token_id=f"token-{act.number}",
             salt=act.number.to_bytes(16, "big"),
             intent=wanted,

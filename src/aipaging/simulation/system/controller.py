@@ -27,7 +27,7 @@ from aipaging.simulation.system.engine import Engine, Failed
 from aipaging.simulation.system.engine import Observer as EngineObserver
 from aipaging.simulation.system.kernel import Agenda, Node, NodeClock
 from aipaging.simulation.system.network import Respond
-from aipaging.simulation.system.parts import Parts, Steered
+from aipaging.simulation.system.parts import Batch, Parts, Steered
 
 DRIFT_PPM: Final = 500
 READS_MAX: Final = 3
@@ -39,6 +39,16 @@ class Observer(EngineObserver, DriverObserver, Protocol):
 
     def granted_time(self, to: str, *, writer: int, newest: int) -> None:
         """It answers a question for time; the store is another's when `writer` is not the newest."""
+        ...
+
+
+class Configuration(Protocol):
+    """What is read at every start."""
+
+    settings: Settings
+
+    def configured(self) -> Sequence[c.Command]:
+        """Return what it says of tenants, clients and policies."""
         ...
 
 
@@ -62,25 +72,33 @@ class Controller(Node):
         driver: Of this life.
     """
 
-    def __init__(self, agenda: Agenda, clock: NodeClock, settings: Settings, *, parts: Parts, disk: Disk) -> None:
+    def __init__(self, agenda: Agenda, clock: NodeClock, *, parts: Parts, disk: Disk) -> None:
         super().__init__("controller", agenda, clock)
         self.disk = disk
         self.leads_until_us: int | None = None
-        self._settings = settings
         self._parts = parts
         self._polls: list[_Poll] = []
         self._installing: dict[tuple[SessionId, Epoch, str], list[tuple[Callable[[], None], Failed]]] = {}
         self.engine: Engine
         self.driver: Driver
         self._observer: Observer
+        self._configuration: Configuration
 
-    def begin(self, wires: Wires, observer: Observer, gave_up: Callable[[], None]) -> None:
+    def begin(
+        self,
+        wires: Wires,
+        observer: Observer,
+        gave_up: Callable[[], None],
+        configuration: Configuration,
+    ) -> None:
         """Begin a life: recover, begin a term, reconcile; only then is anything admitted.
 
         A process that cannot begin its term gives up, and whoever supervises it starts it again.
         """
         self._observer = observer
-        self.engine = Engine(self, self.disk, self._parts, observer=observer, settings=self._settings)
+        self._configuration = configuration
+        self.disk.recover()
+        self.engine = Engine(self, self.disk, self._parts, observer=observer, settings=configuration.settings)
         self.driver = Driver(self, self._parts, wires, observer)
         self.driver.on_feed = self._fed
         self.engine.effects = Effects(self, self.engine, self.driver, wires=wires, parts=self._parts)
@@ -89,7 +107,7 @@ class Controller(Node):
         self.engine.start(self._ready, lambda _: gave_up())
 
     def _ready(self) -> None:
-        for command in registrations(self._parts):
+        for command in (*registrations(self._parts), *self._configuration.configured()):
             self.engine.submit(command)
 
     def gate(self) -> bool:
@@ -233,6 +251,13 @@ class Controller(Node):
         """Take note of an anchor."""
         if self.engine.ready:
             self.engine.submit(c.Heartbeat(anchor=anchor, state=state))
+
+    def usage(self, respond: Respond, anchor: AnchorId, boot: str, batch: Batch) -> None:
+        """Take counts: answered once they are on record."""
+        if self.engine.ready:
+            used = tuple((session, *counts) for session, counts in batch.used.items())
+            command = c.MeterSessions(anchor=anchor, boot=boot, batch=batch.number, used=used)
+            self.engine.submit(command, respond, respond)
 
     # -- clients and operators
 

@@ -1,7 +1,8 @@
 """The controller's disk: the journal as what is really on stable storage, and the newest snapshot.
 
 A batch is stored all or none, as the port demands; what becomes of a batch that was under way when the machine died is
-the crash's choice. A full disk takes restrictive batches only (space is kept aside for them); a failing one takes none.
+the crash's choice: nothing of it arrived, all of it did, or it is torn, and who reads the disk finds some whole records
+and no end of the batch. A full disk takes restrictive batches only (space is kept aside for them); a failing one none.
 """
 
 import enum
@@ -38,6 +39,7 @@ class Disk:
         writer: The number of the leader that may write; a store that several controllers share checks it in the
             transaction of every append.
         slow: Whether every sync takes long.
+        torn: What arrived of a batch that the machine died over: whole records, without the end of their batch.
     """
 
     entries: list[SealedEntry] = field(default_factory=list[SealedEntry])
@@ -48,6 +50,11 @@ class Disk:
     backup: tuple[int, LogHead] | None = None
     writer: int = 0
     slow: bool = False
+    torn: list[SealedEntry] = field(default_factory=list[SealedEntry])
+
+    def recover(self) -> None:
+        """Find what is whole, as every start does: what has no end was never stored."""
+        self.torn = []
 
     def lead(self) -> int:
         """Make the caller the one who may write; return its number."""
@@ -77,6 +84,7 @@ class Disk:
 
     def restore(self) -> int:
         """Go back to the backup; return how many records are lost. Snapshots are no part of it."""
+        self.torn = []
         if self.backup is None:
             return 0
         size, self.head = self.backup

@@ -5,6 +5,7 @@ that covers what they rest on; a failed append acknowledges nothing, goes back t
 nothing until a term has begun anew. What decides and what changes the state is the core itself.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -32,7 +33,7 @@ SYNC_US_MAX: Final = 3_000
 
 SLOW_SYNC: Final = 0.01
 CHECKPOINT_RECORDS: Final = 64
-SNAPSHOT_RECORDS: Final = 400
+SNAPSHOT_RECORDS: Final = 150
 """Fewer than the original's 50,000, so that short runs recover from snapshots too."""
 
 WAKE_US_MIN: Final = 2 * MS
@@ -127,6 +128,7 @@ class Engine:
         self._slept_us = node.clock.slept_us
         self._tick_us = -1
         self._tick_number = 0
+        self._kills: dict[tuple[str, str], c.Kill] = {}
 
     @property
     def healthy(self) -> bool:
@@ -152,6 +154,7 @@ class Engine:
 
     def recover(self) -> None:
         """Rebuild the state from the disk."""
+        self._node.agenda.reached["recovered from a snapshot"] += self._disk.snapshot is not None
         self.state = self.rebuilt(self._disk.snapshot)
 
     def start(self, ready: Callable[[], None], failed: Failed) -> None:
@@ -166,7 +169,9 @@ class Engine:
 
     def begin_term(self, answered: Answered = nobody, failed: Failed = nobody) -> None:
         """Void all that was granted and grant it anew under a higher term."""
-        self.submit(c.StartTerm(settings=self._settings, software="simulated"), answered, failed)
+        # What was changed within the term goes on to hold; a start reads the configuration.
+        settings = self.state.settings if self.ready else self._settings
+        self.submit(c.StartTerm(settings=settings, software="simulated"), answered, failed)
 
     def rebuilt(self, snapshot: tuple[int, bytes] | None) -> State:
         """Return the state that the disk holds."""
@@ -188,10 +193,23 @@ class Engine:
         if self._deposed:
             failed(UnavailableError(self.ill, code="JOURNAL_LOCKED"))
             return
+        if isinstance(command, c.Kill):
+            answered = self._killing(command, answered)
         try:
             self._decide(command, answered, failed)
         except AipagingError as error:
             failed(error)
+
+    def _killing(self, command: c.Kill, answered: Answered) -> Answered:
+        """Keep a kill in mind until it is on record: its fences go out at once, and must not be taken back."""
+        key = command.kind.value, command.name
+        self._kills[key] = command
+
+        def recorded(reply: c.Reply) -> None:
+            self._kills.pop(key, None)
+            answered(reply)
+
+        return recorded
 
     def view(self, read: Callable[[State, Now], Any], seen: Callable[[Any], None], failed: Failed) -> None:
         """Hand over what `read` makes of the state, once all that it may have seen is durable."""
@@ -301,6 +319,7 @@ class Engine:
             item.ready()
 
     def _append_failed(self, code: str) -> None:
+        self._node.agenda.reached[f"append {code}"] += 1
         self.ill = f"the journal cannot be written: {code}"
         if code == "JOURNAL_LOCKED":
             self._deposed = True  # another one writes: step down for good
@@ -311,6 +330,7 @@ class Engine:
             before = self.state
             self.state = self.rebuilt(self._disk.snapshot)
             self.state.entitled, self.state.heard_us = before.entitled, before.heard_us
+            self.state.tenancy.take_policies(before.tenancy)
             self._sealer.head = self._disk.head
             evolution.rearm(self.state, self._node.now())
         self._durable = self._decided
@@ -359,4 +379,14 @@ class Engine:
         if self._node.boot_us >= self._retry_us:
             self._retry_us = self._node.boot_us + RECOVER_US
             self._restrictive_only = False
-            self.begin_term()
+            self._again_killed()
+            self.begin_term(self._forget_kills)
+
+    def _again_killed(self) -> None:
+        """The fences of a kill went out, its record did not: nothing that was killed is granted anew."""
+        for kill in self._kills.values():
+            with contextlib.suppress(AipagingError):
+                self._decide(kill, nobody, nobody)
+
+    def _forget_kills(self, _: c.Reply) -> None:
+        self._kills.clear()

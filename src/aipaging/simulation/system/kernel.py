@@ -8,6 +8,7 @@ what falls due at a process that has died is forgotten.
 
 import heapq
 import random
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -28,13 +29,15 @@ class Agenda:
     Attributes:
         us: The present instant, in true time.
         dice: Everything random of the run.
+        reached: How often what kind of fault really met something.
     """
 
-    __slots__ = ("_count", "_entries", "dice", "us")
+    __slots__ = ("_count", "_entries", "dice", "reached", "us")
 
     def __init__(self, seed: int) -> None:
         self.us = 0
         self.dice = random.Random(seed)  # noqa: S311 - runs are to be repeated, they hold no secrets
+        self.reached: Counter[str] = Counter()
         self._entries: list[tuple[int, int, Action, tuple[Any, ...]]] = []
         self._count = 0
 
@@ -155,6 +158,7 @@ class Node:
         """Stop for a while; a suspended machine's monotonic clock stands still meanwhile."""
         if not self.up or self.stopped_until_us > self.agenda.us:
             return
+        self.agenda.reached["suspended" if suspended else "paused"] += 1
         self.stopped_us, self.stopped_until_us = self.agenda.us, self.agenda.us + for_us
         if suspended:
             before_us = self.boot_us

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from aipaging.core.foundation.errors import InvalidInputError
 from aipaging.simulation.system import planted
+from aipaging.simulation.system import planted_more as more
 from aipaging.simulation.system.parts import Parts
 from aipaging.simulation.system.planted import Patch
 
@@ -92,16 +93,38 @@ _PLANTED: Final[Mapping[str, tuple[str, Callable[[], list[Patch]]]]] = {
     "any-bound": ("Admission does not compare the bound with what was asked.", planted.any_bound),
     "token-of-the-grant": ("An extension does not reach the gateways.", planted.token_of_the_grant),
     "reconcile-overtakes": ("A term that reaches the table late undoes a switch.", list),
+    "counted-again": ("A batch of counts that comes again is counted again.", more.counted_again),
+    "sessions-not-counted": ("Sessions of a tenant are not counted.", more.sessions_not_counted),
+    "spending-not-counted": ("What a tenant has spent is forgotten.", more.spending_not_counted),
+    "kill-leaves-anchors": ("An anchor that is stopped is still chosen.", more.kill_leaves_anchors),
+    "entitled-for-ever": ("Who is entitled once is entitled for ever.", more.entitled_for_ever),
+    "equals-displace": ("A class displaces its equals.", more.equals_displace),
+    "envelope-of-before": ("Admission goes by the first envelope of a domain.", more.envelope_of_before),
+    "domain-sold-twice": ("Admission forgets what others have reserved in a domain.", more.domain_sold_twice),
+    "revocation-ignored": ("A sidecar does not end what it is told has ended.", more.revocation_ignored),
+    "sidecar-from-the-answer": ("A sidecar counts its time from the answer.", more.sidecar_from_the_answer),
+    "silence-extends": ("A question without an answer leaves a sidecar more time.", more.silence_extends),
+    "torn-batch-kept": ("Records of a batch without an end are taken for durable.", more.torn_batch_kept),
+    "snapshot-without-counts": ("A snapshot forgets which counts were taken.", more.snapshot_without_counts),
 }
 
 _MORE: Final[Mapping[str, Mapping[str, Any]]] = {
-    "sidecar-takes-any-epoch": {"seeds_end": 130},
+    "sidecar-takes-any-epoch": {"faults": ("pause", "backup", "leadership")},
     "no-drift-margin": {"parts": planted.no_margin_parts},
     "drains-for-ever": {"parts": planted.drains_for_ever_parts},
     "reads-do-not-wait": {"faults": ("disk",)},
     "list-replaced": {"faults": ("races",)},
     "answer-not-judged": {"faults": ("races",)},
     "reconcile-overtakes": {"parts": planted.reconcile_overtakes, "seeds_end": 80},
+    "counted-again": {"faults": ("tenancy", "network")},
+    "sessions-not-counted": {"faults": ("tenancy",)},
+    "spending-not-counted": {"faults": ("tenancy",)},
+    "kill-leaves-anchors": {"faults": ("tenancy",)},
+    "entitled-for-ever": {"faults": ("tenancy",)},
+    "equals-displace": {"faults": ("preemption",)},
+    "revocation-ignored": {"faults": ("network", "leadership")},
+    "torn-batch-kept": {"faults": ("disk", "crash")},
+    "snapshot-without-counts": {"faults": ("tenancy", "crash")},
 }
 
 MUTANTS: Final = {

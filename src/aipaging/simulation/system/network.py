@@ -93,8 +93,12 @@ class Network:
 
     def send(self, source: Node, to: Node, action: Action, *arguments: Any) -> None:
         """Send a message that may be lost, doubled or overtaken."""
-        link, dice = self.link(source.name, to.name), self._agenda.dice
-        if link.cuts or (link.loss and dice.random() < link.loss):
+        link, dice, reached = self.link(source.name, to.name), self._agenda.dice, self._agenda.reached
+        if link.cuts:
+            reached["message not over a cut"] += 1
+            return
+        if link.loss and dice.random() < link.loss:
+            reached["message lost"] += 1
             return
         us = self._agenda.us
         delay_us = self._delay_us(link)
@@ -102,20 +106,25 @@ class Network:
             delay_us += int(dice.random() * link.slow_calls_us)
         self._agenda.at(us + delay_us, to.fire, to.life, action, arguments)
         if link.doubled and dice.random() < link.doubled:
+            reached["message doubled"] += 1
             self._agenda.at(us + self._delay_us(link), to.fire, to.life, action, arguments)
 
     def stream(self, source: Node, to: Node, action: Action, *arguments: Any) -> None:
         """Send the next message of a stream."""
         link = self.link(source.name, to.name)
         if link.cuts:
+            self._agenda.reached["stream held by a cut"] += 1
             link.held.append((to, to.life, action, arguments))
             return
         delay_us = self._delay_us(link)
         if link.loss and self._agenda.dice.random() < link.loss:
+            self._agenda.reached["stream repeated"] += 1
             delay_us += REPEAT_US
         arrives_us = self._agenda.us + delay_us
         if link.overtaking:
             arrives_us += self._agenda.dice.randrange(REPEAT_US)
+            self._agenda.reached["stream overtaken"] += arrives_us < link.last_us.get(to.name, 0)
+            link.last_us[to.name] = max(arrives_us, link.last_us.get(to.name, 0))
         else:
             arrives_us = max(arrives_us, link.last_us.get(to.name, 0) + 1)
             link.last_us[to.name] = arrives_us
@@ -144,4 +153,7 @@ class Network:
     def _delay_us(self, link: Link) -> int:
         dice = self._agenda.dice
         delay_us = HOP_US_MIN + int(dice.random() * (HOP_US_MAX - HOP_US_MIN))
-        return delay_us + int(dice.random() * link.slow_us) if link.slow_us else delay_us
+        if link.slow_us:
+            self._agenda.reached["message slow"] += 1
+            delay_us += int(dice.random() * link.slow_us)
+        return delay_us

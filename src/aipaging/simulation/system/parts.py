@@ -4,7 +4,7 @@ The protocols name what `controller` and `driver` use of the steering table, the
 rule of what remains of a lease. `aipaging.testing.system_parts` hands in the real ones.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -105,6 +105,36 @@ class Feed(Protocol):
         ...
 
 
+class Batch(Protocol):
+    """Counts on their way."""
+
+    @property
+    def number(self) -> int:
+        """Counts the batches of a boot from 1."""
+        ...
+
+    @property
+    def used(self) -> Mapping[SessionId, tuple[int, int]]:
+        """Requests and tokens of each session."""
+        ...
+
+
+class Meter(Protocol):
+    """What sessions used, as a sidecar counts it."""
+
+    def count(self, session: SessionId, tokens: int) -> None:
+        """Count a request that was served."""
+        ...
+
+    def batch(self) -> Any:
+        """Return the `Batch` that is under way, or the next, or None."""
+        ...
+
+    def taken(self, batch: Any) -> None:
+        """Forget a batch: the controller has it."""
+        ...
+
+
 class RemainingRule(Protocol):
     """What remains of an epoch at an anchor: an answer with `state`, `remaining_ms` and `current`."""
 
@@ -128,6 +158,7 @@ class Parts:
         remaining: The rule for sidecars' questions.
         grant: What the driver is asked to hold for one epoch of a session.
         accept: The command that puts an envelope into force.
+        meter: Makes the counts of a sidecar's life.
         holder: Makes the lease holder of a sidecar's life.
         step: The core's decision.
     """
@@ -138,5 +169,6 @@ class Parts:
     remaining: RemainingRule
     grant: Callable[[Session, Lease], SteeringGrant]
     accept: Callable[[Envelope], Command]
+    meter: Callable[[], Meter]
     holder: Callable[[], LeaseHolder] = _holder
     step: Callable[[State, Command, Now], Decision] = step

@@ -19,7 +19,7 @@ from aipaging.core.lease.machine import LeaseTerms
 from aipaging.core.paging import commands as c
 from aipaging.core.paging import due, operate, relocation
 from aipaging.core.paging import evolve as evolution
-from aipaging.core.paging import step as stepping
+from aipaging.core.paging import step as deciding
 from aipaging.core.paging.effects import RevokeSteering
 from aipaging.core.paging.events import CommitRevoked, LeasesRenewed, Renewal
 from aipaging.core.paging.state import OthersReserved
@@ -65,7 +65,7 @@ def term_stays() -> list[Patch]:
         decision.events = events
         return decision
 
-    return _stepping(c.StartTerm, start_term)
+    return stepping(c.StartTerm, start_term)
 
 
 def renew_any_epoch() -> list[Patch]:
@@ -94,7 +94,7 @@ def renew_any_epoch() -> list[Patch]:
         )
         work.touched.add(session.session)
 
-    return [*_handling(Due.RENEW, renew), *_evolving(LeasesRenewed, renewed)]
+    return [*handling(Due.RENEW, renew), *evolving(LeasesRenewed, renewed)]
 
 
 # -- time
@@ -200,7 +200,7 @@ def renew_after_expiry() -> list[Patch]:
 
     queue = ExpiryQueue
     pop = queue.pop_due
-    return [*_handling(Due.RENEW, renew), (queue, "pop_due", pop_due)]
+    return [*handling(Due.RENEW, renew), (queue, "pop_due", pop_due)]
 
 
 # -- capacity
@@ -259,7 +259,7 @@ def source_first() -> list[Patch]:
             decision.effects.insert(0, RevokeSteering(fences=(fence,)))
         return decision
 
-    return _stepping(c.TargetPrepared, target_prepared)
+    return stepping(c.TargetPrepared, target_prepared)
 
 
 def drains_for_ever() -> list[Patch]:
@@ -270,7 +270,7 @@ def drains_for_ever() -> list[Patch]:
         if session.source is None or session.source.epoch != epoch:
             original(work, session, epoch)
 
-    return _handling(Due.EXPIRE, expire)
+    return handling(Due.EXPIRE, expire)
 
 
 def drains_for_ever_parts(parts: Parts) -> Parts:
@@ -430,17 +430,20 @@ def token_of_the_grant() -> list[Patch]:
     return [(controller.Controller, "token_us", token_us)]
 
 
-def _stepping(command: type[Any], decide: Callable[..., Any]) -> list[Patch]:
-    table = {**stepping._STEPS, command: decide}  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    return [(stepping, "_STEPS", MappingProxyType(table))]
+def stepping(command: type[Any], decide: Callable[..., Any]) -> list[Patch]:
+    """Return the patch that has a command decided otherwise."""
+    table = {**deciding._STEPS, command: decide}  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    return [(deciding, "_STEPS", MappingProxyType(table))]
 
 
-def _handling(why: Due, handler: Callable[..., None]) -> list[Patch]:
+def handling(why: Due, handler: Callable[..., None]) -> list[Patch]:
+    """Return the patch that has what is due done otherwise."""
     table = {**due._HANDLERS, why: handler}  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     return [(due, "_HANDLERS", MappingProxyType(table))]
 
 
-def _evolving(event: type[Any], change: Callable[..., None]) -> list[Patch]:
+def evolving(event: type[Any], change: Callable[..., None]) -> list[Patch]:
+    """Return the patch that has an event change the state otherwise."""
     table = {**evolution._EVOLVERS, event: change}  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     return [(evolution, "_EVOLVERS", MappingProxyType(table))]
 

@@ -1,34 +1,35 @@
 """One schedule in; findings, counts and the digest of the trace out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from aipaging.core.anchor.catalogue import AnchorState
-from aipaging.core.foundation.names import AnchorId, DomainName, TenantId
+from aipaging.core.foundation.names import AnchorId, DomainName
 from aipaging.core.foundation.time import MS, PPM, SECOND, stretched_us
-from aipaging.core.identity.tenant import PriorityClass, Tenant
 from aipaging.core.paging import commands as c
 from aipaging.core.paging.operate import TERMS_BEGIN_US
 from aipaging.simulation.system.catalogue import (
     ANCHOR_MRPS,
     ANCHORS,
     BAD_OFFSET_MS,
+    EDGE_MRPS,
     GATEWAYS,
     OFFSET_MS,
     VALID_S,
     envelope,
     settings,
 )
-from aipaging.simulation.system.checkers import Found, FoundError, Watch
+from aipaging.simulation.system.checkers import Found, FoundError, Place, Watch
 from aipaging.simulation.system.clients import REQUESTS_MEAN, Clients
 from aipaging.simulation.system.controller import Controller
 from aipaging.simulation.system.disk import Disk, DiskState
 from aipaging.simulation.system.engine import BrokenDecisionError
 from aipaging.simulation.system.gateway import Gateway
+from aipaging.simulation.system.governance import Governance
 from aipaging.simulation.system.kernel import Agenda, NodeClock
 from aipaging.simulation.system.network import Link, Network
 from aipaging.simulation.system.parts import Parts
-from aipaging.simulation.system.schedule import DRIFT_PPM, Act, Schedule
+from aipaging.simulation.system.schedule import DRIFT_PPM, GOVERNING_KINDS, SESSION_KINDS, Act, Schedule
 from aipaging.simulation.system.sidecar import Sidecar
 from aipaging.simulation.system.wiring import Wiring
 
@@ -45,6 +46,9 @@ MACHINE_BOOT_US: Final = 3_600 * SECOND
 SUPERVISOR_US: Final = 500 * MS
 """How soon a controller that gave up is started again."""
 
+
+TORN_ONE_IN: Final = 2
+"""Of the batches that a machine dies over and that did not arrive: so many are torn."""
 
 LEADERSHIP_US: Final = 1 * SECOND
 GRACE_US: Final = 100 * MS
@@ -81,6 +85,8 @@ class Outcome:
         records: Records of the journal in the end.
         requests: Requests that were admitted at anchors.
         simulated_us: True time that passed.
+        reached: How often what kind of fault met something, and what operators did.
+        kinds: How many records there were of each type.
     """
 
     seed: int
@@ -90,6 +96,8 @@ class Outcome:
     records: int
     requests: int
     simulated_us: int
+    reached: dict[str, int] = field(default_factory=dict[str, int])
+    kinds: dict[str, int] = field(default_factory=dict[str, int])
 
 
 class _Run:
@@ -103,21 +111,19 @@ class _Run:
         self._strays = {act.who: int(act.amount) for act in plan.acts if act.kind == "drift"}
         excess_ppm = max(map(abs, self._strays.values()), default=0)
         tolerance_us = plan.lease_ms * 3 // 2 * MS * (excess_ppm and excess_ppm + 2 * DRIFT_PPM) // PPM
-        capacities = dict.fromkeys(ANCHORS, ANCHOR_MRPS)
-        self.watch = Watch(self.agenda, tolerance_us=tolerance_us, capacities=capacities)
+        places = {name: Place(ANCHOR_MRPS, edge, EDGE_MRPS[edge]) for name, edge in ANCHORS.items()}
+        self.watch = Watch(self.agenda, tolerance_us=tolerance_us, places=places)
         self.network = Network(self.agenda)
         self.wiring = Wiring(self.network, self.watch)
-        self.controller = Controller(
-            self.agenda, self._clock("controller"), settings(plan.lease_ms), parts=parts, disk=Disk()
-        )
+        self.controller = Controller(self.agenda, self._clock("controller"), parts=parts, disk=Disk())
         self.wiring.controller = self.controller
         for name in GATEWAYS:
             self.wiring.gateways[name] = Gateway(name, self.agenda, self._clock(name), self.wiring)
         for name in ANCHORS:
-            self.wiring.sidecars[name] = Sidecar(
-                name, self.agenda, self._clock(name), wires=self.wiring, holder=parts.holder
-            )
+            self.wiring.sidecars[name] = Sidecar(name, self.agenda, self._clock(name), wires=self.wiring, parts=parts)
+            self.wiring.sidecars[name].counts = plan.counts
         self.clients = Clients(self.agenda, self.wiring, duration_s=workload.duration_s, requests=workload.requests)
+        self.governance = Governance(self.agenda, self.wiring, self.clients, settings=settings(plan.lease_ms))
         self._sequences: dict[str, int] = {}
 
     def _clock(self, name: str) -> NodeClock:
@@ -140,6 +146,8 @@ class _Run:
             records=len(self.controller.disk.entries),
             requests=self.watch.served,
             simulated_us=self.agenda.us,
+            reached=dict(+self.agenda.reached),
+            kinds=dict(self.watch.book.kinds),
         )
 
     def _go(self) -> None:
@@ -161,14 +169,18 @@ class _Run:
         self.controller.up = True
         self.controller.leads_until_us = None
         controller = self.controller
-        controller.begin(self.wiring, self.watch, lambda: self._gave_up(controller))
+        controller.begin(self.wiring, self.watch, lambda: self._gave_up(controller), self.governance)
         self.watch.recovered(self.controller.engine, self.controller.disk)
 
     # -- acts
 
     def _act(self, act: Act) -> None:
-        if act.kind in {"page", "end", "extend", "relocate", "move"}:
+        if not act.fault:
+            self.agenda.reached[act.kind] += 1
+        if act.kind in SESSION_KINDS:
             self.clients.act(act)
+        elif act.kind in GOVERNING_KINDS:
+            self.governance.act(act)
         else:
             getattr(self, f"_{act.kind.replace('-', '_')}")(act)
 
@@ -180,12 +192,6 @@ class _Run:
 
     def _undrain(self, act: Act) -> None:
         self._operate(act, AnchorState.READY)
-
-    def _tenant(self, act: Act) -> None:
-        """A tenant has a class; the highest may displace the others."""
-        priority = PriorityClass[act.other]
-        tenant = Tenant(tenant=TenantId(act.who), priority=priority, preempts=priority is PriorityClass.EMERGENCY)
-        self.wiring.submit(self.clients, c.RegisterTenant(tenant=tenant), lambda _: None)
 
     def _operate(self, act: Act, state: AnchorState) -> None:
         command = c.SetAnchorState(anchor=AnchorId(act.who), state=state, cause="OPERATOR")
@@ -210,26 +216,31 @@ class _Run:
     # -- faults
 
     def _cut(self, act: Act) -> None:
+        self._reached(act.kind)
         self.wiring.cut(act.who, act.other, max(1, self._later(act) - self.agenda.us))
 
     def _slow(self, act: Act) -> None:
         link = self.network.link(act.who, act.other)
         link.slow_us = int(act.amount)
+        self._reached(act.kind)
         self.agenda.at(self._later(act), _better, link)
 
     def _slow_calls(self, act: Act) -> None:
         link = self.network.link(act.who, act.other)
         link.slow_calls_us = int(act.amount)
+        self._reached(act.kind)
         self.agenda.at(self._later(act), _better, link)
 
     def _loss(self, act: Act) -> None:
         link = self.network.link(act.who, act.other)
         link.loss = link.doubled = act.amount
+        self._reached(act.kind)
         self.agenda.at(self._later(act), _better, link)
 
     def _overtaking(self, act: Act) -> None:
         link = self.network.link(act.who, act.other)
         link.overtaking = 1
+        self._reached(act.kind)
         self.agenda.at(self._later(act), _better, link)
 
     def _crash(self, act: Act) -> None:
@@ -237,12 +248,22 @@ class _Run:
             return
         engine, disk = self.controller.engine, self.controller.disk
         in_flight = engine.in_flight
+        self._reached(act.kind)
         if in_flight and act.number and disk.state is DiskState.WELL:
             # The sync had come through when the process died, and nobody was told.
+            self._reached("batch durable and not told")
             disk.append(in_flight, engine.in_flight_head, writer=engine.writer, restrictive=False)
             self.watch.durable(in_flight, self.controller.clock)
+        elif in_flight and act.us % TORN_ONE_IN == 0:
+            self._reached("batch torn")
+            disk.torn = in_flight[: -(-len(in_flight) // 2)]
+        elif in_flight:
+            self._reached("batch lost")
         self._controller_died()
         self.agenda.at(self._later(act), self._start_controller, act)
+
+    def _reached(self, what: str) -> None:
+        self.agenda.reached[what] += 1
 
     def _reboot(self, act: Act) -> None:
         self._crash(act)
@@ -261,12 +282,13 @@ class _Run:
             if wait_us > 0:
                 self.agenda.at(self.agenda.us + wait_us, self._start_controller, act)
                 return
-            self.controller.disk.restore()
+            self._reached("backup restored" if self.controller.disk.restore() else "backup restored, nothing lost")
             self.watch.restored(self.controller.disk.entries)
         self._begin_controller()
 
     def _gave_up(self, controller: Controller) -> None:
         if controller is self.controller and controller.up:
+            self._reached("controller gave up")
             self._controller_died()
             self.agenda.at(self.agenda.us + SUPERVISOR_US, self._try_to_begin, controller)
 
@@ -283,6 +305,7 @@ class _Run:
         gateway = self.wiring.gateways[act.who]
         if not gateway.up:
             return
+        self._reached(act.kind)
         self.wiring.break_stream(gateway, gateway.stream)
         gateway.die()
         self.agenda.at(self._later(act), _start, gateway)
@@ -291,6 +314,7 @@ class _Run:
         sidecar = self.wiring.sidecars[act.who]
         if not sidecar.up:
             return
+        self._reached(act.kind)
         sidecar.die()
         self.watch.sidecar_died(act.who)
         self.agenda.at(self._later(act), _start, sidecar)
@@ -301,6 +325,7 @@ class _Run:
     def _unhealthy(self, act: Act) -> None:
         sidecar = self.wiring.sidecars[act.who]
         sidecar.says = AnchorState.LOST
+        self._reached(act.kind)
         self.agenda.at(self._later(act), _healthy, sidecar)
 
     def _disk_full(self, act: Act) -> None:
@@ -312,6 +337,7 @@ class _Run:
     def _disk_slow(self, act: Act) -> None:
         disk = self.controller.disk
         disk.slow = True
+        self._reached(act.kind)
 
         def quick() -> None:
             disk.slow = False
@@ -321,6 +347,7 @@ class _Run:
     def _disk_ill(self, act: Act, state: DiskState) -> None:
         disk = self.controller.disk
         disk.state = state
+        self._reached(act.kind)
 
         def well() -> None:
             disk.state = DiskState.WELL
@@ -329,6 +356,7 @@ class _Run:
 
     def _jump(self, act: Act) -> None:
         self._node(act.who).clock.jump(int(act.amount))
+        self._reached(act.kind)
 
     def _suspend(self, act: Act) -> None:
         self._node(act.who).stop(max(1, self._later(act) - self.agenda.us), suspended=True)
@@ -347,9 +375,8 @@ class _Run:
     def _succeed(self, act: Act, old: Controller) -> None:
         if self.controller is not old:
             return
-        new = Controller(
-            self.agenda, self._clock("controller"), settings(self._plan.lease_ms), parts=self._parts, disk=old.disk
-        )
+        self._reached(act.kind)
+        new = Controller(self.agenda, self._clock("controller"), parts=self._parts, disk=old.disk)
         self.controller = self.wiring.controller = new
         self.wiring.deposed = {name: old for name in GATEWAYS if self.agenda.dice.random() < STALE_SHARE}
         for gateway in self.wiring.gateways.values():
@@ -364,6 +391,7 @@ class _Run:
 
     def _drift(self, act: Act) -> None:
         """Applied when the clocks were made."""
+        self._reached(act.kind)
 
     def _node(self, name: str) -> Controller | Gateway | Sidecar:
         if name in self.wiring.gateways:

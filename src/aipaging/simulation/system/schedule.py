@@ -31,11 +31,21 @@ DRIFT_BEYOND_PPM: Final = 5_000
 
 FAMILIES: Final = (
     "network", "crash", "disk", "clock", "pause", "anchor", "backup", "leadership", "races", "drift", "preemption",
+    "tenancy",
 )  # fmt: skip
-DEFAULT_FAMILIES: Final = FAMILIES[:-3]
+DEFAULT_FAMILIES: Final = FAMILIES[:-4]
 """Races (slow look-ups beside quick pushes that overtake one another) are asked for by name. So is
 drift beyond what lease terms assume: then the checkers allow what the excess explains. With preemption the tenants are
-of three classes, and pages of the highest displace sessions of the others."""
+of three classes, and pages of the highest displace sessions of the others. With tenancy they have quotas, clients lose
+their entitlement, policies forbid, operators stop and restore, configurations change, and sidecars count."""
+
+GOVERNED: Final = {4: ("tenancy",), 6: ("tenancy", "preemption")}
+"""What is added to the usual families, by the rest of a seed by seven; two of seven have it."""
+
+GOVERNED_OF: Final = 7
+
+GOVERNING_SPACING_US: Final = 1_500 * MS
+"""The mean time between two acts of operators on tenants."""
 
 CLASSES: Final = {"tenant-0": "BACKGROUND", "tenant-1": "STANDARD", "tenant-2": "EMERGENCY"}
 TENANTS_US: Final = 450 * MS
@@ -77,6 +87,7 @@ class Act:
         return " ".join(filter(None, parts))
 
 
+GOVERNING_KINDS: Final = frozenset({"tenant", "entitle", "policies", "kill", "settings"})
 SESSION_KINDS: Final = frozenset({"page", "end", "extend", "relocate", "move"})
 FAULT_KINDS: Final = frozenset(
     {
@@ -96,12 +107,14 @@ class Schedule:
         lease_ms: The lease of this run's controller.
         acts: What happens, in order.
         ends_us: When everything is healed and clients stop beginning anything.
+        counts: Whether sidecars count what sessions use.
     """
 
     seed: int
     lease_ms: int
     acts: tuple[Act, ...]
     ends_us: int
+    counts: bool = False
 
     @property
     def pages(self) -> int:
@@ -141,7 +154,8 @@ def schedule(seed: int, *, steps: int = STEPS_DEFAULT, families: Collection[str]
     dice = random.Random(f"schedule {seed}")  # noqa: S311 - to be repeated
     if families is None:
         # Few families at a time meet one another more often than all of them would.
-        families = () if seed % QUIET_ONE_IN == 0 else dice.sample(DEFAULT_FAMILIES, dice.randint(1, 3))
+        families = [] if seed % QUIET_ONE_IN == 0 else dice.sample(DEFAULT_FAMILIES, dice.randint(1, 3))
+        families = [*families, *GOVERNED.get(seed % GOVERNED_OF, ())]
     lease_ms = dice.choice((800, 2_000, 4_000))
     us = 500 * MS
     acts: list[Act] = []
@@ -163,8 +177,37 @@ def schedule(seed: int, *, steps: int = STEPS_DEFAULT, families: Collection[str]
         sign = dice.choice((-1, 1))
         acts += [Act(us=0, kind="drift", who=who, amount=sign * DRIFT_BEYOND_PPM) for who in strays[:1]]
     if "preemption" in families:
-        acts += [Act(us=TENANTS_US, kind="tenant", who=tenant, other=word) for tenant, word in CLASSES.items()]
-    return Schedule(seed=seed, lease_ms=lease_ms, acts=tuple(sorted(acts, key=lambda a: a.us)), ends_us=ends_us)
+        acts += [Act(us=TENANTS_US, kind="tenant", who=who, other=word, number=-1) for who, word in CLASSES.items()]
+    counts = "tenancy" in families
+    if counts:
+        acts += _governing(random.Random(f"tenancy {seed}"), ends_us)  # noqa: S311 - to be repeated
+    acts.sort(key=lambda act: act.us)
+    return Schedule(seed=seed, lease_ms=lease_ms, acts=tuple(acts), ends_us=ends_us, counts=counts)
+
+
+def _governing(dice: random.Random, ends_us: int) -> list[Act]:
+    """Return what operators do about tenants, clients, policies and switches; dice of its own leave the rest alone."""
+    tenants = list(CLASSES)
+    acts = [Act(us=TENANTS_US, kind="tenant", who=who, number=dice.randrange(5)) for who in tenants]
+    us = TENANTS_US + int(dice.expovariate(1 / GOVERNING_SPACING_US))
+    while us < ends_us:
+        kind = dice.choices(("tenant", "entitle", "policies", "kill", "settings"), (4, 2, 3, 3, 2))[0]
+        for_us = _ms(dice, 800, 5_000)
+        if kind == "tenant":
+            acts.append(Act(us=us, kind=kind, who=dice.choice(tenants), number=dice.randrange(5)))
+        elif kind == "settings":
+            acts.append(Act(us=us, kind=kind, amount=dice.choice((0.5, 0.75, 1.0))))
+        elif kind == "entitle":
+            acts.append(Act(us=us, kind=kind, number=dice.randrange(4), for_us=for_us))
+        elif kind == "policies":
+            who, other = dice.choice(tenants), dice.choice(list(ANCHORS))
+            acts.append(Act(us=us, kind=kind, who=who, other=other, for_us=for_us))
+        else:
+            what = dice.choices(("TENANT", "ANCHOR", "SERVICE", "ALL"), (4, 4, 1, 1))[0]
+            who = {"TENANT": dice.choice(tenants), "ANCHOR": dice.choice(list(ANCHORS))}.get(what, "")
+            acts.append(Act(us=us, kind=kind, who=who, other=what, for_us=for_us))
+        us += int(dice.expovariate(1 / GOVERNING_SPACING_US))
+    return acts
 
 
 def _workload(dice: random.Random, us: int, paged: int) -> Act:
@@ -213,7 +256,7 @@ def _bad_link(dice: random.Random, us: int) -> list[Act]:
 
 
 def _race(dice: random.Random, us: int) -> list[Act]:
-    who, for_us = dice.choice(GATEWAYS), _ms(dice, 3_000, 8_000)
+    who, for_us = dice.choice((*GATEWAYS, *GATEWAYS, *ANCHORS)), _ms(dice, 3_000, 8_000)
     slow = Act(us=us, kind="slow-calls", who="controller", other=who, for_us=for_us, amount=450.0 * MS)
     return [slow, Act(us=us, kind="overtaking", who="controller", other=who, for_us=for_us)]
 
@@ -284,4 +327,5 @@ _MAKERS: Final[dict[str, tuple[Callable[[random.Random, int], list[Act]], ...]]]
     "races": (_race, _race),
     "drift": (),
     "preemption": (),
+    "tenancy": (),
 }

@@ -1,7 +1,8 @@
 """An anchor's sidecar: the core's lease holder, with a model of the gate around it (`adapters.sidecar.gate`).
 
 It asks what it does not know, in batches; it cuts open work at the deadline that is known; it follows the feed of
-revocations; it says how it is. After a restart it knows nothing. Signatures, queues and the upstream are left out.
+revocations; it says how it is, and where sessions are counted, what they used. After a restart it knows nothing.
+Signatures, queues and the upstream are left out.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,9 +12,10 @@ from aipaging.core.anchor.catalogue import AnchorState
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.names import AnchorId, SessionId
 from aipaging.core.foundation.time import MS, SECOND
-from aipaging.core.lease.holder import LeaseAnswer, LeaseHolder, LeaseQuestion, Verdict
+from aipaging.core.lease.holder import HolderState, LeaseAnswer, LeaseQuestion, Verdict
 from aipaging.simulation.system.gateway import Request
 from aipaging.simulation.system.kernel import Agenda, Node, NodeClock
+from aipaging.simulation.system.parts import Batch, Parts
 
 QUESTIONS_MAX: Final = 512
 ASKING_MAX: Final = 4
@@ -22,6 +24,9 @@ CLOCK_CHECK_US: Final = 500 * MS
 HEARTBEAT_US: Final = 250 * MS
 POLL_WAIT_US: Final = 1 * SECOND
 POLL_AGAIN_US: Final = 100 * MS
+USAGE_US: Final = 300 * MS
+TOKENS: Final = 7
+"""Of every request, as its model server states them."""
 
 
 class SidecarWires(Protocol):
@@ -37,6 +42,14 @@ class SidecarWires(Protocol):
 
     def beat(self, sidecar: "Sidecar") -> None:
         """Say how it is."""
+        ...
+
+    def told(self, sidecar: "Sidecar", session: SessionId, epoch: Epoch) -> None:
+        """It was told that an epoch and all below it have ended: seen from outside."""
+        ...
+
+    def usage(self, sidecar: "Sidecar", boot: str, batch: Batch, answered: Callable[[bool], None]) -> None:
+        """Say what sessions used; `answered` takes whether the controller has it."""
         ...
 
     def admitted(self, sidecar: "Sidecar", request: Request) -> None:
@@ -55,16 +68,17 @@ class Sidecar(Node):
         anchor: Its id.
         says: What it says of itself.
         holder: What it knows of leases.
+        counts: Whether it says what sessions used.
     """
 
-    def __init__(
-        self, name: str, agenda: Agenda, clock: NodeClock, *, wires: SidecarWires, holder: Callable[[], LeaseHolder]
-    ) -> None:
+    def __init__(self, name: str, agenda: Agenda, clock: NodeClock, *, wires: SidecarWires, parts: Parts) -> None:
         super().__init__(name, agenda, clock)
         self.anchor = AnchorId(name)
         self.says = AnchorState.READY
-        self.holder = holder()
-        self._make = holder
+        self.holder = parts.holder()
+        self.counts = False
+        self._parts = parts
+        self._meter = parts.meter()
         self._wires = wires
         self._work: dict[SessionId, list[Request]] = {}
         self._waiting: dict[SessionId, list[Request]] = {}
@@ -76,12 +90,14 @@ class Sidecar(Node):
 
     def begin(self) -> None:
         """Begin a life: nothing is known, nothing is open."""
-        self.holder = self._make()
+        self.holder, self._meter = self._parts.holder(), self._parts.meter()
         self._work, self._waiting = {}, {}
         self._asking, self._tick_us, self._place = 0, -1, (0, 0)
         self._heartbeat()
         self._follow()
         self._observed()
+        if self.counts:
+            self.after(USAGE_US, self._report)
 
     def resumed(self) -> None:
         """After a stop the first thing is to look at the clocks; nothing was delivered meanwhile."""
@@ -121,6 +137,7 @@ class Sidecar(Node):
     def _done(self, request: Request) -> None:
         if request in self._work.get(request.session, ()):
             self._close(request)
+            self._meter.count(request.session, TOKENS)
             request.over("served")
 
     def _close(self, request: Request) -> None:
@@ -157,6 +174,7 @@ class Sidecar(Node):
     def _observed(self) -> None:
         boot_us = self.boot_us
         if self.holder.observe_clocks(boot_us, boot_us - self.clock.slept_us):
+            self.agenda.reached["deadlines dropped after suspend"] += 1
             for session in list(self._work):
                 self._cut(session)
 
@@ -202,6 +220,8 @@ class Sidecar(Node):
 
     def take(self, answer: LeaseAnswer, sent_us: int) -> None:
         """Take an answer; its time counts from the sending of the question."""
+        if answer.state is HolderState.ENDED:
+            self._wires.told(self, answer.session, answer.asked)
         self.holder.answered(answer, type(self.boot_us)(sent_us))
 
     def _resume(self, question: LeaseQuestion, *, answered: bool) -> None:
@@ -238,8 +258,23 @@ class Sidecar(Node):
 
     def revoke(self, session: SessionId, epoch: Epoch) -> None:
         """End an epoch now."""
+        self._wires.told(self, session, epoch)
         if self.holder.revoked(session, epoch):
             self._cut(session)
+
+    def _report(self) -> None:
+        """Say what sessions used; a batch that is not answered is sent again."""
+        batch = self._meter.batch()
+        if batch is None:
+            self.after(USAGE_US, self._report)
+            return
+
+        def answered(taken: bool) -> None:
+            if taken:
+                self._meter.taken(batch)
+            self.after(USAGE_US, self._report)
+
+        self._wires.usage(self, f"{self.name}-{self.life}", batch, answered)
 
     def _heartbeat(self) -> None:
         self._wires.beat(self)

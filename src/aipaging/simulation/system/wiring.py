@@ -18,6 +18,7 @@ from aipaging.simulation.system.engine import nobody
 from aipaging.simulation.system.gateway import Gateway, Request
 from aipaging.simulation.system.kernel import Node
 from aipaging.simulation.system.network import Call, Network
+from aipaging.simulation.system.parts import Batch
 from aipaging.simulation.system.sidecar import ANSWER_US_MAX, POLL_WAIT_US, Sidecar
 
 SUBSCRIBE_US_MAX: Final = 300 * MS
@@ -119,6 +120,22 @@ class Wiring:
         controller = self.controller
         self.network.call(
             sidecar, controller, controller.beat, sidecar.anchor, sidecar.says, over=over, limit_us=ANSWER_US_MAX
+        )
+
+    def told(self, sidecar: Sidecar, session: SessionId, epoch: Epoch) -> None:
+        """It was told that an epoch has ended."""
+        self.watch.told(sidecar.anchor, sidecar.life, session, epoch)
+
+    def usage(self, sidecar: Sidecar, boot: str, batch: Batch, answered: Callable[[bool], None]) -> None:
+        """Say what sessions used."""
+
+        def replied(reply: Any) -> None:
+            answered(isinstance(reply, c.UsageTaken))
+
+        over = Call(replied, lambda: answered(False))
+        controller = self.controller
+        self.network.call(
+            sidecar, controller, controller.usage, sidecar.anchor, boot, batch, over=over, limit_us=ANSWER_US_MAX
         )
 
     def admitted(self, sidecar: Sidecar, request: Request) -> None:
