@@ -30,6 +30,53 @@ async def test_racing_pages_never_pass_a_quota(rig: Rig, app_one: httpx.AsyncCli
     assert (holds["sessions"], holds["requestsPerSecond"], holds["reservedPerSecond"]) == (5, 5.0, 5.0)
 
 
+@pytest.mark.parametrize(
+    ("quota", "most", "held", "given_back"),
+    [
+        ("requestsPerSecondMax", 5, "requestsPerSecond", 2),
+        ("reservedPerSecondMax", 5, "reservedPerSecond", 0),  # only when nobody can believe in the lease any more
+        ("spendMax", 60, "spent", 2),
+    ],
+)
+async def test_racing_pages_extensions_and_ends_never_pass_any_quota(
+    rig: Rig, app_one: httpx.AsyncClient, noc: httpx.AsyncClient, quota: str, most: int, held: str, given_back: int
+) -> None:
+    """A session sends one request/s for 600 s, and costs twelve: five of them are every quota."""
+    quotas = {"quotas": {quota: most, "periodS": 86_400}}
+    assert (await noc.put("tenants/tenant-one", json=quotas)).status_code == 200
+    page = {"intent": {**SMALL, "regions": ["eu"]}}
+    sessions: list[str] = []
+    highest = 0.0
+
+    async def asked(answer: Any) -> int:
+        nonlocal highest
+        status = (await answer).status_code
+        highest = max(highest, (await app_one.get("tenants/tenant-one")).json()["holds"][held])
+        return int(status)
+
+    async def paged() -> int:
+        answer = await app_one.post("sessions", json=page)
+        if answer.status_code == 201:
+            sessions.append(answer.json()["sessionId"])
+        return answer.status_code
+
+    first = await asyncio.gather(*(paged() for _ in range(12)))
+    assert sorted(first) == [201] * 5 + [429] * 7
+    gone = [asked(app_one.delete(f"sessions/{session}")) for session in sessions[:2]]
+    assert await asyncio.gather(*gone) == [204, 204]
+    await rig.settled()
+    kept = sessions[2:]
+    more = {"additionalDurationS": 600}
+    again = [asked(app_one.post("sessions", json=page)) for _ in range(6)]
+    longer = [asked(app_one.post(f"sessions/{session}/extend", json=more)) for session in kept]
+    statuses = await asyncio.gather(*again, *longer)
+    assert set(statuses) <= {200, 201, 429}
+    assert sum(status == 201 for status in statuses) == given_back, "and no more"
+    assert statuses[6:] == [429 if held == "spent" else 200] * 3, "an extension costs, and takes no rate"
+    assert highest <= most
+    assert (await noc.get("tenants/tenant-one")).json()["holds"][held] <= most
+
+
 async def test_a_client_reads_its_own_tenant_and_changes_none(
     app_one: httpx.AsyncClient, noc: httpx.AsyncClient
 ) -> None:
