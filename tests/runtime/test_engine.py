@@ -356,14 +356,15 @@ async def test_a_suspended_machine_begins_a_new_term(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("looks_first", ["a heartbeat", "the loop"])
+@pytest.mark.parametrize("periods", [0.9, 10])
 async def test_a_controller_that_stood_still_hears_its_anchors_before_it_gives_them_up(
-    rig: Rig, looks_first: str
+    rig: Rig, looks_first: str, periods: float
 ) -> None:
     def states() -> set[AnchorState]:
         return {anchor.state for anchor in rig.engine.state.catalogue.anchors.values()}
 
     assert states() == {AnchorState.READY}
-    rig.clock.boot_us += 10 * SETTINGS.anchor_lost_ms * 1000
+    rig.clock.boot_us += int(periods * SETTINGS.anchor_lost_ms * 1000)
     if looks_first == "a heartbeat":
         await rig.engine.submit(c.Heartbeat(anchor=AnchorId("a"), state=AnchorState.READY))
     else:

@@ -423,6 +423,7 @@ class Engine:
                 if when_us is None or when_us > now_us:
                     break
                 if now_us - slice_us > SLICE_MS * 1000:
+                    self._back_us = now_us
                     await asyncio.sleep(0)
                     slice_us = self.now().boot_us
                 with contextlib.suppress(UnavailableError):
@@ -442,8 +443,10 @@ class Engine:
             self._kills.clear()
 
     async def _until_due(self) -> None:
+        self._back_us = self.now().after(WAKE_MS_MIN * 1000)
         await asyncio.sleep(WAKE_MS_MIN / 1000)
         while True:
+            self._check_pause(self.now())
             self._wake_changed.clear()
             when_us = self._wake_us()
             if self._ill:
