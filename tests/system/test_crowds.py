@@ -173,7 +173,7 @@ async def test_ten_thousand_held_connections_keep_nobody_out(mortal: Living, man
     await mortal.end(session)
 
 
-@pytest.mark.parametrize("pages", [8, pytest.param(400, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("pages", [8, pytest.param(200, marks=pytest.mark.soak)])
 async def test_a_tenant_that_floods_with_pages_leaves_the_other_its_turn(mortal: Living, pages: int) -> None:
     over = asyncio.Event()
     flooded: list[int] = []

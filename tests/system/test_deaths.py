@@ -228,8 +228,11 @@ async def test_a_sidecar_that_hung_serves_nothing_late_when_it_goes_on(mortal: L
         process.send_signal(signal.SIGSTOP)
         try:
             late = [asyncio.create_task(mortal.ask(session["aist"])) for session in sessions for _ in range(3)]
+            async with asyncio.timeout(60):
+                while source in {(await mortal.session(session))["anchorId"] for session in sessions}:
+                    await asyncio.sleep(0.1)
             for session in sessions:
-                await mortal.until_served(session["aist"])  # by the other anchor
+                await mortal.until_served(session["aist"])
             await asyncio.sleep(LEASE_MS / 1000 + 1)
         finally:
             process.send_signal(signal.SIGCONT)
