@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from aipaging.client import AsyncClient, Client, ClientSecret, RefusedWithReasonsError
 from aipaging.client.calls import ATTEMPTS_MAX, Call, Received, pause_s
 from aipaging.client.credentials import PrivateKey
-from aipaging.core.foundation.errors import InvalidInputError, UnavailableError
+from aipaging.core.foundation.errors import InvalidInputError, RefusedError, UnavailableError
 
 SESSION = {
     "sessionId": "3f1c2a54-7f0e-4c5e-9b1d-0a4f6d2b8e11",
@@ -143,7 +143,8 @@ def test_a_session_near_its_end_is_extended_before_it_is_used(monkeypatch: pytes
         assert session.token() == "token-2", "nothing is extended before it is time"
 
 
-def test_an_ended_session_is_ended_once() -> None:
+def test_an_ended_session_is_ended_once_and_says_so() -> None:
+    pytest.importorskip("openai")
     methods: list[str] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -151,7 +152,11 @@ def test_an_ended_session_is_ended_once() -> None:
         return httpx.Response(204) if request.method == "DELETE" else httpx.Response(201, json=SESSION)
 
     with client(answer) as control, control.page(**FIELDS) as session:
+        official = session.openai(max_retries=0)
         session.end()
+        for use in (session.token, official.models.list):
+            with pytest.raises(RefusedError, match=f"session {session.id} has been ended"):
+                use()
     assert methods == ["POST", "DELETE"]
 
 

@@ -187,7 +187,12 @@ class PagedSession(SessionFace):
         self.end()
 
     def token(self) -> str:
-        """Return the session's token (AIST), after extending the session if it is about to end."""
+        """Return the session's token (AIST), after extending the session if it is about to end.
+
+        Raises:
+            RefusedError: The session has been ended.
+        """
+        self._held.present_token()
         if self._held.must_extend(time.monotonic()):
             self.extend(self._held.step_s)
         return self._held.token

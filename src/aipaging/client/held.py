@@ -59,6 +59,16 @@ class HeldSession:
         if document.aist is not None:
             self.token = document.aist
 
+    def present_token(self) -> str:
+        """Return the token.
+
+        Raises:
+            RefusedError: The session has been ended.
+        """
+        if not self.token:
+            raise RefusedError(f"session {self.document.session_id} has been ended: page again", code="SESSION_ENDED")
+        return self.token
+
     def must_extend(self, now_s: float) -> bool:
         """Return whether it should be extended before it is used again."""
         return self.until_s - now_s < EXTEND_SHARE * self.step_s
