@@ -212,6 +212,25 @@ async def test_only_what_is_durable_is_told_and_closing_ends_readers() -> None:
     assert [told.event.id for told in await reader] == [event.id for event in EXPECTED if event.id.seq < 40]
 
 
+async def test_what_nobody_listens_to_is_left_out_and_the_place_goes_on() -> None:
+    sessions = [event.session for event in EXPECTED if event.session]
+    only = sessions[0]
+    assert set(sessions) != {only}
+    hub = hub_of(Log(), lambda _: Owner(client="client-1", tenant="tenant"))
+    stream = hub.stream(None, lambda session: session == only)
+    first = asyncio.ensure_future(anext(stream))
+    await asyncio.sleep(0)
+    hub.appended(HISTORY, 0.0)
+    found: list[Told] = []
+    item = await first
+    while not (isinstance(item, EventId) and item.seq == len(HISTORY) - 1):
+        if isinstance(item, Told):
+            found.append(item)
+        item = await anext(stream)
+    await stream.aclose()
+    assert [told.event.id for told in found] == [event.id for event in EXPECTED if event.session == only]
+
+
 @pytest.mark.parametrize("text", ["", "-1", "1-", "1-xyz", "1-0011223", "9" * 30, "1 2"])
 def test_an_id_is_checked(text: str) -> None:
     with pytest.raises(InvalidInputError):

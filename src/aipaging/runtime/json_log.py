@@ -51,7 +51,7 @@ def _text(line: dict[str, object]) -> str:
 def log_to_stderr(level: int) -> None:
     """Send every log record of this process to stderr, as JSON lines."""
     # Where a record was made, and by which thread and process, is in no line: looking takes as long as writing it.
-    logging._srcfile = None  # noqa: SLF001 - as Python's logging guide has it
+    logging._srcfile = None  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - as Python's logging guide has it
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())

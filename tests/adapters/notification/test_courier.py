@@ -112,6 +112,7 @@ class Rig:
                 notifier=sink,
                 ledger=ledger,
                 sinks=self.sinks,
+                heard=lambda _: True,
                 source="https://control.example",
                 wall_us=lambda: int(self.now_s * 1e6),
                 clock_s=lambda: self.now_s,

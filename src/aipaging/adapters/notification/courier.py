@@ -20,6 +20,7 @@ from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 from aipaging.core.foundation.errors import AipagingError
+from aipaging.core.foundation.names import SessionId
 from aipaging.ports.notification import DeadLetter, DeliveryLedger, Destination, Notifier
 from aipaging.runtime.events.event import TYPE_PREFIX, EventId
 from aipaging.runtime.events.hub import EventHub, Told
@@ -66,6 +67,7 @@ class CourierWork:
         notifier: Posts.
         ledger: Remembers.
         sinks: Where events go.
+        heard: Whether anything of a session goes anywhere, or of what is no session's (None).
         source: `source` of every event.
         wall_us: Wall clock.
         clock_s: Monotonic.
@@ -75,6 +77,7 @@ class CourierWork:
     notifier: Notifier
     ledger: DeliveryLedger
     sinks: Sinks
+    heard: Callable[[SessionId | None], bool]
     source: str
     wall_us: Callable[[], int]
     clock_s: Callable[[], float]
@@ -158,7 +161,7 @@ class Courier:
                 await self._work.sleep(BACKOFF_S_MAX)
 
     async def _follow(self) -> None:
-        stream = self._hub.stream(EventId(seq=self._read_to))
+        stream = self._hub.stream(EventId(seq=self._read_to), self._work.heard)
         async with contextlib.aclosing(stream):
             async for item in stream:
                 if isinstance(item, EventId):

@@ -77,6 +77,7 @@ class ControllerNotifications:
             notifier=self._notifier,
             ledger=self._ledger,
             sinks=self._sinks,
+            heard=self._heard,
             source=source,
             wall_us=self._wall_us,
             clock_s=time.monotonic,
@@ -120,6 +121,11 @@ class ControllerNotifications:
         if self.courier is not None:
             await self.courier.save()
         return await asyncio.to_thread(self._ledger.dead_letters, first, count)
+
+    def _heard(self, session: SessionId | None) -> bool:
+        """Return whether anything of a session, or of what is no session's, goes to a sink."""
+        known = self._state().sessions.get(session) if session is not None else None
+        return bool(self._operators) or (known is not None and known.sink is not None)
 
     def _sinks(self, told: Told) -> list[Destination]:
         event = told.event

@@ -57,6 +57,11 @@ def owner_in(state: State, session: SessionId) -> Owner | None:
     return None if found is None else Owner(client=found.client, tenant=found.tenant)
 
 
+def _everything(_: SessionId | None) -> bool:
+    """Listen to all that happens."""
+    return True
+
+
 class _Slot:
     """A record in memory; its event is made at most once, and only if anybody reads it."""
 
@@ -66,6 +71,11 @@ class _Slot:
         self._entry = entry
         self._made = False
         self._told: Told | None = None
+
+    @property
+    def session(self) -> SessionId | None:
+        """Whose session it is about, None where it is about no session's."""
+        return self._entry.session
 
     @property
     def id(self) -> EventId:
@@ -142,11 +152,15 @@ class EventHub:
         """Whether nothing more will be told."""
         return self._closed
 
-    async def stream(self, after: EventId | None) -> AsyncGenerator[Told | EventId, None]:
+    async def stream(
+        self, after: EventId | None, heard: Callable[[SessionId | None], bool] = _everything
+    ) -> AsyncGenerator[Told | EventId, None]:
         """Yield what is told after a place, for ever; now and then the place itself, where nothing was to be told.
 
         Args:
             after: The last event that was received; None begins with what happens from now on.
+            heard: Whether anybody listens to what happens to a session, or to what is no session's (None). What
+                nobody listens to may be left out, which saves making it.
 
         Yields:
             Events in order, each once; a gap where one is; and bare places, so that a reader that filters much
@@ -165,7 +179,7 @@ class EventHub:
             if place >= self.end:
                 await self._more()
                 continue
-            found, last = await self._slice(place)
+            found, last = await self._slice(place, heard)
             for told in found:
                 yield told
             place = last.seq + 1
@@ -213,12 +227,12 @@ class EventHub:
         first = self.end - len(self._recent)
         return self._recent[seq - first] if first <= seq < self.end else None
 
-    async def _slice(self, first: int) -> tuple[list[Told], EventId]:
+    async def _slice(self, first: int, heard: Callable[[SessionId | None], bool]) -> tuple[list[Told], EventId]:
         """Return the events from a place on, and the last place that was looked at."""
         end = min(first + SLICE_RECORDS, self.end)
         slots = [slot for seq in range(first, end) if (slot := self._slot(seq)) is not None]
         if len(slots) == end - first:
-            made = [told for slot in slots if (told := slot.told(self._live_owner)) is not None]
+            made = [told for slot in slots if heard(slot.session) and (told := slot.told(self._live_owner)) is not None]
             if all(told.owner is not None or not told.event.session for told in made):
                 return made, slots[-1].id
         return await self._in_thread(lambda reader: self._read(reader, first, end))
