@@ -36,6 +36,7 @@ from aipaging.core.foundation.time import SECOND, WallUs
 from aipaging.core.identity.claims import ACCESS_AUDIENCE, AccessClaims
 from aipaging.core.paging import commands as c
 from aipaging.core.paging.settings import ChangeSettings
+from aipaging.runtime.http.rates import RateLimit
 from aipaging.runtime.tokens import SessionTokens
 
 TOKEN_S = 300
@@ -611,6 +612,35 @@ async def test_what_an_operator_does_or_tries_is_evidence_and_holds_no_secret(se
     ]
     assert secret not in json.dumps(records)
     assert secret not in repr(server.doorkeeper)
+
+
+async def test_what_an_operator_may_not_do_is_evidence_and_what_a_client_may_not_is_none(server: Server) -> None:
+    narrow = await server.token("noc", scope="ai-paging:anchors:read")
+    for token in (narrow, await server.token("app-one")):
+        async with server.client(token) as client:
+            kill = {"kind": "ALL", "reason": "to see what happens"}
+            refused = await client.post("/ai-paging/v0.1/switches/kill", json=kill, headers={"x-correlator": "case-9"})
+            assert (refused.status_code, refused.json()["code"]) == (403, "PERMISSION_DENIED")
+            assert (await client.get("/ai-paging/v0.1/policies")).status_code == 403
+    records = [json.loads(entry.record) for entry in server.rig.journal.read(0)]
+    assert [
+        (each["client"], each["operation"], each["status"], each["correlator"])
+        for each in records
+        if each["type"] == "OPERATOR_ACTION"
+    ] == [("noc", "kill", 403, "case-9")]
+
+
+async def test_tokens_count_as_requests_of_their_client_and_not_of_operators(server: Server) -> None:
+    server.rig.service.rates.limit = RateLimit(per_second=0.001, burst=3)
+    form = {"grant_type": "client_credentials", "client_id": "app-one", "client_secret": SECRETS["app-one"][0]}
+    answers = [await server.post("/oauth2/token", form) for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    assert answers[-1].json()["error"] == "temporarily_unavailable"
+    assert int(answers[-1].headers["retry-after"]) > 1
+    assert await server.reads(answers[0].json()["access_token"]) == 429, "of the same requests"
+    await server.token("app-two")
+    for _ in range(4):
+        await server.token("noc")
 
 
 async def test_many_pages_with_one_token_verify_it_once(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

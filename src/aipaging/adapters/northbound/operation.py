@@ -93,21 +93,27 @@ class Operation:
 def route_of(operation: Operation, authenticator: Authenticator, control: ControlPlane) -> Route:
     """Return the route of an operation; one with a scope asks who calls before it does anything else.
 
-    What an operator changes, or tries to, is put on record before it is answered.
+    What an operator changes, or tries to, is put on record before it is answered, also where its scopes forbid it.
     """
     handler: Any = operation.handler
-    if operation.scope is not None and operation.scope.rpartition(":")[2] not in READING:
+    if _changes(operation):
         handler = _recorded(handler, operation, control)
     return Route(
         method=operation.method,
         path=operation.path,
         name=operation.name,
-        handler=handler if operation.scope is None else _guarded(handler, operation.scope, authenticator),
+        handler=handler if operation.scope is None else _guarded(handler, operation, authenticator, control),
         quiet=operation.quiet,
     )
 
 
-def _guarded(handler: Guarded, scope: str, authenticator: Authenticator) -> Public:
+def _changes(operation: Operation) -> bool:
+    return operation.scope is not None and operation.scope.rpartition(":")[2] not in READING
+
+
+def _guarded(handler: Guarded, operation: Operation, authenticator: Authenticator, control: ControlPlane) -> Public:
+    scope = operation.scope or ""
+
     async def answered(request: Request) -> Answer:
         authorization = request.header(b"authorization")
         try:
@@ -116,6 +122,8 @@ def _guarded(handler: Guarded, scope: str, authenticator: Authenticator) -> Publ
             return _challenged(error, request, 'error="invalid_token"' if authorization else "")
         request.notes["client"] = caller.client
         if scope not in caller.scopes:
+            if caller.operator and _changes(operation):
+                await _record(control, caller, operation, request, status=403)
             lacking = RefusedError(
                 f"client {caller.client} lacks the scope {scope}; ask the operator", code="PERMISSION_DENIED"
             )
@@ -137,20 +145,23 @@ def _recorded(handler: Guarded, operation: Operation, control: ControlPlane) -> 
             status = status_of(error)
             raise
         finally:
-            await control.submit(
-                RecordAction(
-                    acted=OperatorActed(
-                        client=caller.client,
-                        tenant=caller.tenant,
-                        operation=operation.name,
-                        status=status,
-                        correlator=request.correlator,
-                    )
-                )
-            )
+            await _record(control, caller, operation, request, status=status)
         return answer
 
     return answered
+
+
+async def _record(
+    control: ControlPlane, caller: Caller, operation: Operation, request: Request, *, status: int
+) -> None:
+    acted = OperatorActed(
+        client=caller.client,
+        tenant=caller.tenant,
+        operation=operation.name,
+        status=status,
+        correlator=request.correlator,
+    )
+    await control.submit(RecordAction(acted=acted))
 
 
 def _challenged(error: RefusedError, request: Request, why: str) -> Answer:

@@ -6,7 +6,7 @@ from typing import Final
 from aipaging.adapters.northbound.credentials import OPERATOR_SCOPES
 from aipaging.adapters.northbound.oauth import documents as d
 from aipaging.adapters.northbound.oauth.access import Access
-from aipaging.adapters.northbound.oauth.clients import ASSERTION_ALGORITHMS
+from aipaging.adapters.northbound.oauth.clients import ASSERTION_ALGORITHMS, RegisteredClient
 from aipaging.adapters.northbound.oauth.failures import TooManyFailuresError
 from aipaging.adapters.northbound.oauth.issuer import OAuthError, TokenRequest, form_of
 from aipaging.adapters.northbound.operation import Operation, Reply
@@ -47,13 +47,22 @@ class OAuthRoutes:
     async def token(self, request: Request) -> Answer:
         """Grant an access token."""
         try:
-            grant = self._issuer.granted(await _form(request))
+            grant = self._issuer.granted(await _form(request), self._admit)
         except (OAuthError, TooManyFailuresError) as error:
+            return _refusal(error, request)
+        except RefusedError as error:
+            if error.retry_after_s is None:
+                raise
             return _refusal(error, request)
         return json_answer(
             d.TokenGranted(access_token=grant.token, expires_in=grant.expires_in_s, scope=grant.scope),
             headers=((b"pragma", b"no-cache"),),
         )
+
+    def _admit(self, client: RegisteredClient) -> None:
+        """Count a token as a request of the client's: signing one costs more than most."""
+        if client.role != "operator":
+            self._service.rates.take(client.client)
 
     async def revoke(self, request: Request) -> Answer:
         """Take a token back."""
@@ -132,7 +141,7 @@ class OAuthRoutes:
             for status, meaning in (
                 (400, "The request is not one, or asks for what the client may not have."),
                 (401, "The client is not who it says."),
-                (429, "The client has failed too often."),
+                (429, "The client has failed, or asks, too often."),
             )
         }
         errors = ("AI_PAGING.PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE", "ABORTED")
@@ -207,14 +216,14 @@ async def _form(request: Request) -> TokenRequest:
     return TokenRequest(form=form, authorization=request.header(b"authorization"), address=request.address)
 
 
-def _refusal(error: OAuthError | TooManyFailuresError, request: Request) -> Answer:
+def _refusal(error: OAuthError | RefusedError, request: Request) -> Answer:
     request.notes["code"] = error.code
-    if isinstance(error, TooManyFailuresError):
-        word, status = "temporarily_unavailable", 429
-        headers: Headers = ((b"retry-after", str(error.retry_after_s).encode()),)
-    else:
+    if isinstance(error, OAuthError):
         word, status = error.error, error.status
-        headers = ((b"www-authenticate", b'Basic realm="aipaging"'),) if status == 401 else ()
+        headers: Headers = ((b"www-authenticate", b'Basic realm="aipaging"'),) if status == 401 else ()
+    else:
+        word, status = "temporarily_unavailable", 429
+        headers = ((b"retry-after", str(error.retry_after_s).encode()),)
     return json_answer(
         d.OAuthFault(
             error=word, error_description=error.message, status=status, code=error.code, message=error.message

@@ -121,17 +121,22 @@ class Issuer:
         self._token_s = token_s
         self._failures = Failures(clock)
 
-    def granted(self, request: TokenRequest) -> Grant:
+    def granted(self, request: TokenRequest, admit: Callable[[RegisteredClient], None]) -> Grant:
         """Return a token by client credentials.
+
+        Args:
+            request: What came in.
+            admit: Refuses a client that asks too often; called when it has proved itself, before anything is signed.
 
         Raises:
             OAuthError: The client is not who it says, or asks for what it may not have.
-            RefusedError: Too many failures.
+            RefusedError: Too many failures, or as `admit`.
         """
         if request.form.get("grant_type") != "client_credentials":
             error = "unsupported_grant_type" if "grant_type" in request.form else "invalid_request"
             raise OAuthError(error, "grant_type must be client_credentials")
         client = self.client_of(request)
+        admit(client)
         scopes = self._scopes(client, request.form.get("scope"))
         now_us = self._clock()
         claims = AccessClaims(
