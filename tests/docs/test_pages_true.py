@@ -125,6 +125,29 @@ def test_examples_of_help_exist(name: str) -> None:
             assert wrong is None, f"{' '.join(invocation)}: {wrong}"
 
 
+def test_every_command_has_examples_json_and_words_for_its_options() -> None:
+    commands = list(_all_commands(aipaging, ("aipaging",)))
+    assert len(commands) > 80
+    for words, command in commands:
+        where = " ".join(words)
+        options = [option for option in command.params if isinstance(option, click.Option)]
+        assert "--json" in {name for option in options for name in option.opts}, where
+        assert "Examples:" in (command.epilog or ""), where
+        assert where in _epilog(command), where
+        assert [option.name for option in options if not option.help] == [], where
+
+
+def _all_commands(command: click.Command, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    if not isinstance(command, click.Group):
+        yield words, command
+        return
+    context = click.Context(command)
+    for name in command.list_commands(context):
+        found = command.get_command(context, name)
+        assert found is not None
+        yield from _all_commands(found, (*words, name))
+
+
 def _epilog(command: click.Command | None) -> str:
     return (command.epilog if command else None) or ""
 

@@ -74,7 +74,11 @@ def audit() -> None:
     """Verdicts about tail delays: complete or sampled, with blame and estimates."""
 
 
-@audit.command()
+@audit.command(
+    epilog=examples(
+        "aipaging audit commit telemetry.parquet --origin provider.example/nov --key provider.pem --output c.note"
+    )
+)
 @telemetry_argument
 @click.option("--origin", required=True, help="Name of these records, such as provider.example/2026-11.")
 @key_option
@@ -96,7 +100,12 @@ def commit(telemetry: Path, *, output: Path, as_json: bool, **options: Any) -> N
         say(f"verifier key {document['verifier_key']}")
 
 
-@audit.command("open")
+@audit.command(
+    "open",
+    epilog=examples(
+        "aipaging audit open telemetry.parquet --commitment c.note --beacon beacon.note --sample 9000 --output o.jsonl"
+    ),
+)
 @telemetry_argument
 @commitment_option
 @provider_key_option
@@ -121,7 +130,12 @@ def open_command(telemetry: Path, *, commitment_file: Path | None, as_json: bool
         say(f"opened {document['opened']} of {document['size']} records, seed {document['seed']}")
 
 
-@audit.command()
+@audit.command(
+    epilog=examples(
+        "aipaging audit run telemetry.parquet --contract contract.toml --alpha 0.05",
+        "aipaging audit run o.jsonl --contract contract.toml --commitment c.note --beacon beacon.note --json",
+    )
+)
 @telemetry_argument
 @contract_option
 @alpha_option
@@ -173,7 +187,7 @@ def _committed(file: Path | None, root: str | None, keys: tuple[str, ...]) -> Co
     return None if root is None else root_only(root)
 
 
-@audit.command()
+@audit.command(epilog=examples("aipaging audit watch telemetry.jsonl --contract contract.toml --window 5000"))
 @telemetry_argument
 @contract_option
 @alpha_option
@@ -201,7 +215,9 @@ def watch(telemetry: Path, *, contract_file: Path, alpha: float, window: int, as
         failed()
 
 
-@audit.command()
+@audit.command(
+    epilog=examples("aipaging audit estimate telemetry.parquet --contract contract.toml --json | jq '.estimates'")
+)
 @telemetry_argument
 @contract_option
 @seed_option
@@ -218,7 +234,9 @@ def estimate(telemetry: Path, *, contract_file: Path, seed: int, as_json: bool) 
         say(f"{label}: {one['refused'] or _interval(one)}{effect}")
 
 
-@audit.command()
+@audit.command(
+    epilog=examples("aipaging audit attribute telemetry.parquet --contract contract.toml --json | jq '.attribution'")
+)
 @telemetry_argument
 @contract_option
 @seed_option
@@ -241,7 +259,7 @@ def attribute(telemetry: Path, *, contract_file: Path, seed: int, resample: str,
         _show_blame(one)
 
 
-@audit.command()
+@audit.command(epilog=examples("aipaging audit recheck audit.json telemetry.parquet --contract contract.toml"))
 @click.argument("document", type=click.Path(path_type=Path))
 @telemetry_argument
 @contract_option
@@ -270,7 +288,7 @@ def recheck(document: Path, telemetry: Path, *, contract_file: Path, as_json: bo
         failed()
 
 
-@audit.command()
+@audit.command(epilog=examples("aipaging audit report telemetry.parquet --contract contract.toml --output audit.html"))
 @telemetry_argument
 @contract_option
 @alpha_option
@@ -287,7 +305,7 @@ def report(telemetry: Path, *, contract_file: Path, output: Path, as_json: bool,
         say(f"wrote {output}")
 
 
-@audit.command()
+@audit.command(epilog=examples("aipaging audit histograms metrics.json --contract contract.toml"))
 @click.argument("metrics", type=click.Path(path_type=Path))
 @contract_option
 @alpha_option
@@ -307,10 +325,21 @@ def histograms(metrics: Path, *, contract_file: Path, alpha: float, as_json: boo
         failed()
 
 
-@audit.command()
+@audit.command(
+    epilog=examples(
+        "aipaging audit export telemetry.parquet --contract contract.toml --format openmetrics --output metrics.txt"
+    )
+)
 @telemetry_argument
 @contract_option
-@click.option("--format", "form", type=click.Choice(["otlp", "openmetrics"]), default="otlp", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["otlp", "openmetrics"]),
+    default="otlp",
+    show_default=True,
+    help="OTLP in JSON, or OpenMetrics text.",
+)
 @output_option
 @json_option
 def export(telemetry: Path, *, contract_file: Path, form: str, output: Path, as_json: bool) -> None:

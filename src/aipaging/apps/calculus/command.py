@@ -48,7 +48,7 @@ calculus.add_command(frontier_command)
 calculus.add_command(fit_command)
 
 
-@calculus.command()
+@calculus.command(epilog=examples("aipaging calculus cases cases.json --class fast --json"))
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
 @class_option
 @json_option
@@ -67,7 +67,9 @@ def cases(file: Path, *, rung_class: str, as_json: bool) -> None:
             say(_line(answer))
 
 
-@calculus.command()
+@calculus.command(
+    epilog=examples("aipaging calculus bound question.json", "aipaging calculus bound - --json < question.json")
+)
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
 @class_option
 @json_option
@@ -84,7 +86,7 @@ def bound(file: Path, *, rung_class: str, as_json: bool) -> None:
     say("assuming " + (", ".join(found["assumptions"]) or "nothing"))
 
 
-@calculus.command()
+@calculus.command(epilog=examples("aipaging calculus kinds --json"))
 @json_option
 def kinds(*, as_json: bool) -> None:
     """List the kinds of arrival, work and service that a question may use."""
@@ -98,7 +100,7 @@ def kinds(*, as_json: bool) -> None:
             say(f"  {name:22s} {', '.join(kind['fields'])}: {kind['help']}")
 
 
-@calculus.command()
+@calculus.command(epilog=examples("aipaging calculus plot question.json --delay-max 50 --output bound.svg"))
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
 @click.option(
     "--delay-max", type=click.FloatRange(min=0.0, min_open=True), required=True, help="Right end of the axis."

@@ -60,8 +60,8 @@ def watch(*, api: Api, as_json: bool, session: str) -> None:
 
 
 @events.command("dead-letters", epilog=examples("aipaging events dead-letters --json | jq '.deadLetters[].reason'"))
-@click.option("--page", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--per-page", type=click.IntRange(1, 1000), default=100, show_default=True)
+@click.option("--page", type=click.IntRange(1), default=1, show_default=True, help="Which page.")
+@click.option("--per-page", type=click.IntRange(1, 1000), default=100, show_default=True, help="How many on one.")
 @api_options
 @json_option
 def dead_letters(*, api: Api, as_json: bool, page: int, per_page: int) -> None:

@@ -170,7 +170,7 @@ Examples:
   aipaging demo                                   see everything work
   aipaging config example > aipaging.toml         begin a configuration
   aipaging serve aipaging.toml                    run the controller
-  aipaging page --task embeddings --delay 250ms --place access-eu --credential-file client.toml
+  aipaging page --task embeddings --delay 250ms --place access-eu --credential-file client.secret
 Every command takes --json. Exit status: 0 done, 1 a check failed, 2 invalid input, 3 refused, 4 not available.
 """,
 )

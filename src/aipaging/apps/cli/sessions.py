@@ -40,8 +40,8 @@ def sessions() -> None:
 @click.option("--status", type=click.Choice(["REQUESTED", "AVAILABLE", "UNAVAILABLE"]), help="Only those.")
 @click.option("--aisi", help="Only those of the service.")
 @click.option("--anchor", "anchor_id", help="Only those on the anchor.")
-@click.option("--page", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--per-page", type=click.IntRange(1, 1000), default=100, show_default=True)
+@click.option("--page", type=click.IntRange(1), default=1, show_default=True, help="Which page.")
+@click.option("--per-page", type=click.IntRange(1, 1000), default=100, show_default=True, help="How many on one.")
 @api_options
 @json_option
 def list_sessions(*, api: Api, as_json: bool, page: int, per_page: int, **chosen: str | None) -> None:

@@ -69,7 +69,13 @@ def evidence() -> None:
     """Verify and read evidence logs: journal files, exported directories, or a controller's /evidence/ URL."""
 
 
-@evidence.command("verify")
+@evidence.command(
+    "verify",
+    epilog=examples(
+        "aipaging evidence verify journal.db --key keys.json",
+        "aipaging evidence verify https://control.example --token-file auditor.token --witness witness.txt --json",
+    ),
+)
 @reads_log
 @click.option("--witness", "witnesses", type=_file, multiple=True, help="Checkpoints that were kept elsewhere.")
 @click.option("--key", "keys", multiple=True, help="The log's verifier key, as text or in a file.")
@@ -94,7 +100,7 @@ def verify_command(
         failed()
 
 
-@evidence.command("export")
+@evidence.command("export", epilog=examples("aipaging evidence export journal.db /var/www/evidence"))
 @click.argument("journal", type=_file)
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
 @json_option
@@ -107,7 +113,13 @@ def export_command(*, journal: Path, directory: Path, as_json: bool) -> None:
         say(f"{done.size} records in {directory} ({done.size - done.old_size} new, {done.files} files written)")
 
 
-@evidence.command("show")
+@evidence.command(
+    "show",
+    epilog=examples(
+        "aipaging evidence show journal.db --type COMMIT_GRANTED --first 100 --count 20",
+        "aipaging evidence show journal.db --session SESSION --json | jq .type",
+    ),
+)
 @reads_log
 @click.option("--session", help="Only records about this session, its lines of batches included.")
 @click.option("--type", "types", multiple=True, help="Only records of this type; may be given several times.")
@@ -125,7 +137,10 @@ def show_command(
             say(_line(record))
 
 
-@evidence.command("checkpoint")
+@evidence.command(
+    "checkpoint",
+    epilog=examples("aipaging evidence checkpoint journal.db >> witness.txt     keep it on another machine"),
+)
 @reads_log
 @json_option
 def checkpoint_command(*, reader: EvidenceReader, as_json: bool) -> None:
@@ -138,7 +153,7 @@ def checkpoint_command(*, reader: EvidenceReader, as_json: bool) -> None:
         click.echo(newest, nl=False)
 
 
-@evidence.command("proof")
+@evidence.command("proof", epilog=examples("aipaging evidence proof journal.db 46 --json"))
 @reads_log
 @click.argument("seq", type=click.IntRange(min=0))
 @json_option

@@ -31,7 +31,13 @@ Examples:
 @click.command(epilog=EXAMPLES)
 @click.argument("config", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout when ready.")
-@click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]))
+@click.option(
+    "--log-level",
+    default="info",
+    show_default=True,
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    help="What the log on stderr leaves out: everything less serious.",
+)
 def serve(config: Path, *, as_json: bool, log_level: str) -> None:
     """Run the controller with its gateway, as CONFIG says, until SIGINT or SIGTERM.
 

@@ -59,7 +59,12 @@ def simulate() -> None:
     """
 
 
-@simulate.command()
+@simulate.command(
+    epilog=examples(
+        "aipaging simulate run scenario.toml --seed 7 --packets 2000000 --json",
+        "aipaging simulate run scenario.toml --precision 0.05 --precise-at p99.9",
+    )
+)
 @click.argument("scenario", type=click.Path(path_type=Path))
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The result depends on it alone."
@@ -125,8 +130,16 @@ def run(*, scenario: Path, seed: int, allow_overload: bool, executor: str, as_js
 @click.argument("scenario", type=click.Path(path_type=Path))
 @click.option("--tenant", required=True, help="Whose delay.")
 @click.option("--target-ms", type=float, required=True, help="The delay whose exceedance is rare.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--method", type=click.Choice(["auto", "twisting", "splitting"]), default="auto", show_default=True)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The result depends on it alone."
+)
+@click.option(
+    "--method",
+    type=click.Choice(["auto", "twisting", "splitting"]),
+    default="auto",
+    show_default=True,
+    help="How rare delays are made frequent: importance sampling, or multilevel splitting.",
+)
 @click.option(
     "--precision",
     type=click.FloatRange(0.0, 1.0, min_open=True, max_open=True),
@@ -234,7 +247,7 @@ def sweep(*, sweep: Path, out: Path, executor: str, as_json: bool) -> None:
     table(("point", "tenant", "", "estimate", "95 % interval"), shown, right=(3,))
 
 
-@simulate.command()
+@simulate.command(epilog=examples("aipaging simulate kinds --json"))
 @json_option
 def kinds(*, as_json: bool) -> None:
     """List every table of a scenario, its keys and what they may be."""
