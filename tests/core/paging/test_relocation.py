@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from aipaging.core.anchor.catalogue import AnchorState
@@ -184,6 +186,28 @@ def test_the_target_lost_while_the_source_drains_cuts_the_drain_and_goes_on() ->
     assert serving(world, session) == "b"
     world.advance(SETTINGS.anchor_lost_ms + 1_500, beating=("a", "t"))
     assert serving(world, session) == "a"
+
+
+def test_a_source_that_ran_out_before_the_switch_does_not_drain_and_the_session_moves_again() -> None:
+    world = World.started(replace(SETTINGS, anchor_lost_ms=1_000, prepare_ms_max=10_000))
+    session = world.paged(intent(duration_s=600)).session
+    move(world, session, target="b")
+    world.settle()
+    world.advance(4_000)
+    world.advance(1_200, beating=("a", "t"), settle=False)
+    relocation = world.state.sessions[session].relocation
+    assert relocation is not None
+    assert relocation.phase is RelocationPhase.DECIDED
+    lease = world.state.sessions[session].lease
+    assert lease is not None
+    world.advance((lease.deadline_us - world.now.boot_us) / 1000 + 1, beating=("a", "t"), settle=False)
+    world.settle()
+    assert serving(world, session) == "a"
+    assert world.state.sessions[session].source is None, "there is nothing left to drain"
+    world.advance(2_000)
+    move(world, session, target="b")
+    world.settle()
+    assert serving(world, session) == "b"
 
 
 def test_a_named_target_that_is_not_eligible_fails_with_its_constraint() -> None:

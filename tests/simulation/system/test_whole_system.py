@@ -13,7 +13,7 @@ from aipaging.simulation.system.mutants import MUTANTS, mutant_of
 from aipaging.simulation.system.schedule import FAMILIES, families_of, schedule
 from aipaging.testing.system_parts import real_parts
 
-REGRESSIONS = (54, 92, 127, 156, 302, 486, 1533, 1697)
+REGRESSIONS = (54, 92, 127, 156, 302, 486, 1533, 1697, 2043, 2283, 2424)
 """Seeds that found something once; see the track record in docs/background/whole-system-simulation.md."""
 
 KILLING_SEED = {

@@ -279,7 +279,9 @@ def _relocation_advanced(state: State, event: e.RelocationAdvanced) -> None:
     )
     session = replace(session, relocation=relocation)
     if event.phase is RelocationPhase.SWITCHED:
-        session = replace(session, lease=session.target, source=session.lease, target=None)
+        drains = session.lease is not None and session.lease.live  # a lost source's COMMIT may have run out meanwhile
+        source = session.lease if drains else None
+        session = replace(session, lease=session.target, source=source, target=None)
         _serve_from(state, session)
         state.tenancy.victims.pop(event.session, None)  # it has made room
     state.sessions[event.session] = session

@@ -31,7 +31,7 @@ class LeaseRead:
         anchor: Where to.
         rate_mrps: What is reserved.
         ends_us: The last true instant at which it may be used.
-        domains: The path.
+        domains: The path, or "" where the records do not say.
     """
 
     anchor: str
@@ -196,7 +196,10 @@ def _regranted(book: Book, record: dict[str, Any], leaves: list[dict[str, Any]],
         leases = book.sessions[leaf["session"]].leases
         before = leases[max(epoch for epoch, lease in leases.items() if lease.anchor == leaf["anchor"])]
         ends_us = to_true(record["boot_us"] + leaf["lease_ms"] * MS)
-        leases[_epoch(leaf)] = LeaseRead(leaf["anchor"], before.rate_mrps, ends_us, before.domains)
+        # A client that moves may keep its anchor and change its path; which path goes on, a regrant does not say.
+        paths = {lease.domains for lease in leases.values() if lease.anchor == leaf["anchor"]}
+        path = before.domains if len(paths) == 1 else ""
+        leases[_epoch(leaf)] = LeaseRead(leaf["anchor"], before.rate_mrps, ends_us, path)
         _unless_stopped(book, leaf["session"], leaf["anchor"])
 
 
@@ -222,7 +225,7 @@ def _kept(book: Book, record: dict[str, Any], leaf: dict[str, Any], to_true: ToT
 
 def _rebound(book: Book, record: dict[str, Any], _leaves: list[Any], _to_true: ToTrue) -> None:
     lease = book.lease(record["session"], _epoch(record))
-    if lease is not None:
+    if lease is not None and lease.domains:
         where = f"{record['session']} is bounded anew"
         book.faults += book.governed.rests_on(where, lease.domains, record["envelopes"])
 

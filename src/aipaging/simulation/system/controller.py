@@ -266,6 +266,12 @@ class Controller(Node):
         if self.engine.ready:
             self.engine.submit(command, respond, respond)
 
+    def reload(self, respond: Respond) -> None:
+        """Read the configuration anew, as it is by now."""
+        if self.engine.ready:
+            for command in self._configuration.configured():
+                self.engine.submit(command, respond, respond)
+
     def subscribe(self, respond: Respond, gateway: Node, number: int) -> None:
         """Take a gateway's stream."""
         self.driver.subscribed(gateway, number)

@@ -1,7 +1,7 @@
 """What operators say of tenants, clients, switches and policies; and what a controller's configuration says of them.
 
-A configuration is read at every start, so whoever restarts a controller has the tenants, clients and policies of then
-in force again. A kill is none of it: it stands in the journal.
+A configuration is read at every start, and again when an operator has it read: settings, tenants, clients, policies as
+they stand there then. A kill is none of it: it stands in the journal.
 """
 
 from collections.abc import Sequence
@@ -79,8 +79,9 @@ class Governance:
         self._node = node
 
     def configured(self) -> list[c.Command]:
-        """Return what a controller reads at its start."""
-        commands: list[c.Command] = [c.RegisterTenant(tenant=tenant) for tenant in self.tenants.values()]
+        """Return what a controller reads at its start, and whenever it is told to read again."""
+        commands: list[c.Command] = [ChangeSettings(settings=self.settings)]
+        commands += [c.RegisterTenant(tenant=tenant) for tenant in self.tenants.values()]
         if self.entitled is not None:
             commands.append(c.EntitleClients(clients=self.entitled))
             self._wiring.watch.entitled(self.entitled)
@@ -100,7 +101,7 @@ class Governance:
             tenant=TenantId(act.who), quotas=quotas, priority=priority, preempts=priority is PriorityClass.EMERGENCY
         )
         self.tenants[act.who] = tenant
-        self._wiring.submit(self._node, c.RegisterTenant(tenant=tenant), lambda _: None)
+        self._wiring.reload(self._node)
 
     def _entitle(self, act: Act) -> None:
         """A client is entitled no more, for a while."""
@@ -109,12 +110,7 @@ class Governance:
 
     def _say_entitled(self, clients: tuple[ClientId, ...]) -> None:
         self.entitled = clients
-
-        def said(reply: Any) -> None:
-            if isinstance(reply, c.Done):
-                self._wiring.watch.entitled(clients)
-
-        self._wiring.submit(self._node, c.EntitleClients(clients=clients), said)
+        self._wiring.reload(self._node)
 
     def _policies(self, act: Act) -> None:
         """A tenant is forbidden an anchor, for a while."""
@@ -123,14 +119,13 @@ class Governance:
 
     def _say_policies(self, policies: Denied | None) -> None:
         self.policies = policies
-        command = c.ForcePolicies(policies=policies, count=int(policies is not None))
-        self._wiring.submit(self._node, command, lambda _: None)
+        self._wiring.reload(self._node)
 
     def _settings(self, act: Act) -> None:
         """The configuration is read anew: further leases last as long as it says."""
         lease_ms = round(self._lease_ms * act.amount)
         self.settings = replace(self.settings, lease=replace(self.settings.lease, lease_ms=lease_ms))
-        self._wiring.submit(self._node, ChangeSettings(settings=self.settings), lambda _: None)
+        self._wiring.reload(self._node)
 
     def _kill(self, act: Act) -> None:
         """Something is stopped, and restored after a while."""

@@ -154,6 +154,12 @@ class Wiring:
         controller = self.controller
         self.network.call(client, controller, controller.command, command, over=over, limit_us=COMMAND_US_MAX)
 
+    def reload(self, client: Node) -> None:
+        """Have the controller read its configuration anew; when that happens, it reads what stands there then."""
+        over = Call(nobody, nobody)
+        controller = self.controller
+        self.network.call(client, controller, controller.reload, over=over, limit_us=COMMAND_US_MAX)
+
     def cut(self, one: str, other: str, for_us: int) -> None:
         """Part two nodes for a while; a stream between them breaks when that lasts."""
         link = self.network.link(one, other)
