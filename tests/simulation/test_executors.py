@@ -1,6 +1,8 @@
 """Where replications run: the same result in threads, processes and on a Dask cluster."""
 
 import dataclasses
+import threading
+import time
 
 import pytest
 
@@ -50,6 +52,37 @@ def test_a_cluster_that_is_not_there(monkeypatch) -> None:
     monkeypatch.setattr(executors, "DASK_TIMEOUT_S", 0.2)
     with pytest.raises(UnavailableError, match="no Dask scheduler"), opened(place_of("dask://127.0.0.1:1")):
         pass
+
+
+@pytest.mark.real
+def test_a_cluster_that_cannot_do_the_work_is_refused(build, monkeypatch) -> None:
+    """Without workers, with workers of another version, and gone in the middle: Dask itself would wait for ever."""
+    distributed = pytest.importorskip("distributed")
+
+    def version(_name: str) -> str:
+        return "ours" if threading.current_thread() is threading.main_thread() else "theirs"
+
+    kind = {"threads_per_worker": 1, "processes": False, "protocol": "tcp", "dashboard_address": None}
+    with distributed.LocalCluster(n_workers=0, **kind) as cluster:
+        place = place_of("dask://" + cluster.scheduler_address.removeprefix("tcp://"))
+        with monkeypatch.context() as patched:
+            patched.setattr(executors, "DASK_TIMEOUT_S", 0.5)
+            with pytest.raises(UnavailableError, match="has no workers"), opened(place):
+                pass
+        cluster.scale(1)
+        with monkeypatch.context() as patched:
+            patched.setattr(executors.metadata, "version", version)
+            with pytest.raises(UnavailableError, match="needs aipaging ours and has theirs"), opened(place):
+                pass
+
+        def cancelled() -> None:
+            with opened(place) as executor:
+                waiting = executor.submit(time.sleep, 0.01)
+                waiting.cancel()
+                waiting.result()
+
+        with pytest.raises(UnavailableError, match="went away"):
+            cancelled()
 
 
 def test_a_failure_in_a_pool_is_told(build) -> None:

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from aipaging.core.foundation.errors import InvalidInputError
+from aipaging.simulation import sweep as sweeps
 from aipaging.simulation.sweep import JOURNAL, read_sweep, run_sweep
 
 SCENARIO = """\
@@ -112,6 +113,24 @@ def test_a_folder_belongs_to_one_sweep_and_one_run(sweep, tmp_path) -> None:
 
     with pytest.raises(InvalidInputError, match="another run works"):
         run_sweep(sweep(), tmp_path / "other", on_progress=again)
+
+
+def test_a_trace_is_read_once_and_belongs_to_the_sweep_wherever_it_is_named(sweep, tmp_path, monkeypatch) -> None:
+    (tmp_path / "one.csv").write_text("arrival_ms\n1\n3\n4\n")
+    (tmp_path / "two.csv").write_text("arrival_ms\n1\n5\n6\n")
+    traced = SCENARIO.replace('kind = "poisson", rate_per_ms = 0.5', 'kind = "trace", file = "one.csv"')
+    varied = SWEEP.replace("tenant[a].arrivals.rate_per_ms", "tenant[a].arrivals.file")
+    varied = varied.replace("[0.3, 0.6]", '["one.csv", "two.csv"]').replace(
+        "domain[0].latency_ms", "tenant[a].work.mean"
+    )
+    varied = varied.replace("[0.0, 1.0]", "[0.1, 0.2]")
+    planned = sweep(varied, traced)
+    first, second, *_ = (point.orders[0].scenario.tenants[0].arrivals for point in planned.points)
+    assert first is second
+    (tmp_path / "two.csv").write_text("arrival_ms\n1\n5\n7\n")
+    assert sweep(varied, traced).digest != planned.digest
+    monkeypatch.setattr(sweeps, "version", lambda _name: "another")
+    assert sweep(varied, traced).digest != planned.digest
 
 
 WRONG = [

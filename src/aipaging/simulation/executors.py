@@ -8,16 +8,16 @@ import multiprocessing
 import os
 import re
 from collections.abc import Generator
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from importlib import import_module
+from importlib import import_module, metadata
 from typing import Any, Final
 
 from aipaging.core.foundation.errors import InvalidInputError, UnavailableError
 
 DASK_TIMEOUT_S: Final = 10
-"""A scheduler that does not answer by then is not there."""
+"""A scheduler that does not answer, or has no worker, by then is not there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,5 +113,29 @@ def _dask(address: str) -> Generator[Executor]:
     except (OSError, TimeoutError) as error:
         raise UnavailableError(f"no Dask scheduler answers at {address}: {error}") from error
     with client:
+        _require_workers(client, address)
         executor: Executor = client.get_executor(pure=False)
-        yield executor
+        try:
+            yield executor
+        except CancelledError as error:
+            raise UnavailableError(f"the Dask scheduler at {address} went away in the middle of the run") from error
+
+
+def _require_workers(client: Any, address: str) -> None:
+    """Refuse a cluster that would wait for ever: one without workers, or whose workers cannot read what they are sent.
+
+    Raises:
+        UnavailableError: It has none, or one of them has no `aipaging` or another version.
+    """
+    try:
+        client.wait_for_workers(1, timeout=DASK_TIMEOUT_S)
+    except TimeoutError as error:
+        raise UnavailableError(
+            f"the Dask scheduler at {address} has no workers: start one with `dask worker {address}`"
+        ) from error
+    ours = metadata.version("aipaging")
+    # A function of the standard library: workers without `aipaging` can read nothing else of ours.
+    for worker, theirs in client.run(metadata.version, "aipaging", on_error="return").items():
+        if theirs != ours:
+            said = "none" if isinstance(theirs, Exception) else str(theirs)
+            raise UnavailableError(f"the Dask worker at {worker} needs aipaging {ours} and has {said}")

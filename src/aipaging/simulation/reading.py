@@ -4,11 +4,11 @@ A mistake has the path of its field, such as `tenant[1].arrivals.rate_per_ms`, a
 """
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias, TypeVar
 
 from aipaging.core.foundation.errors import InvalidInputError
 from aipaging.simulation import kinds
@@ -35,6 +35,10 @@ from aipaging.simulation.scenario import (
     Work,
 )
 from aipaging.simulation.traces import TraceError, read_delays, read_trace
+
+Record = TypeVar("Record", Trace, Recorded)
+Records: TypeAlias = dict[tuple[Any, ...], Any]
+"""What was read of trace files, by file and how it was asked for."""
 
 DOMAINS_MAX: Final = 256
 TENANTS_MAX: Final = 1024
@@ -81,7 +85,12 @@ class ScenarioError(InvalidInputError):
 
 
 def read_scenario(
-    document: Mapping[str, Any], *, folder: Path, packets: int | None = None, replications: int | None = None
+    document: Mapping[str, Any],
+    *,
+    folder: Path,
+    packets: int | None = None,
+    replications: int | None = None,
+    recorded: Records | None = None,
 ) -> Scenario:
     """Return the scenario that a parsed file describes.
 
@@ -90,19 +99,23 @@ def read_scenario(
         folder: Where traces are looked for.
         packets: In place of the file's number.
         replications: In place of the file's number.
+        recorded: Traces that were read before, added to: for a sweep, whose points replay the same ones.
 
     Raises:
         ScenarioError: It is wrong somewhere.
     """
     overrides = {"packets": packets, "replications": replications}
-    return _Reader(folder).scenario({**document, **{k: v for k, v in overrides.items() if v is not None}})
+    return _Reader(folder, recorded if recorded is not None else {}).scenario(
+        {**document, **{k: v for k, v in overrides.items() if v is not None}}
+    )
 
 
 class _Reader:
     """Reads one document and collects its mistakes."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, recorded: Records) -> None:
         self._folder = folder
+        self._recorded = recorded
         self._mistakes: list[Mistake] = []
         self._modulators: dict[str, Modulator] = {}
         self._copulas: dict[str, Copula] = {}
@@ -280,8 +293,10 @@ class _Reader:
 
     def _delays(self, values: dict[str, Any], path: str) -> Recorded | None:
         try:
-            return read_delays(self._folder / values["file"], values["delay_column"], values["delay_unit"],
-                               sequence_column=values["sequence_column"])  # fmt: skip
+            return self._once(
+                read_delays, self._folder / values["file"], values["delay_column"], values["delay_unit"],
+                sequence_column=values["sequence_column"],
+            )  # fmt: skip
         except TraceError as error:
             self._trace_mistake(error, values, path)
             return None
@@ -398,10 +413,17 @@ class _Reader:
 
     def _trace(self, values: dict[str, Any], path: str) -> Trace | None:
         try:
-            return read_trace(self._folder / values.pop("file"), **values)
+            return self._once(read_trace, self._folder / values.pop("file"), **values)
         except TraceError as error:
             self._trace_mistake(error, {**values, "file": None}, path)
             return None
+
+    def _once(self, read: Callable[..., Record], *arguments: Any, **options: Any) -> Record:
+        key = (read.__name__, *arguments, *sorted(options.items()))
+        if key not in self._recorded:
+            self._recorded[key] = read(*arguments, **options)
+        found: Record = self._recorded[key]
+        return found
 
     def _trace_mistake(self, error: TraceError, values: Mapping[str, Any], path: str) -> None:
         field = f"{path}.{error.field}" if error.field in values else error.field or path

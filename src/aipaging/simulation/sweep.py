@@ -16,19 +16,20 @@ import tomllib
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import numpy as np
 
 from aipaging.core.foundation.errors import InvalidInputError
 from aipaging.simulation.counts import Counted
-from aipaging.simulation.reading import read_scenario
+from aipaging.simulation.reading import Records, read_scenario
 from aipaging.simulation.replication import Order, replicate
 from aipaging.simulation.run import Outcome, compile_kernels, conclude, plan
 
 POINTS_MAX: Final = 10_000
-"""Some kilobytes each in memory, and a hundred thousand replications and more."""
+"""Some kilobytes each in memory, and a hundred thousand replications and more; their counts stay in the journal."""
 
 WAITING_MAX: Final = 64
 """Replications handed to the executor at once: enough for its workers, few enough to hold."""
@@ -83,13 +84,16 @@ def read_sweep(file: Path) -> Sweep:
         raise InvalidInputError(f"must be a whole number, at least 0, not {seed!r}", field="seed")
     base_file = file.parent / name
     base = _toml(base_file)
-    points = []
+    points: list[Point] = []
+    files: set[Path] = set()
+    # A trace is read once, however many points replay it.
+    recorded: Records = {}
     for number, values in enumerate(_grid(document.get("vary", []))):
         changed = json.loads(json.dumps(base))
         for field, value in values.items():
             _put(changed, field, value)
         try:
-            scenario = read_scenario(changed, folder=base_file.parent)
+            scenario = read_scenario(changed, folder=base_file.parent, recorded=recorded)
             orders = plan(scenario, seed=seed, allow_overload=bool(document.get("allow_overload", False)))
         except InvalidInputError as error:
             at = ", ".join(f"{field} = {value!r}" for field, value in values.items())
@@ -97,7 +101,10 @@ def read_sweep(file: Path) -> Sweep:
                 f"point {number} ({at}): {error.message}", code=error.code, field=error.field
             ) from error
         points.append(Point(number=number, values=values, orders=tuple(orders)))
-    said = json.dumps([base, document, _traces(base, base_file.parent)], sort_keys=True, default=str)
+        files |= _traces(changed, base_file.parent)
+    # A trace that changed, or another version of the simulator, is another sweep.
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(files)]
+    said = json.dumps([base, document, digests, version("aipaging")], sort_keys=True, default=str)
     return Sweep(points=tuple(points), digest=hashlib.sha256(said.encode()).hexdigest())
 
 
@@ -135,16 +142,19 @@ def run_sweep(
         with (folder / JOURNAL).open("ab") as journal:
             for key, counted in _finished(missing, executor):
                 line = {"point": key[0], "replication": key[1], "tenants": [_plain(each) for each in counted]}
+                place = journal.seek(0, os.SEEK_END)
                 journal.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
                 journal.flush()
                 os.fsync(journal.fileno())
-                found[key] = counted
+                found[key] = place
                 if on_progress is not None:
                     on_progress(len(found), total)
-        return [
-            conclude(point.orders, [found[point.number, order.number] for order in point.orders])
-            for point in sweep.points
-        ]
+        # Point by point, so that the counts of one point are in memory and not those of all.
+        with (folder / JOURNAL).open("rb") as journal:
+            return [
+                conclude(point.orders, [_read(journal, found[point.number, order.number]) for order in point.orders])
+                for point in sweep.points
+            ]
 
 
 def _finished(
@@ -177,9 +187,14 @@ def _counted(plain: Mapping[str, Any]) -> Counted:
     return Counted(**numbers)
 
 
-def _journal(file: Path) -> dict[tuple[int, int], list[Counted]]:
-    """Return the replications of a journal, each once; a torn last line is cut off."""
-    found: dict[tuple[int, int], list[Counted]] = {}
+def _read(journal: IO[bytes], place: int) -> list[Counted]:
+    journal.seek(place)
+    return [_counted(each) for each in json.loads(journal.readline())["tenants"]]
+
+
+def _journal(file: Path) -> dict[tuple[int, int], int]:
+    """Return where the replications of a journal are, each once; a torn last line is cut off."""
+    found: dict[tuple[int, int], int] = {}
     if not file.exists():
         return found
     whole = 0
@@ -189,7 +204,8 @@ def _journal(file: Path) -> dict[tuple[int, int], list[Counted]]:
                 break
             try:
                 entry = json.loads(line)
-                found.setdefault((entry["point"], entry["replication"]), [_counted(each) for each in entry["tenants"]])
+                _ = [_counted(each) for each in entry["tenants"]]
+                found.setdefault((entry["point"], entry["replication"]), whole)
             except (ValueError, KeyError, TypeError) as error:
                 raise InvalidInputError(
                     f"{file}, line {number} is damaged: {error}; remove the folder and run the sweep anew", field="out"
@@ -263,12 +279,11 @@ def _element(tables: Any, which: str) -> Any:
     raise KeyError(which)
 
 
-def _traces(base: Mapping[str, Any], folder: Path) -> list[str]:
-    """Return digests of the files that a scenario names: a trace that changed is another sweep."""
-    names = [tenant.get("arrivals", {}).get("file") for tenant in base.get("tenant", [])]
-    names += [domain.get("file") for domain in base.get("domain", [])]
-    files = [folder / name for name in names if isinstance(name, str)]
-    return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()]
+def _traces(document: Mapping[str, Any], folder: Path) -> set[Path]:
+    """Return the files that a scenario names."""
+    names = [tenant["arrivals"].get("file") for tenant in document["tenant"]]
+    names += [domain.get("file") for domain in document["domain"]]
+    return {folder / name for name in names if name is not None}
 
 
 def _toml(file: Path) -> dict[str, Any]:
