@@ -126,7 +126,7 @@ def _renew(work: Waking, session: Session, epoch: Epoch) -> None:
     if lease is None or lease.phase is not LeasePhase.GRANTED or not session.available:
         return
     state, now = work.state, work.now
-    if lease.deadline_us <= now.boot_us or _renewed_since(work, session, lease):
+    if lease.deadline_us <= now.boot_us or _renewed_since(work, lease):
         return  # too late to renew, the expiry decides; or another entry is on the agenda
     if state.entitled is not None and session.client not in state.entitled:
         work.add(session.session, ended(state, session, StatusInfo.NETWORK_TERMINATED, now))
@@ -149,10 +149,10 @@ def _renew(work: Waking, session: Session, epoch: Epoch) -> None:
         work.steering.append(SteeringRenewal(session=session.session, epoch=epoch, deadline_us=deadline_us))
 
 
-def _renewed_since(work: Waking, session: Session, lease: Lease) -> bool:
-    """Tell whether it is not yet time to renew a lease, unless the end of the session cut it short."""
-    full_us = work.state.settings.lease.lease_ms * MS
-    return work.now.boot_us < lease.renews_us(session.session) and lease.deadline_us - lease.granted_us >= full_us
+def _renewed_since(work: Waking, lease: Lease) -> bool:
+    """Tell whether a lease is too young to be renewed, unless the end of the session cut it short."""
+    lease_us = lease.deadline_us - lease.granted_us
+    return work.now.boot_us - lease.granted_us < lease_us // 3 and lease_us >= work.state.settings.lease.lease_ms * MS
 
 
 def _expire(work: Waking, session: Session, epoch: Epoch) -> None:
