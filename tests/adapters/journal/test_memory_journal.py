@@ -1,8 +1,7 @@
 """The reference journal passes its own kit."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec import structs
 
 from aipaging.adapters.journal.memory import MemoryDisk, MemoryJournal
 from aipaging.core.foundation.errors import UnavailableError
@@ -23,7 +22,7 @@ class MemoryRig:
         self.disk.full = True
 
     def alter(self, seq: int, record: bytes) -> None:
-        self.disk.entries[seq] = replace(self.disk.entries[seq], record=record)
+        self.disk.entries[seq] = structs.replace(self.disk.entries[seq], record=record)
 
 
 @pytest.mark.parametrize("check", JOURNAL_CHECKS, ids=lambda check: check.__name__)

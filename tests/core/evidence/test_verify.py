@@ -41,7 +41,7 @@ def verified(entries: list[SealedEntry], *sizes: int, stored: bool = False) -> V
 def edited(place: int, old: bytes = b'"term":1', new: bytes = b'"term":7') -> list[SealedEntry]:
     entries = list(log())
     assert old in entries[place].record
-    entries[place] = replace(entries[place], record=entries[place].record.replace(old, new))
+    entries[place] = structs.replace(entries[place], record=entries[place].record.replace(old, new))
     return entries
 
 
@@ -142,7 +142,7 @@ def test_changed_leaves_are_named(change: str) -> None:
         "swapped": leaves[::-1],
         "not JSON": (b"\xff", *leaves[1:]),
     }[change]
-    entries[place] = replace(entries[place], leaves=changed)
+    entries[place] = structs.replace(entries[place], leaves=changed)
     verdict = verified(entries, RECORDS)
     assert (verdict.chain_ok, verdict.tree_ok, verdict.invariants_ok) == (True, True, False)
     assert verdict.first_bad is not None
@@ -152,7 +152,7 @@ def test_changed_leaves_are_named(change: str) -> None:
 @pytest.mark.parametrize("record", [b"", b"[]", b"\xff\xfe", b"{}", b'{"a":{}}', b'{"type":"GOSSIP"}', b'{"type":[]}'])
 def test_what_is_no_record_is_named(record: bytes) -> None:
     entries = list(log())
-    entries[9] = replace(entries[9], record=record)
+    entries[9] = structs.replace(entries[9], record=record)
     verdict = verified(entries)
     assert verdict.first_bad is not None
     assert (verdict.first_bad.seq, verdict.chain_ok, verdict.invariants_ok) == (9, False, False)

@@ -5,7 +5,9 @@ A `MemoryDisk` outlives its journals, as a disk outlives processes; tests open, 
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec import structs
 
 from aipaging.adapters.journal.errors import (
     journal_corrupt,
@@ -101,7 +103,7 @@ class MemoryJournal:
         for entry in disk.entries[first_seq:]:
             gone = entry.session in disk.erased
             salt = salts.get(entry.session) if entry.payload is not None and not gone else None
-            yield replace(entry, payload=None if gone else entry.payload, salt=salt)
+            yield structs.replace(entry, payload=None if gone else entry.payload, salt=salt)
 
     def checkpoint(self) -> str | None:
         """See `Journal.checkpoint`."""

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class Sum:
+
+class Sum(msgspec.Struct, frozen=True):
     """What several sessions have reserved together: rate, burst, and how many they are."""
 
     rate_mrps: int = 0

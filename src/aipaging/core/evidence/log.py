@@ -6,11 +6,12 @@ head before it. Checkpoints are the text of C2SP `tlog-checkpoint`; signing it i
 
 import base64
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
 import msgspec
+from msgspec import structs
 
 from aipaging.core.evidence.merkle import EMPTY_TREE, HASH_BYTES, TILE_HEIGHT, Frontier, tree_root
 from aipaging.core.evidence.merkle import leaf_hash as hash_leaf
@@ -143,7 +144,7 @@ class Sealer:
         tree, completed = self.head.tree.grown([entry.leaf_hash for entry in entries])
         for level, index, root_hash in completed:
             place = (index + 1 << TILE_HEIGHT * level) - 1 - self.head.seq
-            entries[place] = replace(entries[place], tiles=(*entries[place].tiles, (level, index, root_hash)))
+            entries[place] = structs.replace(entries[place], tiles=(*entries[place].tiles, (level, index, root_hash)))
         self.head = LogHead(seq=seq, prev=prev, tree=tree)
         return entries
 

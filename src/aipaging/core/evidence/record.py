@@ -8,7 +8,6 @@ Tokens, prompts and places never appear; `commitment` binds a record to them thr
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from hashlib import sha256
 from types import MappingProxyType
 from typing import Final, TypeAlias
@@ -60,8 +59,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     salt: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SealedEntry:
+class SealedEntry(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """A journal entry: a record in its place in the log, and what is stored beside it.
 
     Attributes:
@@ -73,7 +71,8 @@ class SealedEntry:
         payload: Private bytes; None when there were none, or when they were erased.
         session: Whose record it is.
         salt: The session's commitment salt, where it was given and not erased.
-        tiles: The tiles of the tree that this record completes: one record in 256 has any.
+        tiles: The tiles of the tree that this record completes: one record in 256 has any. What is read back has
+            none, and is the same entry.
     """
 
     seq: int
@@ -84,7 +83,18 @@ class SealedEntry:
     payload: bytes | None = None
     session: SessionId | None = None
     salt: bytes | None = None
-    tiles: tuple[CompletedTile, ...] = field(default=(), compare=False)
+    tiles: tuple[CompletedTile, ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        """Compare all but the tiles."""
+        return isinstance(other, SealedEntry) and self._stored() == other._stored()
+
+    def __hash__(self) -> int:
+        """Hash what is hashed in the log."""
+        return hash(self.leaf_hash)
+
+    def _stored(self) -> tuple[object, ...]:
+        return self.seq, self.record, self.leaf_hash, self.leaves, self.root, self.payload, self.session, self.salt
 
 
 def commitment(salt: bytes, value: bytes) -> str:
@@ -200,7 +210,9 @@ RECORD_TYPES: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
             "anchor": name, "state": one_of("UNKNOWN", "READY", "DRAINING", "LOST", "REMOVED"), "cause": text,
         },
         "SESSION_REQUESTED": {**_CALLER, "aisi": name, "duration_ms": count, "intent_commitment": digest},
-        "SESSION_REFUSED": {**_CALLER, "constraint": name, "candidates": count, "intent_commitment": digest},
+        "SESSION_REFUSED": {
+            **_CALLER, "constraint": name, "candidates": count, "policies": text, "intent_commitment": digest,
+        },
         "COMMIT_GRANTED": {
             **_SESSION, "tenant": name, "aisi": name, "anchor": name, "domains": text, **_EPOCH, "lease_ms": count,
             "rate_mrps": count, "burst": count, "delay_us": count, "epsilon": name, "epsilon_bound": name,
@@ -263,6 +275,7 @@ RECORD_TYPES: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
 EARLIER_TYPES: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
     {
         "ENVELOPE_ACCEPTED": {"domain": name, "digest": digest, "sequence": count, "valid_until_us": count},
+        "SESSION_REFUSED": {**_CALLER, "constraint": name, "candidates": count, "intent_commitment": digest},
         "COMMIT_GRANTED": {
             key: kind for key, kind in RECORD_TYPES["COMMIT_GRANTED"].items() if key != "assumptions"
         } | {"envelopes": digest},
