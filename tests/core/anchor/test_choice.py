@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aipaging.core.anchor.catalogue import Anchor, AnchorState, Catalogue, Domain, DomainKind, Path, Service
-from aipaging.core.anchor.choice import best
-from aipaging.core.anchor.eligibility import examine, ranked
+from aipaging.core.anchor.choice import HELD_TO, best
+from aipaging.core.anchor.eligibility import CHECKS, examine, ranked
 from aipaging.core.anchor.intent import DataClass, Intent, Preference, Quality
 from aipaging.core.anchor.offer import Offer
 from aipaging.core.calculus.risk_budget import DelayContract
@@ -91,8 +91,12 @@ def test_the_quick_choice_ranks_first_among_many(
     full = examine(offer, wanted, anchors)
     first = ranked(catalogue, wanted, full)[:1]
     found = best(offer, wanted, anchors)
-    assert (found.anchor if found else None) == (first[0].anchor if first else None)
+    assert found == (first[0] if first else None)
     assert {one.anchor for one in full if one.rejection is None} <= set(catalogue.anchors)
+
+
+def test_no_constraint_is_left_out_of_the_quick_choice() -> None:
+    assert list(HELD_TO) == [constraint for constraint, _ in CHECKS]
 
 
 def changed(catalogue: Catalogue, what: str) -> Catalogue:

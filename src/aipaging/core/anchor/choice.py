@@ -3,17 +3,18 @@
 `examine` looks at every anchor and says why it is not eligible; a page that succeeds needs none of that. Here anchors
 fall into *routes* (same domain, same service) that share everything but health and capacity; every domain is checked
 once; and the routes that cost the same are bounded together, vectorised. What is chosen is what `ranked(examine(...))`
-puts first, and the chosen anchor is examined in full before it is returned.
+puts first, for every constraint that there is: `HELD_TO` says where each is looked at.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, TypeAlias
 
 import numpy as np
 
 from aipaging.core.anchor.catalogue import Anchor, AnchorState, Service
-from aipaging.core.anchor.eligibility import SERVICE_CHECKS, Candidate, Look, examine, rank
+from aipaging.core.anchor.eligibility import SERVICE_CHECKS, Candidate, Look, promised, rank
 from aipaging.core.anchor.intent import Intent, Preference
 from aipaging.core.anchor.offer import Offer, bursts_ahead, limits_mrps, queue_full, shared_queues
 from aipaging.core.calculus.candidates import epsilons_any_dependence
@@ -22,6 +23,24 @@ from aipaging.core.envelope.envelope import Envelope
 from aipaging.core.envelope.path_delay import Frame, PathDelay, frame_of, framed_delay
 from aipaging.core.envelope.service import Traffic
 from aipaging.core.foundation.names import DomainName, ServiceUri
+
+HELD_TO: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        **dict.fromkeys((constraint for constraint, _ in SERVICE_CHECKS), "_wanted"),
+        "HEALTH": "_open_routes",
+        "PATH": "_envelopes",
+        "PLACE": "_envelopes",
+        "TRUST": "_passed",
+        "DATA_CLASS": "_passed",
+        "ENVELOPE": "_passed",
+        "GUARDRAIL": "_passed",
+        "CAPACITY": "_open_routes, _passed",
+        "QUEUE": "_passed",
+        "DELAY": "_in_order",
+        "OTHERS": "_bearable",
+    }
+)
+"""Every constraint of `eligibility.CHECKS`, and what keeps routes out that fail it; a test compares the two tables."""
 
 TOGETHER_MIN: Final = 4
 """Routes from which on one vectorised call is cheaper than one call each."""
@@ -51,11 +70,26 @@ def best(offer: Offer, intent: Intent, anchors: Iterable[Anchor]) -> Candidate |
     for route in _open_routes(offer, intent, anchors):
         tiers.setdefault(_tier(intent, route.service), []).append(route)
     for tier in sorted(tiers):
-        for route in _in_order(offer, intent, tiers[tier]):
-            found = examine(offer, intent, [route.anchor])[0]
-            if found.rejection is None:
+        for route in _in_order(intent, _bearable(offer, intent, tiers[tier])):
+            found = _candidate(intent, route)
+            if found is not None:
                 return found
     return None
+
+
+def _candidate(intent: Intent, route: _Route) -> Candidate | None:
+    """Return the candidate of a route with the bound that admits it; None if its sharpest bound does not after all."""
+    bound = session_bound(route.delay, intent.delay_ms, intent.epsilon)
+    if bound.epsilon_bound > intent.epsilon:
+        return None
+    return Candidate(
+        anchor=route.anchor.anchor,
+        aisi=route.anchor.aisi,
+        path=route.frame.path.domains,
+        bound=promised(bound, intent, route.frame),
+        envelopes=tuple([envelope.digest for envelope in route.frame.envelopes]),
+        rejection=None,
+    )
 
 
 def _tier(intent: Intent, service: Service) -> Key:
@@ -141,12 +175,10 @@ def _passed(offer: Offer, intent: Intent, name: DomainName, aisi: ServiceUri) ->
     return envelope if good else None
 
 
-def _in_order(offer: Offer, intent: Intent, routes: Sequence[_Route]) -> list[_Route]:
+def _in_order(intent: Intent, routes: Sequence[_Route]) -> list[_Route]:
     """Return the routes of one tier whose bound may admit, in the order of their rank."""
-    possible = _bearable(offer, intent, routes)
-    bounds = _unions(intent, possible)
     order: list[tuple[Key, str, _Route]] = []
-    for route, bound in zip(possible, bounds, strict=True):
+    for route, bound in zip(routes, _unions(intent, routes), strict=True):
         epsilon = bound
         if epsilon > intent.epsilon:  # a sharper rung may do
             epsilon = session_bound(route.delay, intent.delay_ms, intent.epsilon).epsilon_bound

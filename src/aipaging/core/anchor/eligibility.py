@@ -25,7 +25,7 @@ from aipaging.core.anchor.offer import (
 )
 from aipaging.core.envelope.admission import TailBound, kept_bound, session_bound, session_delay_ms
 from aipaging.core.envelope.envelope import Envelope
-from aipaging.core.envelope.path_delay import frame_of
+from aipaging.core.envelope.path_delay import Frame, frame_of
 from aipaging.core.foundation.names import AnchorId, DomainName, ServiceUri
 
 RETUNED_MAX: Final = 6
@@ -54,11 +54,12 @@ class Nearest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejection:
-    """The constraint that failed, the sentence that says how, and what would have passed it."""
+    """The constraint that failed, the sentence that says how, what would have passed it, and which policies forbid."""
 
     constraint: str
     message: str
     nearest: Nearest | None = None
+    policies: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,13 +256,18 @@ def _bounded(offer: Offer, intent: Intent, envelopes: tuple[Envelope, ...]) -> t
     path = session_path(offer, intent, frame)
     bound = session_bound(path, intent.delay_ms, intent.epsilon)
     if bound.epsilon_bound <= intent.epsilon:
-        return (kept_bound(bound, intent.epsilon) if frame.queues else bound), None
+        return promised(bound, intent, frame), None
     return bound, Nearest(
         delay_ms=session_delay_ms(path, intent.epsilon),
         epsilon=bound.epsilon_bound if bound.epsilon_bound < 1 else None,
         rate_rps=highest_rate_rps(offer, intent, frame),
         burst=largest_burst(offer, intent, frame),
     )
+
+
+def promised(bound: TailBound, intent: Intent, frame: Frame) -> TailBound:
+    """Return the bound that a session carries which a bound admits."""
+    return kept_bound(bound, intent.epsilon) if frame.queues else bound
 
 
 def least_promised(offer: Offer, intent: Intent, envelopes: tuple[Envelope, ...]) -> Nearest:
