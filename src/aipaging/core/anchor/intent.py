@@ -59,7 +59,7 @@ class Preference(enum.Enum):
     QUALITY = "QUALITY"
 
 
-class Quality(msgspec.Struct, frozen=True, kw_only=True):
+class Quality(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A least score on one named benchmark; scores of different benchmarks are not comparable."""
 
     benchmark: str

@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 
-class Sum(msgspec.Struct, frozen=True):
+class Sum(msgspec.Struct, frozen=True, gc=False):
     """What several sessions have reserved together: rate, burst, and how many they are."""
 
     rate_mrps: int = 0

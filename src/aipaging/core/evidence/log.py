@@ -32,7 +32,7 @@ from aipaging.core.foundation.names import SessionId
 from aipaging.core.foundation.time import Now
 
 
-class LogHead(msgspec.Struct, frozen=True, kw_only=True):
+class LogHead(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """All that is needed to go on writing a log.
 
     Attributes:

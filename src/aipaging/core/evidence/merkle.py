@@ -35,7 +35,7 @@ def node_hash(left: bytes, right: bytes) -> bytes:
     return sha256(b"\x01" + left + right).digest()
 
 
-class Frontier(msgspec.Struct, frozen=True, kw_only=True):
+class Frontier(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A tree as the roots of its perfect subtrees, the largest (leftmost) first.
 
     Attributes:

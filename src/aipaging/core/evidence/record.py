@@ -39,7 +39,7 @@ Kind: TypeAlias = Callable[[object], bool]
 """Whether a value may stand in a field."""
 
 
-class Draft(msgspec.Struct, frozen=True, kw_only=True):
+class Draft(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A record before it is sealed: what happened, without its place in the log.
 
     Attributes:
@@ -59,7 +59,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     salt: bytes | None = None
 
 
-class SealedEntry(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+class SealedEntry(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False):
     """A journal entry: a record in its place in the log, and what is stored beside it.
 
     Attributes:

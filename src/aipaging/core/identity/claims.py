@@ -30,7 +30,7 @@ COMMIT_TYPE: Final = "ai-commit+jwt"
 """Header `typ` of a COMMIT receipt: explicit typing, so that neither token passes for the other (RFC 8725, 3.11)."""
 
 
-class AistClaims(msgspec.Struct, frozen=True, kw_only=True):
+class AistClaims(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The claims of a session token (RFC 9068).
 
     Attributes:
@@ -74,7 +74,7 @@ class AccessClaims:
     expires_us: WallUs
 
 
-class CommitClaims(msgspec.Struct, frozen=True, kw_only=True):
+class CommitClaims(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The claims of a COMMIT receipt.
 
     Attributes:

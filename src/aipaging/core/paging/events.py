@@ -103,7 +103,7 @@ class AnchorRemoved:
     anchor: AnchorId
 
 
-class SessionRequested(msgspec.Struct, frozen=True, kw_only=True):
+class SessionRequested(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A client asked for a session and a candidate was admitted."""
 
     session: SessionId
@@ -133,7 +133,7 @@ class SessionRefused:
     wall_us: WallUs
 
 
-class CommitGranted(msgspec.Struct, frozen=True, kw_only=True):
+class CommitGranted(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A COMMIT: the session may be steered to the anchor until the deadline.
 
     Attributes:
