@@ -14,9 +14,11 @@ from aipaging.adapters.terminal.errors import InvalidFileError
 from aipaging.apps.server.config import ServerConfig, load_config
 from aipaging.apps.server.config_command import effective
 from aipaging.apps.server.config_fields import read_table
+from aipaging.apps.server.config_free_text import FREE_TEXT
 from aipaging.apps.server.config_reference import example, reference
 from aipaging.apps.server.config_schema import sections
 from aipaging.core.foundation.time import WallUs
+from aipaging.core.wording.reading import FIELDS, REQUIRED
 
 TODAY = dt.date(2026, 3, 1)
 NOW = WallUs(int(dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC).timestamp() * 1_000_000))
@@ -240,3 +242,21 @@ def test_a_broken_file_is_an_error_and_never_a_crash(tmp_path: Path, at: int, ju
 def test_the_reference_is_up_to_date() -> None:
     page = REPOSITORY / "docs" / "reference" / "configuration.md"
     assert page.read_text() == reference(), "run: aipaging config keys > docs/reference/configuration.md"
+
+
+def test_what_free_text_leaves_unsaid(tmp_path: Path) -> None:
+    minimal = '[operator]\nname = "me"\ndata_dir = "d"\n'
+    assert loaded(tmp_path, minimal).northbound.unsaid == {}
+    said = '[free_text]\ntrust_min = 3\ndata_class = "internal"\njurisdictions = ["fr", "de"]\nprefer = "delay"\n'
+    assert loaded(tmp_path, minimal + said).northbound.unsaid == {
+        "trust_min": 3,
+        "data_class": "INTERNAL",
+        "jurisdictions": ("fr", "de"),
+        "prefer": "DELAY",
+    }
+    error = refused(tmp_path, minimal + "[free_text]\ntrust_min = 6\n")
+    assert [problem.message for problem in error.problems if "trust_min" in problem.message]
+
+
+def test_what_free_text_leaves_unsaid_are_fields_of_the_intent() -> None:
+    assert set(FREE_TEXT.fields) < set(FIELDS) - set(REQUIRED)

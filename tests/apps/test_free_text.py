@@ -7,7 +7,9 @@ import pytest
 
 from aipaging.apps.server import free_text
 from aipaging.core.foundation.errors import UnavailableError
-from aipaging.core.wording.tasks import keyword_reader
+from aipaging.core.wording.read import read
+from aipaging.core.wording.reading import Status, Vocabulary
+from aipaging.core.wording.tasks import TaskReader, keyword_reader
 
 
 @pytest.fixture
@@ -23,6 +25,14 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Event:
 
     monkeypatch.setattr(free_text, "task_reader", make)
     return happened
+
+
+@pytest.fixture(scope="module")
+def minilm() -> TaskReader:
+    try:
+        return free_text.task_reader("minilm")
+    except UnavailableError as error:
+        pytest.skip(error.message)
 
 
 def test_it_is_made_before_the_first_sentence(made: Event, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,6 +54,12 @@ def test_words_alone_are_made_for_the_first_sentence(made: Event, monkeypatch: p
     reader = free_text.warmed("keywords")
     assert not made.is_set()
     assert reader() is keyword_reader()
+
+
+@pytest.mark.parametrize("text", ["a " * 1000, "not in " * 280, "1,111" * 400, "- " * 1000, "\U0001f600" * 2000])
+def test_a_text_of_more_pieces_than_the_model_takes_is_read(text: str, minilm: TaskReader) -> None:
+    reading = read(text[:2000], Vocabulary(tasks=("embeddings",)), minilm)
+    assert reading.status is not Status.RESOLVED
 
 
 @pytest.mark.usefixtures("made")

@@ -1,5 +1,7 @@
 """Free text at the interface."""
 
+from dataclasses import replace
+
 import pytest
 
 TEXT = "embed English text, p99.9 under 250 ms, 40 requests/s, bursts of 5"
@@ -18,6 +20,21 @@ async def test_a_sentence_comes_back_as_the_intent_that_can_be_paged(app_one) ->
     paged = await app_one.post("sessions", json={"intent": found["intent"]})
     assert paged.status_code == 201
     assert paged.json()["intent"] == found["intent"]
+
+
+async def test_what_the_operator_sets_stands_behind_the_sentence_and_before_the_default(rig) -> None:
+    rig.service = replace(rig.service, unsaid={"trust_min": 2, "rate_rps": 3.0, "jurisdictions": ("eu",)})
+    rig.app = rig.rebuilt()
+    async with rig.client() as client:
+        answer = await client.post("intents/interpret", json={"text": TEXT, "intent": {"place": "access-eu"}})
+    found = answer.json()
+    sources = {one["field"]: (one["value"], one["source"]) for one in found["fields"]}
+    assert sources["trustMin"] == (2, "POLICY")
+    assert sources["jurisdictions"] == (["eu"], "POLICY")
+    assert sources["ratePerSecond"] == (40.0, "TEXT")
+    assert sources["epsilon"] == (0.001, "TEXT")
+    assert sources["prefer"] == ("COST", "DEFAULT")
+    assert (found["intent"]["trustMin"], found["intent"]["jurisdictions"]) == (2, ["eu"])
 
 
 async def test_what_is_missing_is_asked_and_what_is_foreign_is_no_match(app_one) -> None:

@@ -14,6 +14,7 @@ from aipaging.adapters.northbound.usage_desk import UsageDesk
 from aipaging.core.foundation.errors import InvalidInputError
 from aipaging.core.lease.machine import Lease
 from aipaging.core.paging.state import Session
+from aipaging.core.wording.reading import Value
 from aipaging.core.wording.tasks import TaskReader, keyword_reader
 from aipaging.ports.control import ControlPlane
 from aipaging.ports.notification import DeadLetter, Notifications
@@ -80,6 +81,7 @@ class Northbound:
         gateway_connected: Whether the user plane is there.
         envelopes: Where envelopes and key sets come in.
         task_reader: Makes what tells tasks in free text; called when the first text comes, in a thread.
+        unsaid: What the operator sets for fields of which a sentence says nothing.
         software: Name and version.
         policies: Which policies are in force.
         rates: How often each client may ask.
@@ -100,6 +102,7 @@ class Northbound:
     jwks: Callable[[], Mapping[str, object]]
     gateway_connected: Callable[[], bool] = _connected
     task_reader: Callable[[], TaskReader] = keyword_reader
+    unsaid: Mapping[str, Value] = field(default_factory=dict[str, Value])
     software: str = "aipaging"
     access: Access | None = None
     configuration: Configuration | None = None

@@ -31,6 +31,7 @@ class WordingRoutes:
     def __init__(self, service: Northbound) -> None:
         self._control = service.control
         self._make = service.task_reader
+        self._unsaid = service.unsaid
         self._tasks: TaskReader | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="wording")
         self._waiting = 0
@@ -45,7 +46,7 @@ class WordingRoutes:
         self._waiting += 1
         try:
             reading = await asyncio.get_running_loop().run_in_executor(
-                self._thread, lambda: read(wanted.text, vocabulary, self._reader(), given=given)
+                self._thread, lambda: read(wanted.text, vocabulary, self._reader(), given=given, policy=self._unsaid)
             )
         finally:
             self._waiting -= 1

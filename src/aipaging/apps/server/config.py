@@ -18,6 +18,7 @@ from aipaging.adapters.terminal.errors import InvalidFileError, Problem
 from aipaging.apps.server.config_access import TrustedIssuer, checked_access, issuers_of, keys_of_client
 from aipaging.apps.server.config_checks import Tables, cross_checked
 from aipaging.apps.server.config_fields import HostPort, Mistake, Section, Table, read_table, shown
+from aipaging.apps.server.config_free_text import unsaid_of
 from aipaging.apps.server.config_lines import key_lines, line_of
 from aipaging.apps.server.config_notification import NotificationPlan
 from aipaging.apps.server.config_schema import sections
@@ -29,6 +30,7 @@ from aipaging.core.foundation.names import ClientId, DomainName, GatewayId, Tena
 from aipaging.core.foundation.time import WallUs
 from aipaging.core.identity.tenant import Tenant
 from aipaging.core.paging.settings import Settings
+from aipaging.core.wording.reading import Value
 from aipaging.runtime.http.rates import RateLimit
 
 CONFIG_BYTES_MAX: Final = 4 * 1024 * 1024
@@ -64,6 +66,7 @@ class Northbound:
     client_ca: Path | None
     public_url: str | None
     free_text: str = "auto"
+    unsaid: Mapping[str, Value] = field(default_factory=dict[str, Value])
     static_secrets: bool = True
     token_s: int = 300
     rate: RateLimit
@@ -320,7 +323,7 @@ def _config(path: Path, tables: Tables, clients: tuple[Client, ...], warnings: t
             trust_domain=operator.get("trust_domain") or operator.get("name"),
             data_dir=data_dir,
         ),
-        northbound=_northbound(tables.one["northbound"]),
+        northbound=_northbound(tables.one["northbound"], unsaid_of(tables.one["free_text"])),
         southbound=Southbound(listen=south.get("listen"), ads_listen=south.get("ads_listen"), names=south.get("names")),
         gateway=_gateway(tables.one["gateway"], client_ca=tables.one["northbound"].get("client_ca")),
         settings=settings_of(tables),
@@ -362,13 +365,14 @@ def _tls(table: Table) -> TlsFiles | None:
     return None if certificate is None else TlsFiles(certificate=certificate, key=table.get("key"))
 
 
-def _northbound(table: Table) -> Northbound:
+def _northbound(table: Table, unsaid: Mapping[str, Value]) -> Northbound:
     plan = Northbound(
         listen=table.get("listen"),
         tls=_tls(table),
         client_ca=table.get("client_ca"),
         public_url=table.get("public_url"),
         free_text=table.get("free_text"),
+        unsaid=unsaid,
         static_secrets=table.get("static_secrets"),
         token_s=table.get("token_s"),
         rate=RateLimit(per_second=table.get("rate_rps"), burst=table.get("rate_burst")),

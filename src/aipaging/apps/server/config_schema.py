@@ -25,6 +25,7 @@ from aipaging.apps.server.config_fields import (
     text,
     url,
 )
+from aipaging.apps.server.config_free_text import FREE_TEXT
 from aipaging.apps.server.config_tenants import TENANT, policies
 from aipaging.core.anchor.catalogue import DomainKind
 from aipaging.core.anchor.intent import DURATION_S_MAX, RATE_RPS_MAX, TRUST_MAX, DataClass
@@ -52,6 +53,7 @@ def sections(base: Path) -> tuple[Section, ...]:
     return (
         _operator(path),
         _northbound(path),
+        FREE_TEXT,
         _southbound(),
         _gateway(path),
         _LEASE,

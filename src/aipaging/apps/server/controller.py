@@ -316,6 +316,7 @@ class Controller:
                 envelopes=self._intake,
                 gateway_connected=lambda: self._user_plane.connected,
                 task_reader=warmed(plan.free_text),
+                unsaid=plan.unsaid,
                 software=f"aipaging {__version__}",
                 access=access,
                 rates=self._rates,

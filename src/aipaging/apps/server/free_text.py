@@ -9,12 +9,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from aipaging.adapters.minilm.embedder import Embedder
+from aipaging.adapters.minilm.embedder import Embedder, Pieces
 from aipaging.core.foundation.errors import AipagingError, UnavailableError
 from aipaging.core.wording.tasks import TaskReader, keyword_reader
 
 LOG: Final = logging.getLogger("aipaging.controller")
 
+
+PIECES_MAX: Final = 256
+"""The word pieces that the model was trained on; beyond twice as many it has no positions and fails."""
 
 WARM_UP_AFTER_S: Final = 5.0
 """A start has better things to do: sessions are granted again, gateways connect. Then the model is made ready, which
@@ -69,6 +72,11 @@ def task_reader(choice: str) -> TaskReader:
         return keyword_reader()
 
     def embed(texts: Sequence[str]) -> NDArray[np.float64]:
-        return embedder.embed([embedder.pieces(text) for text in texts]).astype(np.float64)
+        return embedder.embed([_beginning(embedder.pieces(text)) for text in texts]).astype(np.float64)
 
     return TaskReader(embed)
+
+
+def _beginning(pieces: Pieces) -> Pieces:
+    """Return what the model can take: the task of a text that is longer is told by its beginning, and its n-grams."""
+    return pieces if len(pieces.ids) <= PIECES_MAX else Pieces(ids=[*pieces.ids[: PIECES_MAX - 1], pieces.ids[-1]])
