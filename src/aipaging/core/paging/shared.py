@@ -5,9 +5,12 @@ value that is known already takes the place of a new one: nothing can tell the d
 a session takes would be copies.
 """
 
+import dataclasses
 import sys
 from functools import lru_cache
 from typing import Final, TypeVar, cast
+
+from msgspec.structs import replace
 
 from aipaging.core.anchor.intent import Intent
 from aipaging.core.envelope.admission import TailBound
@@ -17,12 +20,14 @@ SHARED_MAX: Final = 4_096
 """Different intents, paths and bounds that are remembered to be shared; the others are held once more."""
 
 Name = TypeVar("Name", bound=str)
+Part = TypeVar("Part", bound=tuple[object, ...])
 
 
 @lru_cache(maxsize=SHARED_MAX)
 def same_intent(intent: Intent) -> Intent:
-    """Return an equal intent that other sessions have too."""
-    return intent
+    """Return an equal intent that other sessions have too; one that nobody has still has names that others have."""
+    names = (same_name(intent.task), same_name(intent.modality), same_name(intent.place))
+    return replace(intent, task=names[0], modality=names[1], place=names[2])
 
 
 @lru_cache(maxsize=SHARED_MAX)
@@ -33,8 +38,15 @@ def same_names(names: tuple[Name, ...]) -> tuple[Name, ...]:
 
 @lru_cache(maxsize=SHARED_MAX)
 def same_bound(bound: TailBound) -> TailBound:
-    """The same for a bound; one that is read back from the journal is a kilobyte."""
-    return bound
+    """The same for a bound, a kilobyte; on one path bounds for other targets rest on the same."""
+    shares = (same_part(bound.assumptions), same_part(bound.parameters))
+    return dataclasses.replace(bound, rung=same_name(bound.rung), assumptions=shares[0], parameters=shares[1])
+
+
+@lru_cache(maxsize=SHARED_MAX)
+def same_part(part: Part) -> Part:
+    """The same for what a bound rests on, and for its parameters."""
+    return part
 
 
 @lru_cache(maxsize=SHARED_MAX)
