@@ -170,17 +170,15 @@ def draw(figure: Any, measured: Measured) -> None:
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     names = list(WAYS.values())
     ways = [measured["ways"][way] for way in WAYS]
-    bars(
-        left,
-        names,
-        {"elapsed": [w["wall_us"] for w in ways], "processor": [w["cpu_us"] for w in ways]},
-        text="{:.0f}",
-        above=9.0,
-    )
+    bars(left, names, {"elapsed": [w["wall_us"] for w in ways], "processor": [w["cpu_us"] for w in ways]}, text="")
     for offset, key in ((-0.2, "wall_us"), (0.2, "cpu_us")):
         for place, way in enumerate(ways):
             spread = [[way[key] - way[f"{key}_low"]], [way[f"{key}_high"] - way[key]]]
             left.errorbar([place + offset], [way[key]], yerr=spread, color="#0f172a", capsize=2.5, linewidth=1.0)
+            left.annotate(
+                f"{way[key]:,.0f}", xy=(place + offset, way[f"{key}_high"]), xytext=(0, 3), textcoords="offset points",
+                ha="center", fontsize=7.5,
+            )  # fmt: skip
     left.set(yscale="log", ylabel="µs per state transition")
     left.margins(y=0.2)
     left.legend(loc="upper left", title=f"median and range of {ROUNDS}", title_fontsize=8)

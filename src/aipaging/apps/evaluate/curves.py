@@ -40,14 +40,13 @@ def bars(
     series: Mapping[str, Sequence[float]],
     *,
     text: str = "{:.3g}",
-    above: float = 1.5,
 ) -> None:
-    """Draw grouped bars with their values above them, by so many points."""
+    """Draw grouped bars with their values above them; no text, no values."""
     width = 0.8 / len(series)
     for place, (label, values) in enumerate(series.items()):
         at = [group + (place - (len(series) - 1) / 2) * width for group in range(len(groups))]
         drawn = axes.bar(at, values, width=width * 0.92, color=COLOURS[place % len(COLOURS)], label=label)
-        axes.bar_label(drawn, labels=[text.format(value) for value in values], fontsize=7.5, padding=above)
+        axes.bar_label(drawn, labels=[text.format(value) for value in values], fontsize=7.5, padding=1.5)
     axes.set_xticks(range(len(groups)), groups)
     axes.grid(visible=False, axis="x")
 

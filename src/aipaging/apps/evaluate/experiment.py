@@ -7,6 +7,7 @@ sentence can be written before its number is there.
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -47,6 +48,10 @@ class Setting:
     def packets(self, quick: int) -> int:
         """Return a number of packets for this scale."""
         return max(2_000, round(quick * self.scale))
+
+    def seed_of(self, key: str) -> int:
+        """Return the seed of one point: what chance does to one point of a curve, it shall not do to all of them."""
+        return int.from_bytes(sha256(f"{self.seed} {key}".encode()).digest()[:6])
 
     def count(self, quick: int, full: int, least: int = 1) -> int:
         """Return a number of repetitions: that of quick, that of full, or fewer in tests."""

@@ -17,11 +17,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from scipy.stats import norm
-
 from aipaging.adapters.terminal.picture import COLOURS
 from aipaging.apps.evaluate.curves import MARKERS, curve
 from aipaging.apps.evaluate.experiment import FULL, WIDE_FROM, Experiment, Finding, Measured, Setting
+from aipaging.apps.evaluate.intervals import least, wider
 from aipaging.apps.evaluate.packets import plain, rare, simulated
 from aipaging.core.calculus import (
     Arrival,
@@ -59,9 +58,6 @@ PROBES, PROBE_WORK = 0.05, 1e-3
 
 OWN: Final = 2.0 * PROBE_WORK
 """What a probe's own work can make of a bound, relatively: e^(theta work), for every theta below two."""
-
-CONFIDENCE: Final = 0.95
-"""That no interval of all misses its truth: each is as much wider as so many of them demand (Bonferroni)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,7 +198,8 @@ def path(setting: Setting, load: float, hops: int, *, shared: bool) -> Measured:
         flow = CompoundPoisson(rate=load, work=ExponentialWork(mean=1.0))
         domains = tuple(Domain(name=d["name"], service=ExponentialServer(rate=1.0)) for d in document["domain"])
         found = delay_of_path(flow, domains, 1.0 - LEVEL, measure=Measure.SOJOURN)
-    first = simulated(document, packets=setting.packets(PATH_PACKETS), seed=setting.seed)[0]
+    seed = setting.seed_of(f"path-{load:g}-{hops}-{shared:d}")
+    first = simulated(document, packets=setting.packets(PATH_PACKETS), seed=seed)[0]
     return {
         "load": load, "hops": hops, "shared": shared, "rung": found.bound.rung,
         "delay_ms": found.delay + PROBE_WORK * hops * shared, "simulated": plain(first.quantiles[LEVEL]),
@@ -233,7 +230,7 @@ def _points(setting: Setting, pool: Executor | None) -> list[Measured]:
             ):
                 continue
             key = f"{place}-{epsilon:g}"
-            points.append(setting.part(key, partial(point, system, epsilon, setting.seed, pool)))
+            points.append(setting.part(key, partial(point, system, epsilon, setting.seed_of(key), pool)))
     return points
 
 
@@ -245,14 +242,14 @@ def conclude(measured: Measured) -> Finding:
     """Say whether any bound was below the truth, and what they cost."""
     points = [point for point in measured["points"] if _seen(point)]
     paths = measured["paths"]
-    wider = _wider(len(points) + len(paths))
-    below = [point for point in points if _least(point["true"], wider) > point["epsilon"]]
-    late = [one for one in paths if _least(one["simulated"], wider) > one["delay_ms"]]
+    factor = wider(len(points) + len(paths))
+    below = [point for point in points if least(point["true"], factor) > point["epsilon"]]
+    late = [one for one in paths if least(one["simulated"], factor) > one["delay_ms"]]
     price: dict[str, list[float]] = {}
     for one in points:
         price.setdefault(one["rung"], []).append(one["epsilon"] / one["true"]["value"])
     medians = {rung: statistics.median(values) for rung, values in price.items()}
-    least = min(one["true"]["value"] for one in points)
+    rarest = min(one["true"]["value"] for one in points)
     told = ", ".join(f"{rung} {value:.3g}" for rung, value in sorted(medians.items(), key=lambda item: item[1]))
     dear = {
         shared: [one["delay_ms"] / one["simulated"]["value"] for one in paths if one["shared"] is shared]
@@ -260,7 +257,7 @@ def conclude(measured: Measured) -> Finding:
     }
     longest = max(one["hops"] for one in paths)
     sentence = (
-        f"At {len(points) - len(below)} of {len(points)} points, down to a simulated probability of {least:.1g}, the "
+        f"At {len(points) - len(below)} of {len(points)} points, down to a simulated probability of {rarest:.1g}, the "
         f"bound is not below what simulation finds; the bound over the simulated probability is, by rung (median): "
         f"{told}; the proven p99.9 is not below the simulated one on {len(paths) - len(late)} of {len(paths)} paths of "
         f"1 to {longest} hops, and is {min(dear[False]):.2f} to {max(dear[False]):.2f} times it where the path is the "
@@ -280,15 +277,6 @@ def conclude(measured: Measured) -> Finding:
     )
 
 
-def _wider(count: int) -> float:
-    """Return by how much a 95 % interval has to be wider, that all of so many hold together."""
-    return float(norm.isf((1.0 - CONFIDENCE) / count) / norm.isf((1.0 - CONFIDENCE) / 2.0))
-
-
-def _least(estimate: Mapping[str, float], wider: float) -> float:
-    return estimate["value"] - (estimate["value"] - estimate["low"]) * wider
-
-
 def draw(figure: Any, measured: Measured) -> None:
     """Draw the simulated probability against the bound's, by rung, at each load."""
     points = [point for point in measured["points"] if _seen(point)]
@@ -306,7 +294,8 @@ def draw(figure: Any, measured: Measured) -> None:
             "below the dashed line a bound would be untrue", xy=(0.02, 0.02), xycoords="axes fraction",
             va="bottom", fontsize=8,
         )  # fmt: skip
-        one.set(xscale="log", yscale="log", xlabel="probability that the bound proves", title=f"load {load:g}")
+        one.set(xscale="log", yscale="log", xlabel="probability that the bound proves")
+        one.set_title(f"load {load:g}", fontsize=10)
         one.set_ylim(bottom=0.3)
         one.invert_xaxis()
     axes[0].set_ylabel("bound / simulated probability")
@@ -324,7 +313,8 @@ def _long(figure: Any, paths: Sequence[Measured]) -> None:
             curve(one, hops, [p["simulated"] for p in drawn], place, label=f"{name}: simulated")
             one.plot(hops, [p["delay_ms"] for p in drawn], "--", color=COLOURS[place], marker="x", markersize=5,
                      linewidth=1.3, label=f"{name}: proven ({rungs})")  # fmt: skip
-        one.set(xscale="log", yscale="log", xlabel="hops", title=f"load {load:g}")
+        one.set(xscale="log", yscale="log", xlabel="hops")
+        one.set_title(f"load {load:g}", fontsize=10)
         one.set_xticks(list(PATHS), [str(count) for count in PATHS])
         one.minorticks_off()
     axes[0].set_ylabel("p99.9 over the path, ms")
@@ -364,5 +354,5 @@ TRE3: Final = Experiment(
     conclude=conclude,
     draw=draw,
     height=7.6,
-    revision=2,
+    revision=3,
 )

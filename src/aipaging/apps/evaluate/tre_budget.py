@@ -15,6 +15,7 @@ import numpy as np
 from aipaging.adapters.terminal.picture import COLOURS
 from aipaging.apps.evaluate.curves import bars
 from aipaging.apps.evaluate.experiment import Experiment, Finding, Measured, Setting
+from aipaging.apps.evaluate.intervals import least, wider
 from aipaging.core.calculus import DelayContract, Dependence, RatedDomain, cheapest_reservation
 from aipaging.core.calculus.risk_joint import cheapest_joint_reservation
 from aipaging.core.calculus.risk_limits import BudgetDomain
@@ -130,8 +131,9 @@ def conclude(measured: Measured) -> Finding:
     cost = measured["costs"]
     saved = {name: 1.0 - found["optimal"] / min(found["equal"], found["proportional"]) for name, found in cost.items()}
     cheaper = all(share > 0.0 for share in saved.values())
+    factor = wider(len(measured["true"]))
     sound = all(
-        true["low"] <= point["not split"]
+        least(true, factor) <= point["not split"]
         for true, point in zip(measured["true"], measured["risks"]["independent"], strict=True)
     )
     sentence = (

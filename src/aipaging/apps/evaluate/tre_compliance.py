@@ -170,7 +170,9 @@ def lateness(setting: Setting, tenants: int, more: int) -> dict[str, float]:
         "domain": [{"name": "domain", "rate_per_ms": CAPACITY, "discipline": "fifo"}],
         "tenant": [{"name": f"tenant-{number}", **tenant} for number in range(tenants)],
     }
-    return late_share(document, DELAY_MS, packets=setting.packets(PACKETS) * more, seed=setting.seed)
+    return late_share(
+        document, DELAY_MS, packets=setting.packets(PACKETS) * more, seed=setting.seed_of(f"late-{tenants}")
+    )
 
 
 def measure(setting: Setting) -> Measured:
@@ -262,6 +264,7 @@ def draw(figure: Any, measured: Measured) -> None:
 
 TRE1: Final = Experiment(
     name="TRE1",
+    revision=2,
     title="Compliance under overload, by admission",
     claim="improved p99.9 compliance under overload via admission control",
     method=(

@@ -66,7 +66,8 @@ def victim(setting: Setting, queue: str, correlation: float, intensity: float) -
             *({"name": f"other-{number}", **other} for number in range(OTHERS)),
         ],
     }  # fmt: skip
-    return plain(simulated(document, packets=setting.packets(PACKETS), seed=setting.seed)[0].quantiles[LEVEL])
+    seed = setting.seed_of(f"{queue}-{correlation:g}-{intensity:g}")
+    return plain(simulated(document, packets=setting.packets(PACKETS), seed=seed)[0].quantiles[LEVEL])
 
 
 def measure(setting: Setting) -> Measured:
@@ -136,6 +137,7 @@ def draw(figure: Any, measured: Measured) -> None:
 
 TRE2: Final = Experiment(
     name="TRE2",
+    revision=2,
     title="Isolation of a tenant from correlated bursts",
     claim="robust tenant isolation under correlated burstiness",
     method=(
