@@ -133,7 +133,8 @@ MEANINGS: Final[Mapping[str, str]] = {
     "ANCHOR_REGISTERED": "An anchor is known, with what may be reserved at it.",
     "ANCHOR_STATE_CHANGED": "An anchor is READY, DRAINING, LOST or REMOVED, and why.",
     "SESSION_REQUESTED": "A page that will be admitted. The intent is a salted commitment.",
-    "SESSION_REFUSED": "A page that was refused, the constraint that decided, and how many candidates there were.",
+    "SESSION_REFUSED": "A page that was refused, the constraint that decided, how many candidates there were, and "
+    "where the constraint is POLICY the ids of the policies that forbade.",
     "COMMIT_GRANTED": "A COMMIT: the anchor, the epoch, the domains in which rate is reserved, the delay that was "
     "promised, the epsilon asked for, the bound that admitted it with its rung and assumptions, and the digests of the "
     "envelopes it rests on, in the order of the path (beyond 16 one digest over that list).",

@@ -1,5 +1,6 @@
 """Evidence over HTTP, checked as an outsider would."""
 
+import asyncio
 import hashlib
 from typing import Any
 
@@ -152,11 +153,13 @@ async def test_leaves_of_renewals_and_the_logs_own_keys(
     rig: Rig, app_one: httpx.AsyncClient, noc: httpx.AsyncClient
 ) -> None:
     await app_one.post("sessions", json={"intent": INTENT})
-    rig.clock.passed_us += 26_000_000
-    for name in ("a", "b", "t"):
-        await rig.engine.submit(Heartbeat(anchor=AnchorId(name), state=AnchorState.READY))
-    await rig.engine.submit(Wake())
-    await rig.settled()  # renewals wait a moment for something to share a sync with
+    async with asyncio.timeout(60):
+        while not any(b"LEASES_RENEWED" in entry.record for entry in rig.journal.read(0)):
+            rig.clock.passed_us += 1_000_000  # never so much at once that anchors could be lost
+            for name in ("a", "b", "t"):
+                await rig.engine.submit(Heartbeat(anchor=AnchorId(name), state=AnchorState.READY))
+            await rig.engine.submit(Wake())
+            await rig.settled()
     entries = unbundled((await noc.get(f"evidence/tile/entries/000.p/{rig.engine.head.seq}")).content)
     roots = [record["root"] for record in map(msgspec.json.decode, entries) if record["type"] == "LEASES_RENEWED"]
     leaves = unbundled((await noc.get(f"evidence/leaves/{roots[0]}")).content)

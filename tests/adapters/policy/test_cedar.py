@@ -1,6 +1,7 @@
 """Cedar policies: what they permit and forbid, what of them is recorded, and what happens when they are wrong."""
 
 import asyncio
+import json
 import re
 from pathlib import Path
 
@@ -52,6 +53,8 @@ def test_a_forbidden_anchor_is_passed_over_and_says_by_which_policy() -> None:
     assert isinstance(reply, c.Refused)
     assert reply.constraint == "POLICY"
     assert reply.message == "page: forbidden by eu-only"
+    record = json.loads(world.entries[-1].record)
+    assert (record["type"], record["constraint"], record["policies"]) == ("SESSION_REFUSED", "POLICY", "eu-only")
     candidates = resolve(world.state, intent(), world.now, tenant=session.tenant, client=session.client)
     refused = {each.anchor: each.rejection.constraint for each in candidates if each.rejection is not None}
     assert refused == {"b": "POLICY", "t": "TASK"}

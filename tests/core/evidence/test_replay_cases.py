@@ -48,7 +48,7 @@ class Script:
     def refuse(self, session: str) -> None:
         self.say(
             "SESSION_REFUSED", session=session, tenant="t", client="c", constraint="CAPACITY", candidates=0,
-            intent_commitment=DIGEST,
+            policies="", intent_commitment=DIGEST,
         )  # fmt: skip
 
     def grant(self, session: str, anchor: str, n: int, *, cause: str = "PAGED", rate: int = 1_000) -> None:

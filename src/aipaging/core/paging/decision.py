@@ -32,7 +32,9 @@ class Decision:
     reply: Reply = field(default_factory=Done)
 
 
-def refusal(command: Page, constraint: str, candidates: int, now: Now) -> SessionRefused:
+def refusal(
+    command: Page, constraint: str, candidates: int, now: Now, *, policies: tuple[str, ...] = ()
+) -> SessionRefused:
     """Return the evidence of a refused page."""
     return SessionRefused(
         session=command.session,
@@ -43,6 +45,7 @@ def refusal(command: Page, constraint: str, candidates: int, now: Now) -> Sessio
         constraint=constraint,
         candidates=candidates,
         wall_us=now.wall_us,
+        policies=policies,
     )
 
 

@@ -121,7 +121,7 @@ class SessionRequested(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRefused:
-    """A client asked for a session and no candidate was admitted."""
+    """A client asked for a session and no candidate was admitted; `policies` forbade the one that came furthest."""
 
     session: SessionId
     tenant: TenantId
@@ -131,6 +131,7 @@ class SessionRefused:
     constraint: str
     candidates: int
     wall_us: WallUs
+    policies: tuple[str, ...] = ()
 
 
 class CommitGranted(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -220,7 +220,9 @@ def governed(state: State, question: Question, candidates: Sequence[Candidate]) 
     rulings = judged(state, question, [state.catalogue.anchors[looked[i].anchor] for i in asked])
     for i, ruling in zip(asked, rulings, strict=True):
         if not ruling.allowed:
-            looked[i] = replace(looked[i], rejection=Rejection(constraint=POLICY, message=ruling.message))
+            looked[i] = replace(
+                looked[i], rejection=Rejection(constraint=POLICY, message=ruling.message, policies=ruling.policies)
+            )
     return looked
 
 

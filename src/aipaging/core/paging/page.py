@@ -195,7 +195,8 @@ def _refused(command: Page, candidates: Sequence[Candidate], now: Now) -> Decisi
     )
     constraint = furthest.constraint if furthest else "CATALOGUE"
     message = furthest.message if furthest else "no anchor is registered"
-    event = refusal(command, constraint, len(candidates), now)
+    policies = furthest.policies if furthest else ()
+    event = refusal(command, constraint, len(candidates), now, policies=policies)
     reply = Refused(session=command.session, constraint=constraint, message=message, candidates=tuple(candidates))
     return Decision(events=[event], reply=reply)
 

@@ -165,17 +165,6 @@ def _session_requested(event: e.SessionRequested, _state: State) -> Fields:
     }
 
 
-def _session_refused(event: e.SessionRefused, _state: State) -> Fields:
-    return {
-        "session": event.session,
-        "tenant": event.tenant,
-        "client": event.client,
-        "constraint": event.constraint,
-        "candidates": event.candidates,
-        "intent_commitment": commitment(event.salt, _JSON(event.intent)),
-    }
-
-
 def _commit_granted(event: e.CommitGranted, state: State) -> Fields:
     session = state.sessions[event.session]
     return {
@@ -300,7 +289,7 @@ _FIELDS: Final[Mapping[type[e.Transition], tuple[str, Callable[[Any, State], Fie
         e.AnchorStateChanged: ("ANCHOR_STATE_CHANGED", _anchor_state_changed),
         e.AnchorRemoved: ("ANCHOR_STATE_CHANGED", _anchor_removed),
         e.SessionRequested: ("SESSION_REQUESTED", _session_requested),
-        e.SessionRefused: ("SESSION_REFUSED", _session_refused),
+        e.SessionRefused: ("SESSION_REFUSED", tenancy.refused),
         e.CommitGranted: ("COMMIT_GRANTED", _commit_granted),
         p.CommitRebound: ("COMMIT_REBOUND", _commit_rebound),
         p.SessionDegraded: ("SESSION_DEGRADED", _session_degraded),

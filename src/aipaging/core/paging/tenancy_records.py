@@ -4,9 +4,14 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from aipaging.core.evidence.record import Fields
+import msgspec
+
+from aipaging.core.evidence.record import Fields, commitment
 from aipaging.core.paging import tenancy_events as t
+from aipaging.core.paging.events import SessionRefused
 from aipaging.core.paging.state import State
+
+_JSON: Final = msgspec.json.Encoder(order="sorted").encode
 
 POLICIES_LISTED_MAX: Final = 32
 """Ids of policies in one record; a decision that rests on more is named by the first."""
@@ -58,12 +63,29 @@ def _policies_in_force(event: t.PoliciesInForce, _state: State) -> Fields:
     return {"digest": event.digest, "policies": event.policies}
 
 
+def refused(event: SessionRefused, _state: State) -> Fields:
+    """Return the public fields of a refusal; where policies are why, with their ids."""
+    return {
+        "session": event.session,
+        "tenant": event.tenant,
+        "client": event.client,
+        "constraint": event.constraint,
+        "candidates": event.candidates,
+        "policies": _ids(event.policies),
+        "intent_commitment": commitment(event.salt, _JSON(event.intent)),
+    }
+
+
+def _ids(policies: tuple[str, ...]) -> str:
+    return ascii_text(",".join(policies[:POLICIES_LISTED_MAX]))
+
+
 def _policy_applied(event: t.PolicyApplied, _state: State) -> Fields:
     return {
         "session": event.session,
         "action": event.action,
         "anchor": event.anchor,
-        "policies": ascii_text(",".join(event.policies[:POLICIES_LISTED_MAX])),
+        "policies": _ids(event.policies),
         "digest": event.digest,
     }
 
