@@ -128,6 +128,12 @@ def test_a_wrong_file_is_told(text: str, told: str) -> None:
     assert (error.value.code, error.value.who.value) == ("POLICY_INVALID", "operator")
 
 
+async def settled(policies: PolicyFile) -> None:
+    """Look twice: a file that changed between is still being written."""
+    await policies.look()
+    await policies.look()
+
+
 async def test_a_wrong_file_never_replaces_a_right_one(tmp_path: Path) -> None:
     world, file = World.started(), tmp_path / "policies.cedar"
 
@@ -141,20 +147,39 @@ async def test_a_wrong_file_never_replaces_a_right_one(tmp_path: Path) -> None:
     first = world.state.tenancy.policies
     assert policies.status.policies == ["base"]
     file.write_text("permit(")
-    await policies.look()
+    await settled(policies)
     assert world.state.tenancy.policies is first
     assert "not Cedar" in policies.status.error
     assert policies.status.digest == world.state.tenancy.policies_digest
     file.unlink()
-    await policies.look()
+    await settled(policies)
     assert world.state.tenancy.policies is first
     assert "cannot be read" in policies.status.error
     file.write_text(EU_ONLY)
-    await policies.look()
+    await settled(policies)
     assert policies.status.policies == ["base", "eu-only"]
     assert policies.status.error == ""
     with pytest.raises(InvalidInputError):
         await PolicyFile(tmp_path / "none.cedar", submit).load()
+
+
+async def test_a_file_that_is_being_written_does_not_count(tmp_path: Path) -> None:
+    world, file = World.started(), tmp_path / "policies.cedar"
+
+    async def submit(command: c.Command) -> c.Reply:
+        return world.do(command).reply
+
+    file.write_text(EU_ONLY)
+    policies = PolicyFile(file, submit)
+    await policies.load()
+    parts = [f"{BASE}\n", f"{BASE}\n{NOT_HERE}", NOT_HERE, EU_ONLY]
+    for part in parts:
+        file.write_text(part)
+        await policies.look()
+        assert policies.status.policies == ["base", "eu-only"], "permits alone were never in force"
+    file.write_text(BASE)
+    await settled(policies)
+    assert policies.status.policies == ["base"]
 
 
 PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "policies.md"

@@ -17,7 +17,7 @@ from aipaging.core.paging.tenancy import Policies
 LOG: Final = logging.getLogger("aipaging.policies")
 
 LOOK_S: Final = 1.0
-"""How often the file is looked at: an operator who changed it waits no longer than for a command."""
+"""How often the file is looked at; a change counts when two looks in a row find the same."""
 
 
 class PolicyFile:
@@ -32,6 +32,7 @@ class PolicyFile:
         self._file = file
         self._submit = submit
         self._content: bytes | None = None
+        self._found: bytes | None = None
 
     async def load(self) -> None:
         """Put the file's policies into force, for the first time.
@@ -58,7 +59,9 @@ class PolicyFile:
             return
         try:
             content = await asyncio.to_thread(_content, file)
-            if content == self._content or file != self._file:
+            settled, self._found = content == self._found, content
+            if content == self._content or file != self._file or not settled:
+                # The beginning of a file that is being written may be a set of policies without its last forbid.
                 return
             self._content = content
             await self._force(await asyncio.to_thread(_parsed, content))
