@@ -198,7 +198,7 @@ def test_a_trace_is_replayed_in_a_circle(build, tmp_path) -> None:
 
 def test_an_empty_batch_waits(build) -> None:
     rows = Rows(1)
-    engine = np.array([0.0, 1.0, 0.0, 0.0, 0.0])
+    engine = np.array([0.0, 1.0, 0.0, 0.0, 0.0, 0.0])
     nobody = np.zeros(3), np.zeros(4, np.uint64)
     batched((rows.cells, rows.counts, rows.done), np.zeros((3, 2)), engine, *nobody, math.inf)
     assert engine[0] == 0.0

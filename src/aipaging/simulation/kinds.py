@@ -180,6 +180,7 @@ ARRIVALS: Final[dict[str, Kind]] = {
             one_of("us", "ms", "s"), "their unit; without it what the column's name ends in (`_us`, `_ms`, `_s`), or ms"
         ),
         work_column=_may(TEXT, "column of the work; without it the tenant's `work` is drawn"),
+        prompt_column=_may(TEXT, "column of the tokens of the prompt, for `batching`"),
         gap_max_ms=_may(POSITIVE, "refuse the trace if two packets are further apart: a hole in the record"),
     ),
 }
@@ -262,6 +263,7 @@ DISCIPLINES: Final[dict[str, Kind]] = {
         iteration_ms=_amount("time of an iteration whatever it holds"),
         per_slot_ms=_may(NON_NEGATIVE, "time that each slot in use adds", 0.0),
         prefill_ms=_may(NON_NEGATIVE, "time that a request adds to its first iteration", 0.0),
+        prefill_ms_per_token=_may(NON_NEGATIVE, "time that every token of its `prompt` adds to it", 0.0),
         retry=_may(TABLE, "inference that ends in errors and is asked for again; see retry"),
     ),
     "delay": _kind(
@@ -342,6 +344,7 @@ TENANT: Final = _kind(
     route=_needed(NAMES, "domains in order"),
     arrivals=_needed(TABLE, "when packets are sent; see arrivals"),
     work=_may(TABLE, "how much work each brings, the same at every domain; see work"),
+    prompt=_may(TABLE, "tokens of the prompt of each, for `batching` with a time per token; a law of work"),
     work_at=_may(
         TABLE, "by domain of the route, after the first: a law of work drawn anew there and kept from there on"
     ),

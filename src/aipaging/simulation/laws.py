@@ -94,6 +94,12 @@ def _discrete(values: list[float], probabilities: list[float]) -> Work:
     )
 
 
+def recorded_law(works: Floats) -> Work:
+    """Return the moments of recorded work, which is replayed and never drawn."""
+    mean = float(works.mean())
+    return Work(law=kernel.CONSTANT, parameters=(mean,), mean=mean, second_moment=float((works**2).mean()))
+
+
 def least_of(work: Work) -> float:
     """Return the least work that a packet may bring."""
     match work.law:

@@ -160,10 +160,10 @@ def _queue(
 
 def _batching(domain: Domain, timing: Batching, users: list[tuple[Tenant, Work]]) -> Queue:
     step = timing.iteration_ms + timing.per_slot_ms * timing.slots
-    means = [(tenant.rate_per_ms, _tokens(tenant, work)) for tenant, work in users]
-    busy = sum(rate * (mean * step / timing.slots + timing.prefill_ms) for rate, mean in means)
+    means = [(tenant.rate_per_ms, _tokens(tenant, work), _prefill_ms(tenant, timing)) for tenant, work in users]
+    busy = sum(rate * (mean * step / timing.slots + prefill) for rate, mean, prefill in means)
     busy *= domain.retry.attempts_mean if domain.retry else 1.0
-    service = max((mean for _, mean in means), default=0.0) * step
+    service = max((mean for _, mean, _ in means), default=0.0) * step
     relaxation = 4.0 * service / (1.0 - busy) ** 2 if busy < 1.0 else math.inf
     return Queue(
         name=f"domain {domain.name!r}",
@@ -172,6 +172,11 @@ def _batching(domain: Domain, timing: Batching, users: list[tuple[Tenant, Work]]
         relaxation_ms=relaxation,
         sheds=False,
     )
+
+
+def _prefill_ms(tenant: Tenant, timing: Batching) -> float:
+    tokens = 0.0 if tenant.prompt is None else tenant.prompt.mean
+    return timing.prefill_ms + timing.prefill_ms_per_token * tokens
 
 
 def _tokens(tenant: Tenant, work: Work) -> float:

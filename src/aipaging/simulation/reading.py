@@ -12,9 +12,10 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from aipaging.core.foundation.errors import InvalidInputError
 from aipaging.simulation import kinds
+from aipaging.simulation.chains import chain_of, why_no_chain
 from aipaging.simulation.contradictions import contradictions
 from aipaging.simulation.kinds import Kind
-from aipaging.simulation.laws import law_of
+from aipaging.simulation.laws import law_of, recorded_law
 from aipaging.simulation.scenario import (
     Arrivals,
     Batching,
@@ -39,6 +40,9 @@ from aipaging.simulation.traces import TraceError, read_delays, read_trace
 Record = TypeVar("Record", Trace, Recorded)
 Records: TypeAlias = dict[tuple[Any, ...], Any]
 """What was read of trace files, by file and how it was asked for."""
+
+TIMING: Final = ("slots", "iteration_ms", "per_slot_ms", "prefill_ms", "prefill_ms_per_token")
+"""The keys of `batching` that say how long it takes."""
 
 DOMAINS_MAX: Final = 256
 TENANTS_MAX: Final = 1024
@@ -227,24 +231,14 @@ class _Reader:
 
     def _modulator(self, table: dict[str, Any], path: str) -> None:
         values = self._fields(table, kinds.MODULATOR, path)
-        if values is None or not self._jumps_fit(values["jumps_per_ms"], f"{path}.jumps_per_ms"):
+        if values is None:
+            return
+        if why := why_no_chain(values["jumps_per_ms"]):
+            self._wrong(f"{path}.jumps_per_ms", why)
             return
         if values["name"] in self._modulators:
             self._wrong(f"{path}.name", f"there is another modulator {values['name']!r}; names are unique")
-        self._modulators[values["name"]] = _chain(values["name"], values["jumps_per_ms"])
-
-    def _jumps_fit(self, jumps: list[list[float]], path: str) -> bool:
-        if len(jumps) > kinds.MODES_MAX:
-            self._wrong(path, f"{len(jumps)} modes; at most {kinds.MODES_MAX} are allowed")
-            return False
-        if any(row[mode] for mode, row in enumerate(jumps)):
-            self._wrong(path, "the diagonal must be 0: a mode does not jump to itself")
-            return False
-        reached = [_reach(jumps, mode) for mode in range(len(jumps))]
-        if any(len(modes) < len(jumps) for modes in reached):
-            self._wrong(path, "every mode must be reachable from every other one: a chain that gets stuck has no mean")
-            return False
-        return True
+        self._modulators[values["name"]] = chain_of(values["name"], values["jumps_per_ms"])
 
     def _domain(self, table: dict[str, Any], path: str) -> Domain | None:
         found = self._of_kind(table, kinds.DISCIPLINES, path, key="discipline")
@@ -252,7 +246,7 @@ class _Reader:
             return None
         discipline, values = found
         if discipline == "batching":
-            timing = {key: values.pop(key) for key in ("slots", "iteration_ms", "per_slot_ms", "prefill_ms")}
+            timing = {key: values.pop(key) for key in TIMING}
             values["retry"] = self._retry(values["retry"], f"{path}.retry")
             return Domain(**values, discipline=discipline, rate_per_ms=float("inf"), batching=Batching(**timing))
         if discipline == "delay":
@@ -308,6 +302,7 @@ class _Reader:
         before = len(self._mistakes)
         arrivals = self._arrivals(values["arrivals"], f"{path}.arrivals")
         work = self._work(values["work"], arrivals, f"{path}.work")
+        values["prompt"] = self._prompt(values["prompt"], arrivals, f"{path}.prompt")
         values["work_at"] = self._work_at(values, path)
         bucket = self._bucket(values.pop("regulator"), f"{path}.regulator")
         self._route(values["route"], named, f"{path}.route")
@@ -315,6 +310,10 @@ class _Reader:
         uses = {known[name].discipline for name in values["route"] if name in known}
         if "round-robin" in uses:
             self._quantum(values["quantum"], work, path)
+        for domain in (known[name] for name in values["route"] if name in known):
+            timing = domain.batching
+            if timing is not None and timing.prefill_ms_per_token and values["prompt"] is None:
+                self._wrong(f"{path}.prompt", f"missing: domain {domain.name!r} takes time for every token of a prompt")
         if len(self._mistakes) > before or arrivals is None or work is None:
             return None
         values |= {"route": tuple(values["route"]), "targets_ms": tuple(map(float, values["targets_ms"]))}
@@ -367,7 +366,7 @@ class _Reader:
         if kind == "periodic":
             return Periodic(**values)
         if kind == "on-off":
-            chain = _chain("", [[0.0, 1.0 / values["mean_off_ms"]], [1.0 / values["mean_on_ms"], 0.0]])
+            chain = chain_of("", [[0.0, 1.0 / values["mean_off_ms"]], [1.0 / values["mean_on_ms"], 0.0]])
             return Modulated(rates_per_ms=(0.0, values["rate_per_ms"]), modulator=chain)
         if kind == "correlated":
             return self._correlated(values, path)
@@ -393,9 +392,10 @@ class _Reader:
 
     def _of_chain(self, kind: str, values: dict[str, Any], path: str) -> Modulated | None:
         if kind == "mmpp":
-            if not self._jumps_fit(values["jumps_per_ms"], f"{path}.jumps_per_ms"):
+            if why := why_no_chain(values["jumps_per_ms"]):
+                self._wrong(f"{path}.jumps_per_ms", why)
                 return None
-            chain = _chain("", values["jumps_per_ms"])
+            chain = chain_of("", values["jumps_per_ms"])
         elif values["modulator"] in self._modulators:
             chain = self._modulators[values["modulator"]]
         else:
@@ -441,16 +441,22 @@ class _Reader:
                 laws[domain] = law
         return laws
 
+    def _prompt(self, table: Mapping[str, Any] | None, arrivals: Arrivals | None, path: str) -> Work | None:
+        recorded = arrivals.prompts if isinstance(arrivals, Trace) else None
+        if recorded is None:
+            return None if table is None else self._law(table, path)
+        if table is not None:
+            self._wrong(path, "the trace has the prompt of each packet: leave it out, or `prompt_column`")
+        return recorded_law(recorded)
+
     def _work(self, table: Mapping[str, Any] | None, arrivals: Arrivals | None, path: str) -> Work | None:
-        recorded = isinstance(arrivals, Trace) and arrivals.works is not None
+        recorded = arrivals.works if isinstance(arrivals, Trace) else None
         if table is None:
-            if recorded and isinstance(arrivals, Trace) and arrivals.works is not None:
-                works = arrivals.works
-                mean, square = float(works.mean()), float((works**2).mean())
-                return Work(law=0, parameters=(mean,), mean=mean, second_moment=square)
+            if recorded is not None:
+                return recorded_law(recorded)
             self._wrong(path, "missing: how much work each packet brings")
             return None
-        if recorded:
+        if recorded is not None:
             self._wrong(path, "the trace has the work of each packet: leave it out, or `work_column`")
             return None
         return self._law(table, path)
@@ -481,18 +487,3 @@ class _Reader:
             circle = " -> ".join(reversed(error.args[1]))
             self._wrong("tenant", f"the routes go in a circle ({circle}); only networks that go forward are simulated")
             return []
-
-
-def _chain(name: str, jumps: Sequence[Sequence[float]]) -> Modulator:
-    return Modulator(name=name, jumps_per_ms=tuple(tuple(map(float, row)) for row in jumps))
-
-
-def _reach(jumps: Sequence[Sequence[float]], start: int) -> set[int]:
-    """Return the modes that can be reached from a mode."""
-    reached, open_ends = {start}, [start]
-    while open_ends:
-        for mode, rate in enumerate(jumps[open_ends.pop()]):
-            if rate and mode not in reached:
-                reached.add(mode)
-                open_ends.append(mode)
-    return reached

@@ -65,7 +65,9 @@ class _Network:
         self._tenants = scenario.tenants
         visits = [[t for t in self._tenants if d.name in t.route] for d in scenario.domains]
         domains = zip(scenario.domains, visits, for_domains.spawn(len(visits)), strict=True)
-        self._stations = [Station(domain, tenants, seed) for domain, tenants, seed in domains]
+        # Instant, work, instant of sending, and the prompt where somebody sends one.
+        fields = 4 if any(tenant.prompt is not None for tenant in self._tenants) else 3
+        self._stations = [Station(domain, tenants, seed, fields=fields) for domain, tenants, seed in domains]
         place = {domain.name: index for index, domain in enumerate(scenario.domains)}
         # For every station and row: the tenant, and the station and row that come next (none: the end of the route).
         hops = {t.name: [(place[d], visits[place[d]].index(t)) for d in t.route] for t in self._tenants}

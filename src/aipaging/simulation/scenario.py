@@ -105,6 +105,7 @@ class Trace:
         instants_ms: In order, the first is 0.
         period_ms: When the circle begins anew.
         works: The work of each, or None where it is drawn.
+        prompts: The tokens of the prompt of each, or None.
         dispersion: The variance per millisecond of the number of arrivals, beyond that of independent ones.
     """
 
@@ -112,6 +113,7 @@ class Trace:
     instants_ms: Floats
     period_ms: float
     works: Floats | None
+    prompts: Floats | None
     dispersion: float
 
     @property
@@ -239,12 +241,14 @@ class Batching:
         iteration_ms: Time of an iteration whatever it holds.
         per_slot_ms: Time that each slot in use adds.
         prefill_ms: Time that each admitted request adds to its first iteration.
+        prefill_ms_per_token: Time that each token of its prompt adds to it.
     """
 
     slots: int
     iteration_ms: float
     per_slot_ms: float
     prefill_ms: float
+    prefill_ms_per_token: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -320,6 +324,7 @@ class Tenant:
         quantum: Work per turn where the discipline is `round-robin`.
         targets_ms: Delays whose exceedance is counted.
         bucket: What regulates it at its entrance, or None.
+        prompt: Tokens of the prompt of each packet, or None; of the trace where the trace has them.
         work_at: By domain the law of the work that a packet gets on entering it and keeps from there on.
     """
 
@@ -332,6 +337,7 @@ class Tenant:
     quantum: float | None
     targets_ms: tuple[float, ...]
     bucket: Bucket | None
+    prompt: Work | None = None
     work_at: dict[str, Work] = field(default_factory=dict[str, Work])
 
     def work_in(self, domain: str) -> Work:

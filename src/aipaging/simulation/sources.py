@@ -21,6 +21,7 @@ from aipaging.simulation.scenario import (
     Poisson,
     Tenant,
     Trace,
+    Work,
 )
 from aipaging.simulation.stations import Rows
 
@@ -96,13 +97,11 @@ class Source:
     """One tenant at run time."""
 
     def __init__(self, tenant: Tenant, seed: np.random.SeedSequence, paths: Mapping[str, "Path | Slots"]) -> None:
-        arrivals, work, phase = seed.spawn(3)
+        arrivals, work, phase, prompt = seed.spawn(4)
         self._state = stream(arrivals)
-        self._dice = stream(work)
         self._rng = np.random.default_rng(phase)
-        self._law = tenant.work.law
-        self._parameters = np.array(tenant.work.parameters)
-        self._works: Callable[[Floats], None] = self._draw_works
+        self._works = _drawer(tenant.work, work)
+        self._prompts = None if tenant.prompt is None else _drawer(tenant.prompt, prompt)
         self._fill = self._filler(tenant, paths, phase)
         self._bucket: Floats | None = None
         self._regulate = police
@@ -122,6 +121,10 @@ class Source:
             count = self._fill(horizon, room[0])
             self._works(room[1, :count])
             room[2, :count] = room[0, :count]
+            if self._prompts is not None:
+                self._prompts(room[3, :count])
+            elif len(room) > 3:
+                room[3, :count] = 0.0
             rows.counts[row] += count
             if count < room.shape[1]:
                 break
@@ -136,9 +139,6 @@ class Source:
         cells[:, first : first + kept] = cells[:, first:last][:, passed]
         rows.counts[row] = first + kept
         return sent, sent[~passed]
-
-    def _draw_works(self, works: Floats) -> None:
-        fill_work(self._dice, self._law, self._parameters, works)
 
     def _filler(self, tenant: Tenant, paths: Mapping[str, "Path | Slots"], seed: np.random.SeedSequence) -> Fill:
         match tenant.arrivals:
@@ -199,7 +199,7 @@ class Source:
     def _trace(self, trace: Trace) -> Fill:
         instants, count = trace.instants_ms, len(trace.instants_ms)
         begun = int(self._rng.integers(count))
-        at = [begun, begun]  # the next packet to send, and the next that needs its work
+        at = [begun]  # the next packet to send
 
         def instant(numbers: NDArray[np.int64]) -> Floats:
             shifted: Floats = instants[numbers % count] + (numbers // count) * trace.period_ms - instants[begun]
@@ -213,14 +213,30 @@ class Source:
             return sent
 
         if trace.works is not None:
-            recorded = trace.works
-
-            def take(works: Floats) -> None:
-                works[:] = recorded[np.arange(at[1], at[1] + len(works)) % count]
-                at[1] += len(works)
-
-            self._works = take
+            self._works = _in_order(trace.works, begun)
+        if trace.prompts is not None:
+            self._prompts = _in_order(trace.prompts, begun)
         return fill
+
+
+def _in_order(recorded: Floats, begun: int) -> Callable[[Floats], None]:
+    """Return what writes recorded numbers one after another, in a circle."""
+    at = [begun]
+
+    def take(numbers: Floats) -> None:
+        numbers[:] = recorded[np.arange(at[0], at[0] + len(numbers)) % len(recorded)]
+        at[0] += len(numbers)
+
+    return take
+
+
+def _drawer(law: Work, seed: np.random.SeedSequence) -> Callable[[Floats], None]:
+    dice, parameters = stream(seed), np.array(law.parameters)
+
+    def draw(numbers: Floats) -> None:
+        fill_work(dice, law.law, parameters, numbers)
+
+    return draw
 
 
 def _shares(modulator: Modulator) -> Floats:

@@ -20,10 +20,10 @@ ROOM_FIRST: Final = 4096
 
 
 class Rows:
-    """The packets in one place, a row per tenant: instant, work and instant of sending of each."""
+    """The packets in one place, a row per tenant: instant, work, instant of sending, and perhaps prompt of each."""
 
-    def __init__(self, rows: int) -> None:
-        self.cells = np.empty((rows, 3, ROOM_FIRST))
+    def __init__(self, rows: int, fields: int = 3) -> None:
+        self.cells = np.empty((rows, fields, ROOM_FIRST))
         self.counts = np.zeros(rows, np.int64)
         self.done = np.zeros(rows, np.int64)
 
@@ -32,7 +32,7 @@ class Rows:
         needed = int(self.counts[row]) + packets
         width = self.cells.shape[2]
         if needed > width:
-            wider = np.empty((self.cells.shape[0], 3, max(needed, 2 * width)))
+            wider = np.empty((*self.cells.shape[:2], max(needed, 2 * width)))
             wider[:, :, :width] = self.cells
             self.cells = wider
         return self.cells[row, :, self.counts[row] :]
@@ -57,8 +57,10 @@ class Rows:
 class Station:
     """One domain at run time."""
 
-    def __init__(self, domain: Domain, tenants: Sequence[Tenant], seed: np.random.SeedSequence) -> None:
-        self.rows = Rows(len(tenants) * (domain.retry.attempts_max if domain.retry else 1))
+    def __init__(
+        self, domain: Domain, tenants: Sequence[Tenant], seed: np.random.SeedSequence, *, fields: int = 3
+    ) -> None:
+        self.rows = Rows(len(tenants) * (domain.retry.attempts_max if domain.retry else 1), fields)
         together = domain.batching is None and domain.delays is None and domain.retry is None
         self.ordered = domain.servers == 1 and together
         lossy = (domain.impairment, domain.delays, domain.retry)
@@ -156,7 +158,8 @@ def _delaying(recorded: Recorded, latency_ms: float, tenants: int, seed: np.rand
 
 
 def _batching(timing: Batching, latency_ms: float, slots: Floats, terms: Terms) -> Serve:
-    engine = np.array([0.0, timing.iteration_ms, timing.per_slot_ms, timing.prefill_ms, latency_ms])
+    each = (timing.iteration_ms, timing.per_slot_ms, timing.prefill_ms, latency_ms, timing.prefill_ms_per_token)
+    engine = np.array([0.0, *each])
 
     def serve(rows: Rows, horizon: float) -> None:
         batching.batched((rows.cells, rows.counts, rows.done), slots, engine, *terms, horizon)

@@ -77,8 +77,8 @@ def read_trace(
     time_unit: str | None = None,
     *,
     format: str = "csv",  # noqa: A002 - the key of the scenario
-    work_column: str | None = None,
     gap_max_ms: float | None = None,
+    **columns: str | None,
 ) -> Trace:
     """Return a recorded trace.
 
@@ -87,31 +87,33 @@ def read_trace(
         time_column: Column of the instants; the format's own, if absent.
         time_unit: Their unit: us, ms or s; where it is absent what the column's name ends in, or the format's own.
         format: One of `FORMATS`.
-        work_column: Column of the work, or None.
         gap_max_ms: Refuse the trace where two packets are further apart.
+        columns: `work_column` and `prompt_column`: of the work, and of the tokens of the prompt.
 
     Raises:
         TraceError: It cannot be read, lacks a column, has a hole, or a line is wrong.
     """
+    assert columns.keys() <= {"work_column", "prompt_column"}, columns  # noqa: S101 - the reader knows its keys
+    amounts = {key: name for key, name in columns.items() if name}
     form = FORMATS[format]
     column = time_column or form.time_column
     unit = _unit(file, ("time_column", column), ("time_unit", time_unit), form.time_unit)
     if form.lines == "windows":
-        if work_column is not None:
-            raise TraceError("ServeGen's rates say nothing of work", file=file, line=None, field="work_column")
+        if amounts:
+            raise TraceError("ServeGen's rates say nothing of work", file=file, line=None, field=next(iter(amounts)))
         return _from_windows(file)
-    wanted = [("time_column", column)] + ([("work_column", work_column)] if work_column else [])
+    wanted = [("time_column", column), *amounts.items()]
     instants: list[float] = []
-    works: list[float] = []
+    found: dict[str, list[float]] = {key: [] for key in amounts}
     for line, row in _rows(file, form.lines, wanted):
         instant = _instant((file, line, column), row[column], unit)
         _in_order((file, line, column), (instants[-1] if instants else None, instant), gap_max_ms)
         instants.append(instant)
-        if work_column is not None:
-            works.append(_at_least_zero(file, line, work_column, row[work_column]))
+        for key, name in amounts.items():
+            found[key].append(_at_least_zero(file, line, name, row[name]))
         if len(instants) > TRACE_PACKETS_MAX:
             raise TraceError(f"more than {TRACE_PACKETS_MAX} packets", file=file, line=None, field="file")
-    return _circle(file, np.array(instants), np.array(works) if work_column else None)
+    return _circle(file, np.array(instants), {key: np.array(each) for key, each in found.items()})
 
 
 def read_delays(
@@ -166,14 +168,19 @@ def _unit(file: Path, column: tuple[str, str], unit: tuple[str, str | None], usu
     return unit[1] or named or usual
 
 
-def _circle(file: Path, instants: Any, works: Any, period_ms: float | None = None) -> Trace:
+def _circle(file: Path, instants: Any, amounts: Mapping[str, Any], period_ms: float | None = None) -> Trace:
     if len(instants) < 2 or instants[-1] == instants[0]:
         raise TraceError("two packets at different instants are needed at least", file=file, line=None, field="file")
     times = instants - instants[0]
     # The circle closes with a gap of the usual length: without one its last and first packet would coincide.
     period = period_ms or float(times[-1]) * len(times) / (len(times) - 1)
     return Trace(
-        file=str(file), instants_ms=times, period_ms=period, works=works, dispersion=_dispersion(times, period)
+        file=str(file),
+        instants_ms=times,
+        period_ms=period,
+        works=amounts.get("work_column"),
+        prompts=amounts.get("prompt_column"),
+        dispersion=_dispersion(times, period),
     )
 
 
@@ -296,7 +303,7 @@ def _from_windows(file: Path) -> Trace:
                 raise TraceError(f"more than {TRACE_PACKETS_MAX} packets", file=file, line=number, field="file")
     # The idle windows at either end are part of the circle.
     period = starts[-1] + SERVEGEN_WINDOW_MS - starts[0] if starts else None
-    return _circle(file, np.concatenate(parts) if parts else np.zeros(0), None, period)
+    return _circle(file, np.concatenate(parts) if parts else np.zeros(0), {}, period)
 
 
 def _window(at: tuple[Path, int], row: list[str]) -> tuple[float, float]:

@@ -39,14 +39,13 @@ def failed(
     if target >= cells.shape[0]:
         cells[row, 0, j] = math.nan
         return -2
-    cells[row, 0, j] = -math.inf
     again = instant + terms[BACKOFF]
     place = counts[target]
     while place > done[target] and cells[target, 0, place - 1] > again:
         cells[target, :, place] = cells[target, :, place - 1]
         place -= 1
+    cells[target, :, place] = cells[row, :, j]
     cells[target, 0, place] = again
-    cells[target, 1, place] = cells[row, 1, j]
-    cells[target, 2, place] = cells[row, 2, j]
     counts[target] += 1
+    cells[row, 0, j] = -math.inf
     return target

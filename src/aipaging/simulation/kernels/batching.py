@@ -2,7 +2,8 @@
 
 Work is the number of tokens to generate. At the end of every iteration waiting requests take free slots in the order of
 their arrivals; every request that holds a slot gets one token per iteration. An iteration takes
-`iteration_ms + per_slot_ms * (slots in use) + prefill_ms * (requests just admitted)`.
+`iteration_ms + per_slot_ms * (slots in use) + prefill_ms * (requests just admitted) + prefill_ms_per_token * (tokens of
+their prompts)`.
 """
 
 import math
@@ -19,7 +20,7 @@ ITERATION: Final = 1
 PER_SLOT: Final = 2
 PREFILL: Final = 3
 LATENCY: Final = 4
-ENGINE_FIELDS: Final = 5
+PER_PROMPT_TOKEN: Final = 5
 
 # What a slot holds, per row of `slots`: tokens left (0: free), row and place of its packet.
 LEFT: Final = 0
@@ -37,7 +38,7 @@ def batched(
         rows: Cells (a packet whose departure is not known yet keeps its arrival and a negative amount of work), counts,
             and how many of each row have been given a slot; with errors a row per attempt and tenant.
         slots: Tokens left, row and place of each slot's packet.
-        engine: Instant so far, iteration time, time per slot, time per prefill, latency.
+        engine: Instant so far, iteration time, time per slot, time per prefill, latency, time per token of a prompt.
         terms: See `again.failed`.
         dice: The random stream of the errors.
         horizon: How far to go.
@@ -51,10 +52,8 @@ def batched(
         if begin > horizon or begin == math.inf:
             break
         engine[INSTANT] = begin
-        admitted = _admit(cells, counts, taken, slots, upcoming, engine[INSTANT])
-        used += admitted
-        step = engine[ITERATION] + engine[PER_SLOT] * used
-        engine[INSTANT] += step + engine[PREFILL] * admitted
+        prefill = _admit(rows, slots, upcoming, engine)
+        engine[INSTANT] += engine[ITERATION] + engine[PER_SLOT] * _used(slots) + prefill
         if _generate(rows, slots, engine, 1.0, terms, dice):
             upcoming = heads(cells, counts, taken)
         step = engine[ITERATION] + engine[PER_SLOT] * _used(slots)
@@ -73,23 +72,27 @@ def _used(slots: Floats) -> int:
 
 
 @compiled
-def _admit(cells: Floats, counts: Integers, taken: Integers, slots: Floats, upcoming: Floats, instant: float) -> int:
-    admitted = 0
+def _admit(rows: tuple[Floats, Integers, Integers], slots: Floats, upcoming: Floats, engine: Floats) -> float:
+    """Give free slots to waiting requests; returns the time that their prompts take."""
+    cells, counts, taken = rows
+    prefill = 0.0
     for slot in range(slots.shape[1]):
         if slots[LEFT, slot] > 0.0:
             continue
         row = earliest(upcoming)
-        if upcoming[row] > instant:
+        if upcoming[row] > engine[INSTANT]:
             break
         j = taken[row]
+        prefill += engine[PREFILL]
+        if engine[PER_PROMPT_TOKEN] > 0.0:
+            prefill += engine[PER_PROMPT_TOKEN] * cells[row, 3, j]
         slots[LEFT, slot] = max(math.ceil(cells[row, 1, j]), 1.0)
         slots[ROW, slot] = row
         slots[PLACE, slot] = j
         cells[row, 1, j] = -cells[row, 1, j] - 1.0
         taken[row] = j + 1
         upcoming[row] = head(cells, counts, taken, row)
-        admitted += 1
-    return admitted
+    return prefill
 
 
 @compiled
