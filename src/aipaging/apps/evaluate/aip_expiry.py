@@ -297,13 +297,9 @@ def draw(figure: Any, measured: Measured) -> None:
     right.boxplot(tokens, whis=(0, 100), widths=0.45, medianprops={"color": COLOURS[1], "linewidth": 1.8})
     right.set_xticks(range(1, len(held) + 1), held)
     right.axhline(0.0, color="#0f172a", linestyle="--", linewidth=1.2)
-    right.annotate(
-        "end of the lease", xy=(1.0, 0.0), xycoords=("axes fraction", "data"), xytext=(-2, 3),
-        textcoords="offset points", ha="right", fontsize=8.5,
-    )  # fmt: skip
     right.set_ylabel("last token of a stream: ms from the end")
     right.set_xlabel("controller")
-    right.set_title("box: quartiles and median; whiskers: all streams", fontsize=9.5)
+    right.set_title("dashed: end of the lease; box: quartiles; whiskers: all streams", fontsize=9)
 
 
 AIP3: Final = Experiment(
