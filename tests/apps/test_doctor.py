@@ -193,6 +193,14 @@ def test_the_command_reports_a_broken_configuration(tmp_path: Path, capsys: pyte
     assert all(finding["level"] != "ok" for finding in document["findings"])
 
 
+def test_a_configuration_that_is_not_there_has_no_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    missing = tmp_path / "nothing.toml"
+    assert run(aipaging, ["doctor", "--config", str(missing), "--quiet", "--json"]) == 1
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    [message] = [each["message"] for each in findings if each["check"] == "configuration"]
+    assert message == f"{missing}: the configuration cannot be read: No such file or directory"
+
+
 def test_a_check_that_breaks_is_a_finding_itself() -> None:
     [finding] = command.examined(lambda _: 1 / 0, Situation())  # type: ignore[arg-type, return-value]
     assert finding.level == "error"

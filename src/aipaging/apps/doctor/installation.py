@@ -7,9 +7,9 @@ import shutil
 import socket
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from aipaging.apps.doctor.finding import Finding, Situation, doubtful, fine, wrong
 from aipaging.core.foundation.errors import AipagingError
@@ -33,15 +33,22 @@ def configuration(situation: Situation) -> Iterator[Finding]:
         )
         return
     for problem in situation.config_problems:
-        place = f"{problem.get('file', situation.config_file)}:{problem.get('line', '?')}"
         yield wrong(
-            f"{place}: {problem['message']}", fix="correct that line; `aipaging config keys` tells what is allowed"
+            f"{_place(problem, situation)}: {problem['message']}",
+            fix="correct that line; `aipaging config keys` tells what is allowed"
+            if problem.get("line")
+            else "`aipaging config check` says the same; `aipaging config keys` tells what is allowed",
         )
     for warning in situation.config_warnings:
-        place = f"{warning.get('file', situation.config_file)}:{warning.get('line', '?')}"
-        yield doubtful(f"{place}: {warning['message']}", fix="see whether that is what you mean")
+        yield doubtful(f"{_place(warning, situation)}: {warning['message']}", fix="see whether that is what you mean")
     if situation.config:
         yield fine(f"{situation.config_file} has no mistakes")
+
+
+def _place(problem: Mapping[str, Any], situation: Situation) -> str:
+    """Return the file of a problem, and its line where it has one."""
+    file, line = problem.get("file") or situation.config_file, problem.get("line")
+    return f"{file}:{line}" if line else str(file)
 
 
 def data_directory(situation: Situation) -> Iterator[Finding]:
