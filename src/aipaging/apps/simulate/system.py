@@ -1,6 +1,7 @@
 """`aipaging simulate system`: the whole system from seeds, judged from outside."""
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import re
@@ -14,7 +15,7 @@ from typing import Any, Final
 import click
 
 from aipaging.adapters.terminal.guard import examples, failed, json_option
-from aipaging.adapters.terminal.output import say, table, write_json
+from aipaging.adapters.terminal.output import note, say, table, write_json
 from aipaging.core.foundation.errors import InvalidInputError
 from aipaging.simulation.system.campaign import Campaign, outcomes
 from aipaging.simulation.system.mutants import MUTANTS, mutant_of
@@ -23,6 +24,8 @@ from aipaging.simulation.system.schedule import STEPS_DEFAULT, STEPS_MAX, famili
 from aipaging.testing.system_parts import real_parts
 
 SEEDS_MAX: Final = 10_000_000
+TOLD_EVERY: Final = 100
+"""Where there is no bar, a line is written after at least so many seeds, and at most ten in all."""
 
 
 @click.command(
@@ -168,7 +171,15 @@ def _executor(executor: str, seeds: int) -> Generator[Executor | None]:
 @contextlib.contextmanager
 def _progress(seeds: int) -> Generator[Callable[[], None]]:
     if not sys.stderr.isatty():
-        yield lambda: None
+        done = itertools.count(1)
+        step = max(TOLD_EVERY, -(-seeds // 10))
+
+        def told() -> None:
+            count = next(done)
+            if count % step == 0 and count < seeds:
+                note(f"{count} of {seeds} seeds")
+
+        yield told
         return
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import Progress  # noqa: PLC0415
