@@ -24,6 +24,11 @@ class ControlPlane(Protocol):
         """Why it is not healthy, in a sentence; "" if it is."""
         ...
 
+    @property
+    def stalled_s(self) -> float:
+        """For how many seconds the journal has not answered what it was given; 0 if nothing is under way."""
+        ...
+
     async def submit(self, command: Command) -> Reply:
         """Carry a command out; returns when it is durable and what it promises is in force.
 

@@ -211,6 +211,11 @@ class Engine:
         return self._ill or ("" if self.ready else "the controller is recovering")
 
     @property
+    def stalled_s(self) -> float:
+        """See `ControlPlane.stalled_s`."""
+        return self._recorder.waits_s
+
+    @property
     def head(self) -> LogHead:
         """Where the evidence log stands, not yet durable records included."""
         return self._recorder.head

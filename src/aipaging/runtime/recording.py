@@ -69,6 +69,7 @@ class Recorder:
         self._checkpoint_us = 0
         self._durable_seq = 0
         self._appended = asyncio.Event()
+        self._given_s: float | None = None
         self._snapshot_due = SNAPSHOT_RECORDS
         self._snapshot_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="snapshot")
         self._snapshotting: asyncio.Task[None] | None = None
@@ -78,6 +79,11 @@ class Recorder:
     def head(self) -> LogHead:
         """Where the log stands, sealed but not yet durable records included."""
         return self._sealer.head
+
+    @property
+    def waits_s(self) -> float:
+        """For how long the journal has not answered what it was given; 0 if nothing is under way."""
+        return 0.0 if self._given_s is None else time.monotonic() - self._given_s
 
     async def recover(self) -> State:
         """Take the journal's lock and return the state that it holds.
@@ -118,7 +124,11 @@ class Recorder:
         Raises:
             AipagingError: They are not.
         """
-        await self._thread.run(lambda: self._journal.append(entries, checkpoint, restrictive=restrictive))
+        self._given_s = time.monotonic()
+        try:
+            await self._thread.run(lambda: self._journal.append(entries, checkpoint, restrictive=restrictive))
+        finally:
+            self._given_s = None
         self._durable_seq = entries[-1].seq + 1
         self._appended.set()
 

@@ -1,5 +1,7 @@
 """What the service says of itself, and the description of the interface against the interface."""
 
+import asyncio
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from tests.adapters.northbound.conftest import INTENT, Rig
 
+from aipaging.adapters.northbound import discovery
 from aipaging.adapters.northbound.app import northbound_app
 from aipaging.adapters.northbound.credentials import ClientCredential, StaticCredentials
 from aipaging.adapters.northbound.operation import BASE
@@ -28,6 +31,31 @@ async def test_ready_only_with_journal_and_gateway(rig: Rig, nobody: httpx.Async
         "reasons": ["the controller is recovering", "no gateway is connected"],
     }
     assert (await nobody.get("http://test/healthz")).status_code == 200
+
+
+async def test_a_journal_that_hangs_is_not_ready_and_one_that_comes_back_is(
+    rig: Rig, nobody: httpx.AsyncClient, app_one: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(discovery, "STALLED_S", 0.05)
+    answers, append = threading.Event(), rig.journal.append
+
+    def hangs(*arguments: Any, **options: Any) -> None:
+        answers.wait(60)
+        append(*arguments, **options)
+
+    monkeypatch.setattr(rig.journal, "append", hangs)
+    page = asyncio.create_task(app_one.post("sessions", json={"intent": INTENT}))
+    try:
+        async with asyncio.timeout(60):
+            while (told := await nobody.get("http://test/readyz")).status_code == 200:
+                await asyncio.sleep(0.01)
+        assert "the journal has not answered for" in told.json()["reasons"][0]
+        assert not page.done()
+    finally:
+        answers.set()
+    assert (await page).status_code == 201
+    await rig.settled()
+    assert (await nobody.get("http://test/readyz")).status_code == 200
 
 
 async def test_metrics_count_answers_and_sessions(app_one: httpx.AsyncClient, noc: httpx.AsyncClient) -> None:

@@ -17,6 +17,9 @@ from aipaging.runtime.http.exchange import Answer, Request, json_answer
 
 HTML: Final = "text/html; charset=utf-8"
 
+STALLED_S: Final = 5.0
+"""A journal that takes longer is no slow disk any more: whoever pages waits with it, and should ask another."""
+
 
 class Health(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The process runs."""
@@ -69,6 +72,8 @@ class DiscoveryRoutes:
         """Answer whether sessions can be paged."""
         control = self._service.control
         reasons = [] if control.healthy else [control.ill or "the engine is not healthy"]
+        if control.stalled_s > STALLED_S:
+            reasons.append(f"the journal has not answered for {control.stalled_s:.0f} s")
         if not self._service.gateway_connected():
             reasons.append("no gateway is connected")
         document = Readiness(status="NOT_READY" if reasons else "READY", reasons=reasons)
@@ -134,14 +139,16 @@ class DiscoveryRoutes:
                 method="GET",
                 path="/readyz",
                 name="getReadiness",
-                summary="Say whether sessions can be paged",
-                description="True only while the journal is writable, this node leads, and a gateway is connected.",
+                summary="Say whether this controller is able to page sessions",
+                description="True only while the journal is writable and answers, this node leads, and a gateway is "
+                "connected. What a kill switch or a lack of anchors refuses is told by the refusal: to take the "
+                "controller out of service would help nobody.",
                 tag="Service",
                 handler=self.readiness,
                 scope=None,
                 replies={
-                    200: Reply(meaning="They can.", document=Readiness, example={"status": "READY", "reasons": []}),
-                    503: Reply(meaning="They cannot.", document=Readiness, example=examples.NOT_READY),
+                    200: Reply(meaning="It is.", document=Readiness, example={"status": "READY", "reasons": []}),
+                    503: Reply(meaning="It is not.", document=Readiness, example=examples.NOT_READY),
                 },
                 quiet=True,
             ),
