@@ -1,16 +1,18 @@
 """The HTTP layer itself: bodies that never end, routes, log lines."""
 
 import asyncio
+import enum
 import json
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import msgspec
 import pytest
 
 from aipaging.core.foundation.errors import AipagingError, InvalidInputError, RefusedError, UnavailableError, Who
 from aipaging.runtime.http import exchange
-from aipaging.runtime.http.documents import refuse_repetition
+from aipaging.runtime.http.documents import decoded, refuse_repetition
 from aipaging.runtime.http.exchange import Answer, Request, integer_of, json_answer
 from aipaging.runtime.http.faults import code_of, status_of
 from aipaging.runtime.http.routing import HttpApp, Route
@@ -123,6 +125,35 @@ def test_a_log_line_holds_the_traceback() -> None:
     except ValueError as error:
         record = logging.makeLogRecord({"msg": "bug", "exc_info": (type(error), error, error.__traceback__)})
     assert "ValueError: invalid literal" in json.loads(JsonFormatter().format(record))["error"]
+
+
+class Colour(enum.Enum):
+    RED = "RED"
+    BLUE = "BLUE"
+
+
+class Wall(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    main_colour: Colour | None = None
+    size: Literal["large", "small"] = "small"
+    others: list[Annotated[Colour, msgspec.Meta(description="More.")]] = []
+
+
+class House(msgspec.Struct):
+    walls: dict[str, Wall]
+
+
+@pytest.mark.parametrize(
+    ("raw", "field", "words"),
+    [
+        (b'{"walls": {"north": {"mainColour": "red"}}}', "walls[...].mainColour", "RED, BLUE"),
+        (b'{"walls": {"north": {"size": "huge"}}}', "walls[...].size", "large, small"),
+        (b'{"walls": {"north": {"others": ["RED", "GREEN"]}}}', "walls[...].others[1]", "RED, BLUE"),
+    ],
+)
+def test_a_word_that_is_not_allowed_is_answered_with_those_that_are(raw: bytes, field: str, words: str) -> None:
+    with pytest.raises(InvalidInputError, match=f"expected one of {words}") as error:
+        decoded(msgspec.json.Decoder(House), raw)
+    assert error.value.field == field
 
 
 @pytest.mark.parametrize(

@@ -126,8 +126,8 @@ _SECURITY: Final = (
 _DESCRIPTION: Final = (
     "A client says what it needs (an intent); the network finds which model serves it and where, and bounds the tail "
     "of its end-to-end delay. Errors are `{status, code, message}` extended by `who` must act and, where there is one, "
-    "the `field`. Unknown properties are refused. A refused admission is 422, extended by the reason of every "
-    "candidate."
+    "the `field`. Unknown and repeated properties are refused. A refused admission is 422, extended by the reason of "
+    "every candidate."
 )
 
 

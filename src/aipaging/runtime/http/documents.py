@@ -10,6 +10,7 @@ from collections import Counter
 from typing import Any, Final, TypeVar
 
 import msgspec
+from msgspec import inspect
 
 from aipaging.core.foundation.errors import InvalidInputError
 
@@ -20,6 +21,7 @@ SHOWN_CHARS_MAX: Final = 80
 
 _NAMES: Final = re.compile(rb'"([^"\\]*)"\s*:')
 _AT: Final = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
+_STEPS: Final = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 _NAMED: Final = re.compile(r"(?:unknown|required) field `(?P<name>[^`]*)`")
 _RANGE: Final = re.compile(r"Expected `(?:int|float)(?: \| null)?` (?:[<>]=?|that's a multiple)")
 
@@ -33,7 +35,7 @@ def decoded(decoder: msgspec.json.Decoder[T], raw: bytes) -> T:
     try:
         return decoder.decode(raw)
     except msgspec.ValidationError as error:
-        raise _misfit(str(error), raw) from None
+        raise _misfit(str(error), raw, decoder.type) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         reason = str(error).removeprefix("JSON is malformed: ")
         raise InvalidInputError(f"the body is not JSON: {reason[:160]}") from None
@@ -63,7 +65,7 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> None:
         raise InvalidInputError(f"{shown} stands {count} times in one object: once is allowed", field=shown)
 
 
-def _misfit(text: str, raw: bytes) -> InvalidInputError:
+def _misfit(text: str, raw: bytes, wanted: Any) -> InvalidInputError:
     match = _AT.match(text)
     what, path = (match["what"], match["path"] or "$") if match else (text, "$")
     named = _NAMED.search(what)
@@ -74,7 +76,10 @@ def _misfit(text: str, raw: bytes) -> InvalidInputError:
         message = f"{field} is not a property of this document" if "unknown" in what else f"{field} is missing"
         return InvalidInputError(message, field=field)
     code = "OUT_OF_RANGE" if _RANGE.search(what) else "INVALID_ARGUMENT"
+    words = _words(wanted, path) if what.startswith("Invalid enum value") else []
     expected = what[0].lower() + what[1:] if what else "another value is expected"
+    if words:
+        expected = f"expected one of {', '.join(words)}"
     shown = _shown(raw, path)
     subject = where or "the body"
     message = f"{subject} is {shown}: {expected}" if shown else f"{subject}: {expected}"
@@ -85,9 +90,39 @@ def _shown(raw: bytes, path: str) -> str:
     """Return the value at the path as short JSON, or "" if it cannot be had."""
     try:
         value: Any = msgspec.json.decode(raw)
-        for step in re.findall(r"\.([^.\[\]]+)|\[(\d+)\]", path):
+        for step in _STEPS.findall(path):
             value = value[step[0]] if step[0] else value[int(step[1])]
         text = msgspec.json.encode(value).decode()
     except (msgspec.MsgspecError, RecursionError, LookupError, TypeError, ValueError):
         return ""
     return text if len(text) <= SHOWN_CHARS_MAX else f"{text[:SHOWN_CHARS_MAX]}…"
+
+
+def _words(wanted: Any, path: str) -> list[str]:
+    """Return the words that are allowed at the path of a document type, or none if it is not words that are."""
+    found = inspect.type_info(wanted)
+    for name, _ in _STEPS.findall(path):
+        found = _within(_alone(found), name)
+    bare = _alone(found)
+    if isinstance(bare, inspect.EnumType):
+        return [str(member.value) for member in bare.cls]
+    return list(map(str, bare.values)) if isinstance(bare, inspect.LiteralType) else []
+
+
+def _within(found: inspect.Type, name: str) -> inspect.Type:
+    """Return the type of a property, or of the items of a list."""
+    if isinstance(found, inspect.StructType):
+        return next((each.type for each in found.fields if each.encode_name == name), inspect.AnyType())
+    if isinstance(found, inspect.ListType | inspect.VarTupleType):
+        return found.item_type
+    return found.value_type if isinstance(found, inspect.DictType) else inspect.AnyType()
+
+
+def _alone(found: inspect.Type) -> inspect.Type:
+    """Return a type without its annotations, and without the null that may stand for it."""
+    while isinstance(found, inspect.Metadata | inspect.UnionType):
+        if isinstance(found, inspect.Metadata):
+            found = found.type
+        else:
+            found = next(each for each in found.types if not isinstance(each, inspect.NoneType))
+    return found
