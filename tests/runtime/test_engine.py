@@ -100,8 +100,9 @@ class Rig:
         self.engine = Engine(
             journal=journal, snapshots=None, signer=Signer(), clock=self.clock, node="node-1", boot="boot-1"
         )
-        tokens = SessionTokens(Signer())
-        self.effects = SteeringEffects(self.engine, self.plane, ReadyAnchors(), tokens)
+        self.signer = Signer()
+        self.tokens = SessionTokens(self.signer)
+        self.effects = SteeringEffects(self.engine, self.plane, ReadyAnchors(), self.tokens)
         self.pages = 0
 
     async def start(self) -> None:
@@ -165,6 +166,29 @@ async def test_a_page_whose_steering_fails_is_taken_back(rig: Rig) -> None:
     assert failed.value.code == "STEERING_FAILED"
     (session,) = rig.engine.state.sessions.values()
     assert session.status_info is StatusInfo.NETWORK_TERMINATED
+
+
+async def test_a_lone_page_is_signed_while_the_journal_writes_and_steered_when_it_has_written(rig: Rig) -> None:
+    signed: list[str] = []
+    signer = rig.signer
+
+    def aist(claims: AistClaims) -> str:
+        signed.append(claims.token_id)
+        return f"aist {claims.session}"
+
+    signer.sign_aist = aist  # type: ignore[method-assign]
+    installs = len(rig.plane.asked)
+    with held_up(rig.journal):
+        page = asyncio.ensure_future(rig.page())
+        await until(lambda: signed == ["token-1"])
+        assert not page.done()
+        assert rig.plane.asked[installs:] == [], "nothing is steered before the COMMIT is durable"
+    session = rig.engine.state.sessions[await page]
+    assert [kind for kind, _ in rig.plane.asked[installs:]] == ["install"]
+    assert rig.tokens.aist(session) == f"aist {session.session}"
+    assert signed == ["token-1"], "what is ready is not signed again"
+    assert rig.tokens.aist(session) == f"aist {session.session}"
+    assert signed == ["token-1", "token-1"], "and not kept"
 
 
 async def test_many_pages_share_appends(rig: Rig) -> None:

@@ -41,6 +41,15 @@ class SteeringEffects:
         self._tasks: set[asyncio.Task[None]] = set()
         self._placing = asyncio.Lock()
 
+    def prepare(self, effects: Sequence[x.Effect]) -> None:
+        """Sign what a page will be answered with, once it is durable."""
+        for effect in effects:
+            if isinstance(effect, x.InstallSteering):
+                session = self._engine.state.sessions.get(effect.session)
+                lease = session.lease_of(effect.epoch) if session is not None else None
+                if session is not None and lease is not None and lease.live:
+                    self._tokens.prepare(session, lease)
+
     def restrict(self, effects: Sequence[x.Effect]) -> asyncio.Future[None]:
         """Start fencing at once; the future is done when it is in force, or when that took too long."""
         fences = [fence for effect in effects if isinstance(effect, x.RevokeSteering) for fence in effect.fences]

@@ -52,6 +52,9 @@ PATIENCE_OF_LEASE: Final = 24
 """How long renewals wait for others to go along with, as a sync of their own would hold up the next page; at most this
 part of a lease, for one that was put off may have only a twelfth left."""
 
+PREPARED_ITEMS_MAX: Final = 4
+"""Of a batch of so many commands the tokens are signed while the disk syncs; with more the loop has work anyway."""
+
 PENDING_ITEMS_MAX: Final = 20_000
 """Commands that may wait for the journal; beyond it the caller is asked to come back."""
 
@@ -86,6 +89,10 @@ _OBSERVATIONS: Final = get_args(Observation)
 
 class Effects(Protocol):
     """Who carries effects out."""
+
+    def prepare(self, effects: Sequence[Effect]) -> None:
+        """Make ready what permissive effects will need, while the journal writes; nobody is told anything."""
+        ...
 
     def restrict(self, effects: Sequence[Effect]) -> asyncio.Future[None]:
         """Start restrictive effects; the future is done when they are in force."""
@@ -348,7 +355,9 @@ class Engine:
             restrictive = self._restrictive_only
             begun = time.perf_counter()
             try:
-                await self._recorder.append(entries, checkpoint, restrictive=restrictive)
+                await self._recorder.append(
+                    entries, checkpoint, restrictive=restrictive, meanwhile=lambda: self._prepare(batch)
+                )
             except AipagingError as error:
                 await self._append_failed(error)
                 return
@@ -360,6 +369,13 @@ class Engine:
         self._pending.settle()
         self._settle(batch)
         self._recorder.snapshot_if_due(self.state)
+
+    def _prepare(self, batch: Sequence[Item]) -> None:
+        """Use the time that the disk takes, where there is nothing else to do."""
+        if self._effects is not None and len(batch) <= PREPARED_ITEMS_MAX:
+            with contextlib.suppress(Exception):  # what cannot be signed now cannot be later, and is told then
+                for item in batch:
+                    self._effects.prepare(item.permissive)
 
     def _tell(self, entries: Sequence[SealedEntry], seconds: float) -> None:
         for observer in self._observers:

@@ -21,14 +21,18 @@ class JournalThread:
         self._thread: threading.Thread | None = None
 
     async def run(self, call: Callable[[], T]) -> T:
-        """Return what a call returns, or raise what it raises; it is done also if nobody waits for it any more."""
+        """Return what a call returns, or raise what it raises."""
+        return await self.begin(call)
+
+    def begin(self, call: Callable[[], T]) -> asyncio.Future[T]:
+        """Begin a call; it is done also if nobody waits for it any more."""
         if self._thread is None:
             # A daemon: a controller that ends without closing its journal ends like one that was killed.
             self._thread = threading.Thread(target=self._work, name="journal", daemon=True)
             self._thread.start()
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._calls.put((call, answer))
-        return await answer
+        return answer
 
     def close(self) -> None:
         """End the thread when all its calls are done."""

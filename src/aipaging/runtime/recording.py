@@ -13,7 +13,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -118,15 +118,24 @@ class Recorder:
         """Return the entries of what was decided at once, in order."""
         return self._sealer.seal(drafts, term=term, now=now) if drafts else []
 
-    async def append(self, entries: Sequence[SealedEntry], checkpoint: str | None, *, restrictive: bool) -> None:
-        """Return when the entries are durable.
+    async def append(
+        self,
+        entries: Sequence[SealedEntry],
+        checkpoint: str | None,
+        *,
+        restrictive: bool,
+        meanwhile: Callable[[], None],
+    ) -> None:
+        """Return when the entries are durable; `meanwhile` is called once they are on their way.
 
         Raises:
             AipagingError: They are not.
         """
         self._given_s = time.monotonic()
         try:
-            await self._thread.run(lambda: self._journal.append(entries, checkpoint, restrictive=restrictive))
+            written = self._thread.begin(lambda: self._journal.append(entries, checkpoint, restrictive=restrictive))
+            meanwhile()
+            await written
         finally:
             self._given_s = None
         self._durable_seq = entries[-1].seq + 1

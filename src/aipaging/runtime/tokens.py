@@ -15,25 +15,40 @@ ASSUMPTIONS_CHARS_MAX: Final = 384
 """Of what a bound rests on, in a receipt: gateways pass receipts of at most 4,096 characters. The evidence has all."""
 
 
+READY_MAX: Final = 16
+"""AISTs that are ready and not yet asked for: those of a batch, and of a few whose client has gone."""
+
+
 class SessionTokens:
     """Signs what belongs to a session; the same session and epoch always give the same claims."""
 
     def __init__(self, signer: TokenSigner) -> None:
         self._signer = signer
+        self._ready: dict[AistClaims, str] = {}
+
+    def prepare(self, session: Session, lease: Lease) -> None:
+        """Sign both tokens of a session; they are handed out when they are asked for."""
+        claims = self._aist_claims(session)
+        if len(self._ready) >= READY_MAX:
+            self._ready.pop(next(iter(self._ready)))  # whoever asked for it has gone
+        self._ready[claims] = self._signer.sign_aist(claims)
+        self.receipt(session, lease)
 
     def aist(self, session: Session) -> str:
         """Return the session's AIST; it lasts as long as the session may."""
-        return self._signer.sign_aist(
-            AistClaims(
-                session=session.session,
-                tenant=session.tenant,
-                client=session.client,
-                aisi=session.aisi,
-                token_id=session.token_id,
-                issued_us=session.requested_wall_us,
-                expires_us=self._ends_wall_us(session),
-                certificate=session.certificate,
-            )
+        claims = self._aist_claims(session)
+        return self._ready.pop(claims, None) or self._signer.sign_aist(claims)
+
+    def _aist_claims(self, session: Session) -> AistClaims:
+        return AistClaims(
+            session=session.session,
+            tenant=session.tenant,
+            client=session.client,
+            aisi=session.aisi,
+            token_id=session.token_id,
+            issued_us=session.requested_wall_us,
+            expires_us=self._ends_wall_us(session),
+            certificate=session.certificate,
         )
 
     def receipt(self, session: Session, lease: Lease) -> str:
