@@ -114,6 +114,13 @@ def test_an_interval_just_beside_its_truth_refutes_nothing_among_many(measured: 
     assert not experiment.conclude(clear).confirmed
 
 
+def test_blame_of_who_had_no_part_in_it_refutes_the_claim(measured: dict[str, dict[str, Any]]) -> None:
+    worse = copy.deepcopy(measured["TRE5"])
+    assert catalogue.experiment("TRE5").conclude(worse).confirmed
+    next(iter(worse["pairs"].values()))[0]["innocent"] = 0.4
+    assert not catalogue.experiment("TRE5").conclude(worse).confirmed
+
+
 def _late_path(found: dict[str, Any]) -> None:
     found["paths"][0]["delay_ms"] = 0.5 * found["paths"][0]["simulated"]["low"]
 
