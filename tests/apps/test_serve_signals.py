@@ -103,6 +103,9 @@ def test_a_hang_up_during_the_start_reloads_once_it_is_over(tmp_path: Path, slow
             assert time.monotonic() < deadline_s, log.read_text()
             time.sleep(0.05)
         assert httpx.get(f"{base}/configuration", headers=headers).json()["applied"] == ["tenant"]
+        usage = httpx.get(f"{base}/usage", headers=headers)
+        assert (usage.status_code, usage.json()["usage"]) == (200, []), usage.text
+        assert (tmp_path / "data" / "usage.db").stat().st_mode & 0o077 == 0, "the operator's alone"
     finally:
         process.terminate()
         process.wait(WAIT_S)
