@@ -110,9 +110,11 @@ def test_cross_traffic_that_joins_and_leaves_against_a_plain_run(build) -> None:
 
 def test_it_goes_on_until_it_is_precise_and_workers_change_nothing(build) -> None:
     one = scenario([build.domain()], [build.tenant(rate=0.8)])
-    effort = Effort(precision=0.004)
+    seen: list[tuple[int, int]] = []
+    effort = Effort(precision=0.004, on_progress=lambda *each: seen.append(each))
     alone = rare_exceedance(one, "a", 100.0, effort=effort)
     assert alone.replications > 20
+    assert seen == [(done, 2_000) for done in range(20, alone.replications + 1, 20)]
     assert alone.probability.high - alone.probability.value <= 0.004 * alone.probability.value
     with ThreadPoolExecutor(2) as pool:
         assert rare_exceedance(one, "a", 100.0, effort=effort, executor=pool).probability == alone.probability
