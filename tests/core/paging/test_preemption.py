@@ -23,6 +23,7 @@ from aipaging.core.lease.machine import LeaseTerms
 from aipaging.core.paging import commands as c
 from aipaging.core.paging import effects as x
 from aipaging.core.paging import events as e
+from aipaging.core.paging import preemption
 from aipaging.core.paging import tenancy_events as t
 from aipaging.core.paging.claiming import asked_digest, would_preempt
 from aipaging.core.paging.page import resolve
@@ -33,7 +34,7 @@ from aipaging.core.paging.session_machine import StatusInfo
 from aipaging.core.paging.settings import Settings
 from aipaging.core.paging.snapshot import decode_state, encode_state
 from aipaging.core.paging.state import Session, State
-from aipaging.core.paging.step import evolve, wake_at
+from aipaging.core.paging.step import evolve, step, wake_at
 from aipaging.testing.world import ACCESS, World, accept, envelope, intent
 
 TERMS = LeaseTerms(lease_ms=4_000, drift_ppm=500, grace_ms=500, drain_ms_max=30_000)
@@ -111,6 +112,47 @@ def audited(world: World) -> None:
 
 def preempted(world: World) -> list[t.SessionPreempted]:
     return [event for event in world.events if isinstance(event, t.SessionPreempted)]
+
+
+RATES = st.sampled_from([0.5, 1.0, 4.0, 7.0, 12.0, 20.0])
+LOWER = st.sampled_from(["background", "standard"])
+CROWDS = st.lists(st.tuples(LOWER, RATES, st.sampled_from(["eu", "eu", "us", ""])), min_size=6, max_size=14)
+
+
+@given(CROWDS, st.sampled_from([5.0, 12.0, 20.0, 30.0, 45.0, 90.0]), st.sampled_from([1, 2, 64]))
+def test_what_is_told_to_be_hopeless_without_a_look_is_hopeless(
+    crowd: list[tuple[str, float, str]], rate_rps: float, victims_max: int
+) -> None:
+    world = started()
+    for tenant, rate, region in crowd:
+        ask(world, tenant, wanted(rate, region=region))
+        world.settle()
+    command = c.Page(
+        session=SessionId("00000000-0000-4000-8000-ffffffffffff"),
+        tenant=TenantId("urgent"),
+        client=ClientId("urgent-client"),
+        token_id="t",
+        salt=bytes(16),
+        intent=wanted(rate_rps),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(preemption, "VICTIMS_MAX", victims_max)
+        quick = step(world.state, command, world.now)
+        patch.setattr(preemption._Search, "hopeless", lambda *_: False)
+        assert step(world.state, command, world.now) == quick
+
+
+def test_a_hopeless_page_looks_at_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = started()
+    for _ in range(40):
+        admitted(world, "background", wanted(0.9))
+    looked = []
+    may_go = preemption._may_go
+    monkeypatch.setattr(preemption, "_may_go", lambda *asked: looked.append(asked) or may_go(*asked))
+    assert refused(world, "emergency", wanted(90.0)).constraint == "CAPACITY"
+    assert not looked
+    assert refused(world, "emergency", wanted(30.0)).constraint == "PREEMPTING"
+    assert looked
 
 
 def test_a_page_of_a_higher_class_is_told_to_ask_again_and_then_has_the_room() -> None:

@@ -256,15 +256,17 @@ def _wait(work: Waking, session: Session) -> None:
 
 
 def _turn(work: Waking) -> None:
-    """Look at those whose turn it is until one relocation is granted; the next turn comes at its pace.
-
-    The pace counts from when this turn was due: who wakes late catches up, within limits.
-    """
-    queue, now = work.state.queue, work.now
+    """Look at those whose turn it is until one relocation is granted; the next turn comes at its pace."""
     if work.granted:
         # A second turn of a wake that comes late: whoever is first could not be granted anything, and keeps its place.
         work.turn_us = work.when_us
-        return
+    else:
+        _take_turns(work)
+
+
+def _take_turns(work: Waking) -> None:
+    # The pace counts from when this turn was due: who wakes late catches up, within limits.
+    queue, now = work.state.queue, work.now
     for _ in range(TURNS_MAX):
         subject = queue.next_in_line()
         if subject is None:

@@ -10,7 +10,8 @@ others there. The plan is the least that would make room on the whole path:
   several are, finding the fewest is a covering problem, and this is a good answer to it.
 
 Everything is asked of the admission itself, on what would be reserved then (`core.lease.difference`): there is no
-second arithmetic of room. A plan decides nothing: `core.paging.claiming` does.
+second arithmetic of room. Only what is hopeless is told by counting, before anybody is looked at: room for more than
+the largest of the lower classes could make. A plan decides nothing: `core.paging.claiming` does.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,9 +22,9 @@ from typing import Final, TypeAlias
 from aipaging.core.anchor.catalogue import Anchor
 from aipaging.core.anchor.choice import best
 from aipaging.core.anchor.eligibility import Candidate
-from aipaging.core.anchor.offer import Offer
+from aipaging.core.anchor.offer import Offer, limits_mrps
 from aipaging.core.foundation.epoch import Epoch
-from aipaging.core.foundation.names import AnchorId, DomainName, SessionId
+from aipaging.core.foundation.names import AnchorId, DomainName, SessionId, TenantId
 from aipaging.core.foundation.time import BootUs, Now
 from aipaging.core.identity.tenant import PriorityClass
 from aipaging.core.lease.difference import Difference
@@ -92,6 +93,8 @@ class _Search:
     """One search; what it has found out already is not looked at again.
 
     Attributes:
+        most_mrps: By class, no less than all that as many of that class and below have as one page may displace.
+        classes: The tenants that were met: their class if it is lower, else None.
         leaving: What nobody renews any more, and when it will be free, the earliest first.
         later: What is reserved when all that has left, and what others claim by then.
         around: Who may give way at an anchor, those who take most first; of equals the lower class, then the newer.
@@ -104,10 +107,34 @@ class _Search:
     reserved: OthersReserved
     leaving: list[tuple[BootUs, Held]]
     later: Difference
+    most_mrps: dict[PriorityClass, int] = field(default_factory=dict[PriorityClass, int])
+    classes: dict[TenantId, PriorityClass | None] = field(default_factory=dict[TenantId, PriorityClass | None])
     around: dict[AnchorId, list[Lower]] = field(default_factory=dict[AnchorId, list[Lower]])
     crossing: dict[tuple[DomainName, ...], list[Lower]] = field(
         default_factory=dict[tuple[DomainName, ...], list[Lower]]
     )
+
+    def below(self, tenant: TenantId) -> PriorityClass | None:
+        """Return the class of a tenant that is below the asker's, or None."""
+        if tenant not in self.classes:
+            priority = self.state.tenancy.tenant(tenant).priority
+            self.classes[tenant] = priority if priority < self.wanted.priority else None
+        return self.classes[tenant]
+
+    def hopeless(self, anchor: Anchor, highest: PriorityClass) -> bool:
+        """Tell without looking at sessions that nobody up to a class could make room at an anchor."""
+        if highest not in self.most_mrps:
+            self.most_mrps[highest] = _most_mrps(self, highest)
+        intent, catalogue = self.wanted.question.intent, self.state.catalogue
+        then = replace(self.reserved, difference=self.later)
+        left_mrps = [anchor.capacity_mrps - then.anchor_mrps(anchor.anchor)]
+        path = catalogue.path_to(intent.place, anchor.domain)
+        offer = Offer(catalogue=catalogue, reserved=then, wall_us=self.now.wall_us)
+        for domain in path.domains if path is not None else ():
+            envelope = catalogue.envelope_of(domain, anchor.aisi)
+            if envelope is not None:
+                left_mrps += limits_mrps(offer, catalogue.domains[domain], envelope)
+        return min(left_mrps) + self.most_mrps[highest] < intent.rate_mrps
 
     def admits(self, anchor: Anchor, reserved: Difference) -> Candidate | None:
         """Return the anchor as the admission finds it with a difference in what is reserved, if it is eligible."""
@@ -151,7 +178,8 @@ def planned(state: State, wanted: Wanted, candidates: Iterable[Candidate], now: 
         claimed = wanted.own.anchor if wanted.own is not None else ""
         return min(plans, key=lambda plan: (plan.candidate.anchor != claimed, plan.ready_us))
     for highest in (each for each in PriorityClass if each < wanted.priority):
-        found = ((anchor, _victims(search, anchor, highest)) for anchor in anchors)
+        hopeful = (anchor for anchor in anchors if not search.hopeless(anchor, highest))
+        found = ((anchor, _victims(search, anchor, highest)) for anchor in hopeful)
         plans = [plan for anchor, victims in found if victims and (plan := _plan(search, anchor, victims)) is not None]
         if plans:
             return min(plans, key=lambda plan: (len(plan.victims), sum(each.intent.rate_mrps for each in plan.victims)))
@@ -263,15 +291,18 @@ def _crossing(search: _Search, domains: tuple[DomainName, ...]) -> list[Lower]:
 
 def _lower(search: _Search, sessions: Iterable[Session]) -> list[Lower]:
     """Return who of these may give way, in the order in which they would."""
-    tenancy = search.state.tenancy
     looked = islice(sessions, SESSIONS_LOOKED_AT_MAX)
-    lower = [(tenancy.tenant(each.tenant).priority, each) for each in looked if _may_go(search, each)]
+    lower = [
+        (priority, each)
+        for each in looked
+        if (priority := search.below(each.tenant)) is not None and _may_go(search, each)
+    ]
     lower.sort(key=lambda each: (-each[1].intent.rate_mrps, each[0], -each[1].requested_wall_us, each[1].session))
     return lower
 
 
 def _may_go(search: _Search, session: Session) -> bool:
-    """Tell whether a session may be displaced: of a lower class, and neither moving nor just moved."""
+    """Tell whether a session of a lower class may be displaced: neither moving nor just moved."""
     lease = session.lease
     return (
         session.available
@@ -281,8 +312,22 @@ def _may_go(search: _Search, session: Session) -> bool:
         and len(search.state.ledger.held.get(session.session, ())) == 1
         and not (session.relocation is not None and session.relocation.under_way)
         and session.session not in search.state.tenancy.victims
-        and search.state.tenancy.tenant(session.tenant).priority < search.wanted.priority
     )
+
+
+def _most_mrps(search: _Search, highest: PriorityClass) -> int:
+    """Return a rate that no `VICTIMS_MAX` sessions of the classes up to `highest` have more of."""
+    sizes: dict[int, int] = {}
+    for tenant, account in search.state.tenancy.accounts.items():
+        priority = search.below(tenant)
+        if priority is not None and priority <= highest:
+            for bits, count in account.sizes.items():
+                sizes[bits] = sizes.get(bits, 0) + count
+    most_mrps, left = 0, VICTIMS_MAX
+    for bits in sorted(sizes, reverse=True):
+        taken = min(left, sizes[bits])
+        most_mrps, left = most_mrps + taken * ((1 << bits) - 1), left - taken
+    return most_mrps
 
 
 def _chosen(search: _Search, anchor: Anchor, pool: list[Lower]) -> list[Session]:

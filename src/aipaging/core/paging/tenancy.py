@@ -65,14 +65,22 @@ class Account:
     Attributes:
         sessions: Its sessions that are AVAILABLE, the oldest first.
         requests_mrps: The sum of their rates.
+        sizes: How many of them have a rate of so many bits: below twice the next smaller power of two.
         period: The period that `spent` is about.
         spent: What was charged in it, less what was refunded.
     """
 
     sessions: dict[SessionId, None] = field(default_factory=dict[SessionId, None])
     requests_mrps: int = 0
+    sizes: dict[int, int] = field(default_factory=dict[int, int])
     period: int = 0
     spent: int = 0
+
+    def count(self, rate_mrps: int, sessions: int) -> None:
+        """Count sessions of a rate more or, negative, less."""
+        self.requests_mrps += sessions * rate_mrps
+        bits = rate_mrps.bit_length()
+        self.sizes[bits] = self.sizes.get(bits, 0) + sessions
 
     def charge(self, period: int, amount: int) -> None:
         """Count a charge or, negative, a refund; those of a period that is over count for nothing any more."""
@@ -131,14 +139,14 @@ class Tenancy:
         """Count a session that became AVAILABLE."""
         account = self.account(tenant)
         account.sessions[session] = None
-        account.requests_mrps += rate_mrps
+        account.count(rate_mrps, 1)
 
     def left(self, session: SessionId, tenant: TenantId, rate_mrps: int) -> None:
         """Count a session that ended."""
         account = self.account(tenant)
         if session in account.sessions:
             del account.sessions[session]
-            account.requests_mrps -= rate_mrps
+            account.count(rate_mrps, -1)
 
     def killed_tenant(self, tenant: TenantId) -> SwitchKilled | None:
         """Return the switch that stops everything of a tenant, or None."""
