@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -13,6 +14,7 @@ import pytest
 
 from aipaging.adapters.southbound.app import LOOK_UP_PATH, SouthboundRoutes
 from aipaging.apps.cli.registry import COMMANDS, aipaging
+from aipaging.apps.server.config_schema import sections
 from aipaging.ports.steering import SteeringDriver
 from aipaging.testing.steering import STEERING_CHECKS
 
@@ -202,6 +204,21 @@ def test_make_targets_exist(page: Path) -> None:
     code = [found.group() for found in FENCE.finditer(page.read_text())] + INLINE.findall(page.read_text())
     for target in re.findall(r"^(?:\$ )?make ([a-z]+)", "\n".join(code), re.MULTILINE):
         assert target in targets
+
+
+def test_keys_of_the_configuration_exist() -> None:
+    known = {section.name: section.fields for section in sections(ROOT)}
+    blocks = 0
+    for page in (ROOT / "docs" / "how-to").glob("*.md"):
+        for text in re.findall(r"^```toml\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL):
+            document = tomllib.loads(text)
+            if not document.keys() <= known.keys():
+                continue  # of another kind of file: scenarios, contracts
+            blocks += 1
+            for name, tables in document.items():
+                for table in tables if isinstance(tables, list) else [tables]:
+                    assert table.keys() <= known[name].keys(), f"{page.relative_to(ROOT)}: [{name}]"
+    assert blocks >= 8
 
 
 @each_page
