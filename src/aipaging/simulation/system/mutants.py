@@ -112,6 +112,7 @@ _MORE: Final[Mapping[str, Mapping[str, Any]]] = {
     "sidecar-takes-any-epoch": {"faults": ("pause", "backup", "leadership")},
     "no-drift-margin": {"parts": planted.no_margin_parts},
     "drains-for-ever": {"parts": planted.drains_for_ever_parts},
+    "token-of-the-grant": {"seeds_end": 120},
     "reads-do-not-wait": {"faults": ("disk",)},
     "list-replaced": {"faults": ("races",)},
     "answer-not-judged": {"faults": ("races",)},

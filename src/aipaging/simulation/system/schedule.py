@@ -256,7 +256,7 @@ def _bad_link(dice: random.Random, us: int) -> list[Act]:
 
 
 def _race(dice: random.Random, us: int) -> list[Act]:
-    who, for_us = dice.choice((*GATEWAYS, *GATEWAYS, *ANCHORS)), _ms(dice, 3_000, 8_000)
+    who, for_us = dice.choice(GATEWAYS), _ms(dice, 3_000, 8_000)
     slow = Act(us=us, kind="slow-calls", who="controller", other=who, for_us=for_us, amount=450.0 * MS)
     return [slow, Act(us=us, kind="overtaking", who="controller", other=who, for_us=for_us)]
 
