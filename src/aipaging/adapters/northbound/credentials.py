@@ -51,7 +51,6 @@ OPERATOR_SCOPES: Final = CLIENT_SCOPES | {
     "ai-paging:policies:read",
     "ai-paging:configuration:read",
     "ai-paging:configuration:update",
-    "ai-paging:policies:update",
     "ai-paging:evidence:read",
     "ai-paging:metrics:read",
     "ai-paging:dead-letters:read",
