@@ -208,9 +208,9 @@ def draw(figure: Any, measured: Measured) -> None:
         [float(np.mean([one["share"] for one in measured["blame"][f][d]])) for f in faults] for d in worlds.DOMAINS
     ]
     names = [name.replace("_", "\n") for name in faults]
-    for row, guilty in zip(table, worlds.DOMAINS, strict=True):
+    for shares, guilty in zip(table, worlds.DOMAINS, strict=True):
         with_it = [one for pair, runs in measured["pairs"].items() if guilty in pair for one in runs]
-        row.append(float(np.mean([one["share"] for one in with_it])))
+        shares.append(float(np.mean([one["share"] for one in with_it])))
     names.append("two at\nonce")
     right.imshow(table, cmap="Blues", vmin=0.0, vmax=2.5, aspect="auto")
     for row, values in enumerate(table):
