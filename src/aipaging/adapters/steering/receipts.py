@@ -3,7 +3,7 @@
 A receipt is the longest thing that a controller holds of a session: 1,300 characters, most of which other receipts of
 the anchor have too (its service, its envelopes, its bound's assumptions). So it is held as what it has of its own: its
 claims, compressed with those of another receipt of the anchor as the dictionary, and its signature. What comes out is
-what went in, to the byte. Packing takes 7 us, unpacking 5.
+what went in, to the byte.
 """
 
 import zlib
