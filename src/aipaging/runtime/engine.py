@@ -18,7 +18,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final, Protocol, TypeVar, get_args
+from typing import Any, Final, TypeVar
 
 from aipaging.core.evidence.log import LogHead
 from aipaging.core.evidence.record import Draft, SealedEntry
@@ -26,15 +26,15 @@ from aipaging.core.foundation.errors import AipagingError, UnavailableError, Who
 from aipaging.core.foundation.names import SessionId
 from aipaging.core.foundation.time import BootUs, Now
 from aipaging.core.paging import commands as c
-from aipaging.core.paging.effects import Effect, Restrictive
-from aipaging.core.paging.events import ClientsEntitled, Event, HeartbeatSeen, Observation, PoliciesLoaded
+from aipaging.core.paging.events import ClientsEntitled, Event, HeartbeatSeen, PoliciesLoaded
 from aipaging.core.paging.evolve import rearm
-from aipaging.core.paging.records import RESTRICTIVE, draft_of
+from aipaging.core.paging.records import draft_of
 from aipaging.core.paging.settings import Settings
 from aipaging.core.paging.state import State
 from aipaging.core.paging.step import evolve, step, wake_at
 from aipaging.ports.journal import Journal, SnapshotStore
 from aipaging.ports.signing import CheckpointSigner
+from aipaging.runtime.carrying import RESTRICTIVE_EFFECTS, Effects, only_restrict
 from aipaging.runtime.clock import Clock
 from aipaging.runtime.observation import EngineObserver
 from aipaging.runtime.pending import Item, Pending
@@ -82,29 +82,6 @@ PAUSE_OF_LOST: Final = 3
 
 SUSPEND_MS: Final = 100
 """Boot and monotonic clock apart by more since last looked at: the machine slept (their reading is not atomic)."""
-
-_RESTRICTIVE_EFFECTS: Final = (Restrictive,) if isinstance(Restrictive, type) else get_args(Restrictive)
-_OBSERVATIONS: Final = get_args(Observation)
-
-
-class Effects(Protocol):
-    """Who carries effects out."""
-
-    def prepare(self, effects: Sequence[Effect]) -> None:
-        """Make ready what permissive effects will need, while the journal writes; nobody is told anything."""
-        ...
-
-    def restrict(self, effects: Sequence[Effect]) -> asyncio.Future[None]:
-        """Start restrictive effects; the future is done when they are in force."""
-        ...
-
-    async def permit(self, effects: Sequence[Effect]) -> None:
-        """Carry permissive effects out; return when what an answer must wait for is in force.
-
-        Raises:
-            UnavailableError: Steering could not be installed.
-        """
-        ...
 
 
 class Engine:
@@ -274,13 +251,13 @@ class Engine:
         if not isinstance(command, c.Wake) and self._catch_up(now):
             now = self.now()
         decision = step(self.state, command, now)
-        if self._ill and not isinstance(command, c.StartTerm) and not _only_restrict(decision.events):
+        if self._ill and not isinstance(command, c.StartTerm) and not only_restrict(decision.events):
             raise UnavailableError(self._ill, code="JOURNAL_UNAVAILABLE")
-        restricting = [effect for effect in decision.effects if isinstance(effect, _RESTRICTIVE_EFFECTS)]
+        restricting = [effect for effect in decision.effects if isinstance(effect, RESTRICTIVE_EFFECTS)]
         item = Item(
             events=decision.events,
             entries=self._applied(decision.events, now),
-            permissive=[effect for effect in decision.effects if not isinstance(effect, _RESTRICTIVE_EFFECTS)],
+            permissive=[effect for effect in decision.effects if not isinstance(effect, RESTRICTIVE_EFFECTS)],
             restricted=self._effects.restrict(restricting) if restricting and self._effects else None,
             reply=decision.reply,
         )
@@ -503,8 +480,3 @@ class Engine:
             self._slept_us = slept_us
             LOG.warning("the machine was suspended: all steering is granted anew")
             self._spawn(self.begin_term())
-
-
-def _only_restrict(events: Sequence[Event]) -> bool:
-    """Tell whether events do nothing but take away."""
-    return all(type(event) in RESTRICTIVE or isinstance(event, _OBSERVATIONS) for event in events)
