@@ -103,6 +103,7 @@ _LICENCES: Final = (
     ("BSD-3-Clause", r"bsd(?:-3-clause|[\s-]3)?(?:[\s-]licen[cs]ed?)?"),
     ("CC-BY-4.0", r"cc[\s-]by(?:[\s-]4(?:\.0)?)?"),
 )
+_EITHER: Final = re.compile(r"\b(?:or|and)\b|[/&]")
 _OPEN: Final = re.compile(
     r"\b(?:permissive(?:ly)?|open[\s-]source|open)[\s-](?:licen[cs]ed?s?|models?|weights?)(?:\sonly)?\b"
 )
@@ -191,7 +192,7 @@ def _data_class(scan: Scan) -> None:
     denied: list[re.Match[str]] = []
     for name, words in _CLASSES:
         for match in scan.matches(re.compile(rf"\b(?:{words})\b")):
-            if not match[0].startswith(("no", "public")) and scan.negated(match):
+            if not match[0].startswith("no") and scan.negated(match):
                 denied.append(match)
             elif scan.value("data_class") is None:
                 scan.take(match, "data_class", name)
@@ -214,7 +215,11 @@ def _licences(scan: Scan, vocabulary: Vocabulary) -> None:
     for match in scan.matches(_OPEN):
         _licence(scan, match, _OPEN_LICENCES, vocabulary, found=(names, spans))
     if names:
-        scan.say("licences", tuple(sorted(names)), min(s for s, _ in spans), max(e for _, e in spans))
+        spans.sort()
+        scan.say("licences", tuple(sorted(names)), spans[0][0], spans[-1][1])
+        if len(spans) > 1 and not _EITHER.search(scan.lowered[spans[-2][1] : spans[-1][0]]):
+            # One more constraint is not one more choice, unless it says so: "MIT, BSD or Apache".
+            scan.ask("licences", f"is any of {', '.join(sorted(names))} acceptable?", *sorted(names))
 
 
 def _licence(

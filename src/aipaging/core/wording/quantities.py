@@ -151,7 +151,7 @@ def read_quantities(scan: Scan, currency: str) -> None:
         number = match["a"] or match["b"] or match["c"] or match["d"]
         scan.take(match, "burst", int(value_of(number).to_integral_value(rounding="ROUND_CEILING")))
     for match in scan.matches(_FIRST_TOKEN):
-        scan.take(match, "delay_scope", "FIRST_TOKEN")
+        scan.take(match, None if scan.negated(match) else "delay_scope", "FIRST_TOKEN")
     _times(scan)
 
 

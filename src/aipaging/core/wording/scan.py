@@ -11,8 +11,8 @@ CLAUSE_ENDS: Final = frozenset(",;!?()[]{}")
 """Punctuation that ends a clause; a colon joins: `latency: 250 ms`."""
 
 _NEGATION: Final = re.compile(
-    r"(?:\b(?:not|no|never|none|nothing|without|neither|nor|cannot|excluding|exclude|except|avoid\w*|instead\sof|rather\sthan|"
-    r"anything\sbut)\b|n['\u2019]t\b)(?!\s(?:only|just|merely)\b)(?P<between>(?:(?!\bbut\b)[^.])*)$"
+    r"(?:\b(?:not|no|non|never|none|nothing|without|neither|nor|cannot|excluding|exclude|except|avoid\w*|instead\sof|"
+    r"(?:rather|other)\sthan|apart\sfrom|(?:any|every|all)(?:thing|\s\w+)?\sbut)\b|n['\u2019]t\b)(?!\s(?:only|just|merely)\b)(?P<between>(?:(?!\bbut\b)[^.])*)$"
 )
 
 
