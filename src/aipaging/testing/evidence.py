@@ -214,7 +214,9 @@ class History:
         intent = {"intent_commitment": commitment(salt, payload)}
         anchor = self._free_anchor("")
         if not anchor:
-            self._say("SESSION_REFUSED", {**caller, "constraint": "CAPACITY", "candidates": 4, "policies": "", **intent})
+            self._say(
+                "SESSION_REFUSED", {**caller, "constraint": "CAPACITY", "candidates": 4, "policies": "", **intent}
+            )
             return
         session = _Session(name)
         self._sessions[name] = session
