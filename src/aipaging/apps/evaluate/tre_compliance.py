@@ -212,7 +212,7 @@ def conclude(measured: Measured) -> Finding:
         f"promise: {EPSILON:g}), against {worst['none']:.2g} without admission control ({told['none']}) "
         f"and {worst['mean']:.2g} with mean-rate admission ({told['mean']}); deterministic admission "
         f"{'keeps it too' if sure else 'does NOT keep it'}, for {tenants['deterministic']} tenants against "
-        f"{tenants['tre']} ({gain:.1f} times as many), of {most} that simulation finds possible."
+        f"{tenants['tre']} ({gain:.1f} times as many), of about {most} that simulation finds possible."
     )
     return Finding(
         sentence=sentence,
