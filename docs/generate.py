@@ -127,8 +127,8 @@ MEANINGS: Final[Mapping[str, str]] = {
     "ENVELOPE_CLEARED": "The suspicion was taken back.",
     "KEYS_REGISTERED": "A domain's envelopes are held against exactly these keys from now on; `digest` is that of the "
     "key set, `key_ids` lists its keys with commas between.",
-    "OPERATOR_ACTION": "An operator's client used an operation that changes something, and how it ended; what was "
-    "changed has records of its own. No body and no secret stands in it.",
+    "OPERATOR_ACTION": "An operator's client used an operation, and how it ended; what was changed by it "
+    "has records of its own. No body and no secret stands in it.",
     "PATH_REGISTERED": "The transport between an access and a compute domain is known.",
     "ANCHOR_REGISTERED": "An anchor is known, with what may be reserved at it.",
     "ANCHOR_STATE_CHANGED": "An anchor is READY, DRAINING, LOST or REMOVED, and why.",

@@ -37,6 +37,13 @@ class ControlPlane(Protocol):
         """
         ...
 
+    def note(self, command: Command) -> None:
+        """Put a command on record for which nobody waits; it is lost where it is not possible now.
+
+        Whoever reads is not kept waiting, and may read while nothing can be recorded.
+        """
+        ...
+
     async def view(self, read: Callable[[State, Now], T], of: SessionId | None = None) -> T:
         """Return what `read` makes of the state, once all that it may have seen is durable.
 

@@ -224,6 +224,13 @@ class Engine:
             self._kills.pop((command.kind.value, command.name), None)
         return answer
 
+    def note(self, command: c.Command) -> None:
+        """See `ControlPlane.note`."""
+        if not self.healthy:
+            return
+        with contextlib.suppress(AipagingError):
+            self._decided(command)
+
     async def view(self, read: Callable[[State, Now], T], of: SessionId | None = None) -> T:
         """Return what `read` makes of the state, once everything that it may have seen is durable.
 

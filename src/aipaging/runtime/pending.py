@@ -7,10 +7,12 @@ beside thousands of renewals a second there is always something.
 import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from aipaging.core.evidence.record import SealedEntry
 from aipaging.core.foundation.errors import UnavailableError
 from aipaging.core.foundation.names import SessionId
+from aipaging.core.paging.acting import OperatorActed
 from aipaging.core.paging.commands import Reply
 from aipaging.core.paging.effects import Effect
 from aipaging.core.paging.events import Event, LeasesRenewed
@@ -120,7 +122,8 @@ class Pending:
         None: it is durable. The future fails with `UnavailableError` if it never becomes so.
         """
         if session is None:
-            last = [*self.in_flight[-1:], *self.waiting[-1:]]
+            newest_first = (item for line in (self.waiting, self.in_flight) for item in reversed(line))
+            last = list(islice((item for item in newest_first if item.changed), 1))
         else:
             last = [item for key in (session, None) if (item := self._last.get(key)) is not None]
         if not last:
@@ -139,5 +142,5 @@ def _changed(item: Item) -> Iterator[SessionId | None]:
     for event in item.events:
         if isinstance(event, LeasesRenewed):
             yield from (renewal.session for renewal in event.renewals)
-        else:
+        elif not isinstance(event, OperatorActed):  # that somebody acted is on record and changes nothing
             yield getattr(event, "session", None)

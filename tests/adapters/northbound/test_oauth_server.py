@@ -3,6 +3,7 @@
 import asyncio
 import json
 import secrets
+import threading
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -31,6 +32,7 @@ from aipaging.adapters.signing.keys import KeyStore
 from aipaging.adapters.signing.rotation import RotatingVerifier, TokenKeyRing
 from aipaging.adapters.signing.tokens import JwtSigner
 from aipaging.core.anchor.catalogue import AnchorState
+from aipaging.core.foundation.errors import UnavailableError
 from aipaging.core.foundation.names import AnchorId, ClientId, TenantId
 from aipaging.core.foundation.time import SECOND, WallUs
 from aipaging.core.identity.claims import ACCESS_AUDIENCE, AccessClaims
@@ -600,13 +602,15 @@ async def test_the_metadata_says_how_clients_prove_themselves_and_nothing_else(s
 async def test_what_an_operator_does_or_tries_is_evidence_and_holds_no_secret(server: Server) -> None:
     secret = SECRETS["noc"][0]
     async with server.client(secret) as noc:
-        await noc.get("/ai-paging/v0.1/clients")
+        await noc.get("/ai-paging/v0.1/clients", headers={"x-correlator": "case-6"})
+        await noc.get("/metrics")
         await noc.post("/ai-paging/v0.1/anchors/nowhere/drain", headers={"x-correlator": "case-7"})
         await noc.post("/ai-paging/v0.1/clients/app-two/shut-out", headers={"x-correlator": "case-8"})
     await server.page(await server.token())
     records = [json.loads(entry.record) for entry in server.rig.journal.read(0)]
     acted = [each for each in records if each["type"] == "OPERATOR_ACTION"]
     assert [(each["client"], each["operation"], each["status"], each["correlator"]) for each in acted] == [
+        ("noc", "getClients", 200, "case-6"),
         ("noc", "drainAnchor", 404, "case-7"),
         ("noc", "shutClientOut", 200, "case-8"),
     ]
@@ -621,13 +625,32 @@ async def test_what_an_operator_may_not_do_is_evidence_and_what_a_client_may_not
             kill = {"kind": "ALL", "reason": "to see what happens"}
             refused = await client.post("/ai-paging/v0.1/switches/kill", json=kill, headers={"x-correlator": "case-9"})
             assert (refused.status_code, refused.json()["code"]) == (403, "PERMISSION_DENIED")
-            assert (await client.get("/ai-paging/v0.1/policies")).status_code == 403
+            read = await client.get("/ai-paging/v0.1/policies", headers={"x-correlator": "case-10"})
+            assert read.status_code == 403
+    await server.page(await server.token())
     records = [json.loads(entry.record) for entry in server.rig.journal.read(0)]
     assert [
         (each["client"], each["operation"], each["status"], each["correlator"])
         for each in records
         if each["type"] == "OPERATOR_ACTION"
-    ] == [("noc", "kill", 403, "case-9")]
+    ] == [("noc", "kill", 403, "case-9"), ("noc", "getPolicies", 403, "case-10")]
+
+
+async def test_an_operator_reads_while_nothing_can_be_recorded(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone, hung = UnavailableError("the disk is gone", code="JOURNAL_IO"), threading.Event()
+
+    def append(*_: object, **__: object) -> None:
+        hung.wait(30.0)
+        raise gone
+
+    monkeypatch.setattr(server.rig.journal, "append", append)
+    async with server.client(SECRETS["noc"][0]) as noc:
+        for _ in range(3):
+            assert (await noc.get("/ai-paging/v0.1/anchors")).status_code == 200, "the journal hangs"
+        hung.set()
+        while server.rig.engine.healthy:
+            await asyncio.sleep(0)
+        assert (await noc.get("/ai-paging/v0.1/anchors")).status_code == 200, "the journal failed"
 
 
 async def test_tokens_count_as_requests_of_their_client_and_not_of_operators(server: Server) -> None:

@@ -93,10 +93,12 @@ class Operation:
 def route_of(operation: Operation, authenticator: Authenticator, control: ControlPlane) -> Route:
     """Return the route of an operation; one with a scope asks who calls before it does anything else.
 
-    What an operator changes, or tries to, is put on record before it is answered, also where its scopes forbid it.
+    Whatever an operator does, or tries to, is put on record, also where its scopes forbid it: what changes something
+    before it is answered; what reads without waiting, so that a journal that is ill can be looked into. Only what is
+    quiet, a scrape every few seconds, leaves no record where it succeeds.
     """
     handler: Any = operation.handler
-    if _changes(operation):
+    if operation.scope is not None and not operation.quiet:
         handler = _recorded(handler, operation, control)
     return Route(
         method=operation.method,
@@ -122,7 +124,7 @@ def _guarded(handler: Guarded, operation: Operation, authenticator: Authenticato
             return _challenged(error, request, 'error="invalid_token"' if authorization else "")
         request.notes["client"] = caller.client
         if scope not in caller.scopes:
-            if caller.operator and _changes(operation):
+            if caller.operator:
                 await _record(control, caller, operation, request, status=403)
             lacking = RefusedError(
                 f"client {caller.client} lacks the scope {scope}; ask the operator", code="PERMISSION_DENIED"
@@ -161,7 +163,10 @@ async def _record(
         status=status,
         correlator=request.correlator,
     )
-    await control.submit(RecordAction(acted=acted))
+    if _changes(operation):
+        await control.submit(RecordAction(acted=acted))
+    else:
+        control.note(RecordAction(acted=acted))
 
 
 def _challenged(error: RefusedError, request: Request, why: str) -> Answer:
