@@ -70,6 +70,13 @@ def test_after_another_key_or_other_envelopes_the_next_are_packed_like_those(sig
     assert max(len(each.packed) for each in packed[-8:]) < 250
 
 
+@pytest.mark.parametrize("claims", ["YR", "YW=", "Y-W_Y+8/", "YW\nJj", "YWJ", "Y", "YWI=", "ä", ""])
+def test_base64_that_would_be_written_in_another_way_comes_out_as_it_was(claims: str) -> None:
+    receipts = Receipts()
+    for text in (f"head.{claims}.c2ln", f"head.YWJj.{claims}", f"head.{claims}.c2ln.more", f"head.{claims}"):
+        assert str(receipts.packed(ANCHOR, text)) == text
+
+
 @given(
     st.lists(st.one_of(st.text(), st.binary(max_size=300).map(lambda raw: urlsafe_b64encode(raw).decode())), max_size=4)
 )

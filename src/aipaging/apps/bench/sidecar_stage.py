@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 import uvloop
 
 from aipaging.adapters.sidecar.clocks import HostClocks
-from aipaging.adapters.sidecar.controller import ControllerClient, Heartbeat, RefusedCount, Revocations
+from aipaging.adapters.sidecar.controller import ControllerClient, Heartbeat, HeartbeatAnswer, RefusedCount, Revocations
 from aipaging.adapters.sidecar.instruments import Instruments
 from aipaging.adapters.sidecar.log import Log
 from aipaging.adapters.sidecar.settings import SidecarSettings, parse_upstream, queue_limits
@@ -105,10 +105,10 @@ class MemoryController:
         await asyncio.get_running_loop().create_future()
         return Revocations(term=term, sequence=sequence)
 
-    async def heartbeat(self, beat: Heartbeat) -> float:
+    async def heartbeat(self, beat: Heartbeat) -> HeartbeatAnswer:
         """Return a long interval."""
         del beat
-        return 30.0
+        return HeartbeatAnswer(interval_ms=30_000)
 
     async def usage(self, boot: str, batch: UsageBatch) -> Sequence[RefusedCount]:
         """Believe everything."""

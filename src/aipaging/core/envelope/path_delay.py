@@ -15,7 +15,7 @@ It needs the order of a session's requests to be kept, and nothing of the depend
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Final
 
@@ -93,6 +93,15 @@ class PathDelay:
     failure: float
     conditional: bool
     assumptions: tuple[str, ...]
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Bounds are remembered by path. A path is asked about by every page, and its tails take long to hash.
+        parts = (self.domains, self.fixed_ms, self.tails, self.failures, self.conditional, self.assumptions)
+        object.__setattr__(self, "_hash", hash(parts))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     @property
     def fixed_total_ms(self) -> float:
