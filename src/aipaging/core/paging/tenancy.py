@@ -80,7 +80,9 @@ class Account:
         """Count sessions of a rate more or, negative, less."""
         self.requests_mrps += sessions * rate_mrps
         bits = rate_mrps.bit_length()
-        self.sizes[bits] = self.sizes.get(bits, 0) + sessions
+        count = self.sizes.pop(bits, 0) + sessions
+        if count:
+            self.sizes[bits] = count
 
     def charge(self, period: int, amount: int) -> None:
         """Count a charge or, negative, a refund; those of a period that is over count for nothing any more."""
