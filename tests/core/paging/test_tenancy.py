@@ -23,6 +23,7 @@ from aipaging.core.paging.session_machine import StatusInfo
 from aipaging.core.paging.snapshot import decode_state, encode_state
 from aipaging.core.paging.state import Session, State
 from aipaging.core.paging.step import evolve
+from aipaging.core.paging.tenancy import Account
 from aipaging.core.paging.tenancy_events import SwitchKilled, SwitchKind
 from aipaging.testing.world import EMBED, World, intent
 
@@ -224,6 +225,16 @@ def test_more_sessions_than_end_at_once_end_in_the_wakes_that_follow(monkeypatch
             )
     world.do(c.Wake())
     assert not any(world.state.sessions[each.session].available for each in sessions)
+
+
+def test_an_account_that_nobody_uses_any_more_is_as_before() -> None:
+    account = Account()
+    account.count(500, 1)
+    account.count(1_000, 1)
+    account.count(500, -1)
+    assert account.sizes == {10: 1}
+    account.count(1_000, -1)
+    assert account == Account()
 
 
 class QuotaWalk(RuleBasedStateMachine):
