@@ -16,6 +16,7 @@ from aipaging.adapters.signing.peer import server_context
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("system-liars")]
 
+HEARD_S_MAX = 30.0
 OVER = {"FAILED", "SOURCE_RELEASED", "SWITCHED"}
 
 
@@ -88,12 +89,16 @@ class Impostor:
         self._server: asyncio.Server | None = None
         self._beating: asyncio.Task[None] | None = None
         self._open: set[asyncio.StreamWriter] = set()
+        self._heard = asyncio.Event()
 
     async def start(self, identity: Any = None) -> None:
         port = int(self.system.sidecar_url(self.name).rpartition(":")[2])
         context: ssl.SSLContext = server_context(identity or self.identity)
         self._server = await asyncio.start_server(self._answer, HOST, port, ssl=context)
         self._beating = asyncio.create_task(self._beat())
+        # Until then the anchor may be READY by what the sidecar before it has said, and about to be LOST.
+        async with asyncio.timeout(HEARD_S_MAX):
+            await self._heard.wait()
 
     async def stop(self) -> None:
         if self._beating is not None and self._server is not None:
@@ -111,7 +116,8 @@ class Impostor:
                 sequence += 1
                 beat = {"state": "READY", "boot": "impostor", "sequence": sequence, "in_flight": 0, "queued": 0}
                 with contextlib.suppress(httpx.TransportError):
-                    await client.put(url, json=beat)
+                    if (await client.put(url, json=beat)).is_success:
+                        self._heard.set()
                 await asyncio.sleep(0.2)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
