@@ -22,7 +22,10 @@ BUSY_SECONDS: Final = 5.0
 """How long a connection waits for another's lock before it gives up."""
 
 WAL_PAGES: Final = 2_000
-"""Pages after which SQLite moves the write-ahead log into the file: 8 MB, a quarter of the ballast."""
+"""Pages after which the write-ahead log is moved into the file: 8 MB, a quarter of the ballast."""
+
+WAL_PAGES_MAX: Final = 2 * WAL_PAGES
+"""Pages after which SQLite does it within a commit, should it not have come about before."""
 
 ROWS_TOGETHER_MAX: Final = 256
 """Rows in one statement: 1,280 values at most, and SQLite takes 32,766."""
@@ -53,7 +56,7 @@ def writer_connection(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     # FULL syncs the write-ahead log at every commit: an acknowledged batch survives a power cut.
     # secure_delete overwrites what is deleted: an erased session's key must not linger in free pages.
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", f"wal_autocheckpoint={WAL_PAGES}"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", f"wal_autocheckpoint={WAL_PAGES_MAX}"):
         connection.execute(f"PRAGMA {pragma}")
     if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:
         connection.executescript(f"BEGIN IMMEDIATE;{_TABLES}COMMIT;")

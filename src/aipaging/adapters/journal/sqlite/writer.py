@@ -28,6 +28,7 @@ from aipaging.adapters.journal.errors import (
 )
 from aipaging.adapters.journal.sqlite.ballast import BALLAST_BYTES, Ballast
 from aipaging.adapters.journal.sqlite.lock import FileLock
+from aipaging.adapters.journal.sqlite.moving import LogMover
 from aipaging.adapters.journal.sqlite.schema import (
     READ_ROWS,
     SCHEMA_VERSION,
@@ -85,6 +86,7 @@ class SqliteJournal:
         self._lock = FileLock(path.with_name(path.name + ".lock"))
         self._ballast = Ballast(path.with_name(path.name + ".ballast"), ballast_bytes)
         self._snapshots = SnapshotFiles(path, spare_bytes=SPARE_FACTOR * ballast_bytes)
+        self._mover = LogMover(path)
         self._connection: sqlite3.Connection | None = None
         self._vault: Vault | None = None
         self._size = 0
@@ -129,6 +131,7 @@ class SqliteJournal:
         try:
             self._write(connection, vault, entries, checkpoint)
             self._size += len(entries)
+            self._mover.wrote(connection, len(entries))
         except BaseException as error:
             self._undo(connection, vault, error)
             if not isinstance(error, sqlite3.Error):
@@ -173,7 +176,8 @@ class SqliteJournal:
     def close(self) -> None:
         """See `Journal.close`."""
         if self._connection is not None:
-            self._connection.close()
+            with self._mover.stopped():
+                self._connection.close()
         self._connection, self._vault = None, None
         self._lock.release()
 
@@ -229,7 +233,8 @@ class SqliteJournal:
             connection.execute("DELETE FROM snapshots")
         self._snapshots.keep_only("")
         vault.forget()
-        busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        with self._mover.stopped():
+            busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if busy:
             raise UnavailableError(
                 f"{self._path}: a reader holds the write-ahead log, which still has the erased key; erase again later",
@@ -355,7 +360,7 @@ class SqliteJournal:
         """Give the ballast to the journal, and the write-ahead log's space too."""
         self._ballast.release()
         self._limit_pages(connection, self._pages_with_ballast(connection))
-        with contextlib.suppress(sqlite3.Error):
+        with self._mover.stopped(), contextlib.suppress(sqlite3.Error):
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _pages_with_ballast(self, connection: sqlite3.Connection) -> int | None:
