@@ -324,6 +324,18 @@ async def test_renewals_share_the_sync_of_what_comes_next(rig: Rig, monkeypatch:
     assert ("renew", renewed) in rig.plane.asked
 
 
+@pytest.mark.parametrize(
+    ("append_ms", "lease_ms", "wait_ms"), [(0.1, 60_000, 2), (5, 60_000, 20), (900, 60_000, 50), (900, 600, 25)]
+)
+async def test_renewals_wait_longer_where_the_journal_is_slow(
+    rig: Rig, append_ms: float, lease_ms: int, wait_ms: float
+) -> None:
+    terms = LeaseTerms(lease_ms=lease_ms, drift_ppm=500, grace_ms=100, drain_ms_max=100)
+    await rig.engine.begin_term(Settings(lease=terms))
+    rig.engine._append_ms = append_ms
+    assert rig.engine._patience_ms() == wait_ms
+
+
 async def test_renewals_alone_become_durable_by_themselves(rig: Rig) -> None:
     renewed = await rig.page(duration_s=600)
     await until_renewal(rig)

@@ -34,6 +34,7 @@ from aipaging.core.paging.state import State
 from aipaging.core.paging.step import evolve, step, wake_at
 from aipaging.ports.journal import Journal, SnapshotStore
 from aipaging.ports.signing import CheckpointSigner
+from aipaging.runtime.alarm import Alarm
 from aipaging.runtime.carrying import RESTRICTIVE_EFFECTS, Effects, only_restrict
 from aipaging.runtime.clock import Clock
 from aipaging.runtime.observation import EngineObserver
@@ -47,10 +48,13 @@ LOG: Final = logging.getLogger("aipaging.engine")
 BATCH_ENTRIES_MAX: Final = 4096
 """Entries in one append: bounds what waits on one fsync."""
 
-PATIENCE_MS: Final = 50
+PATIENCE_MS_MIN: Final = 2
+PATIENCE_MS_MAX: Final = 50
+PATIENCE_OF_SYNC: Final = 4
 PATIENCE_OF_LEASE: Final = 24
-"""How long renewals wait for others to go along with, as a sync of their own would hold up the next page; at most this
-part of a lease, for one that was put off may have only a twelfth left."""
+"""Renewals wait four times as long as the journal took last, for others to go along with: pages that come meanwhile
+find it busy a fifth of the time at most. No longer than this part of a lease: one that was put off may have only a
+twelfth left."""
 
 PREPARED_ITEMS_MAX: Final = 4
 """Of a batch of so many commands the tokens are signed while the disk syncs; with more the loop has work anyway."""
@@ -72,16 +76,6 @@ RECOVER_MS: Final = 2_000
 
 PAUSE_MS_MIN: Final = 20
 """How long what is due waits after a failed append; twice as long after the next, and at most as long as a recovery."""
-
-LOOK_MS_MAX: Final = 1_000
-LOOKS_OF_LOST: Final = 6
-"""The loop sleeps no longer, and no longer than this part of the time after which anchors are LOST."""
-
-PAUSE_OF_LOST: Final = 3
-"""Who overslept by this part of that time has missed a heartbeat of each anchor."""
-
-SUSPEND_MS: Final = 100
-"""Boot and monotonic clock apart by more since last looked at: the machine slept (their reading is not atomic)."""
 
 
 class Engine:
@@ -110,17 +104,16 @@ class Engine:
         self._pending = Pending()
         self._arrived = asyncio.Event()
         self._patience: asyncio.TimerHandle | None = None
+        self._append_ms = 0.0
         self._ill = ""
         self._kills: dict[tuple[str, str], c.Kill] = {}
         self._restrictive_only = False
         self._retry_us = BootUs(0)
         self._pause_ms = 0
         self._pause_us = BootUs(0)
-        self._slept_us = clock.slept_us()
-        self._back_us = self.now().boot_us
+        self._alarm = Alarm(clock)
         self._tasks: list[asyncio.Task[None]] = []
         self._background: set[asyncio.Task[None]] = set()
-        self._wake_changed = asyncio.Event()
         self._software = ""
         self._observers: list[EngineObserver] = []
         self.tracer: Tracer | None = None
@@ -273,20 +266,17 @@ class Engine:
             if not item.patient:
                 self._arrived.set()
             elif self._patience is None:
-                wait_s = min(PATIENCE_MS, self.state.settings.lease.lease_ms // PATIENCE_OF_LEASE) / 1000
-                self._patience = asyncio.get_running_loop().call_later(wait_s, self._arrived.set)
+                self._patience = asyncio.get_running_loop().call_later(self._patience_ms() / 1000, self._arrived.set)
             if isinstance(command, c.Extend):
                 self._catch_up(now)  # the renewal that it makes due, in the same batch: whoever is told has it
         else:
             item.answer.set_result(item.reply)
-        self._wake_sooner(now)
+        self._alarm.sooner(self._wake_us(), now)
         return item
 
-    def _wake_sooner(self, now: Now) -> None:
-        """Let the loop look at its clocks where it would sleep too long: a page makes nothing due that soon."""
-        when_us = self._wake_us()
-        if self._back_us <= now.boot_us or (when_us is not None and when_us < self._back_us):
-            self._wake_changed.set()
+    def _patience_ms(self) -> float:
+        wait_ms = min(max(PATIENCE_MS_MIN, self._append_ms * PATIENCE_OF_SYNC), PATIENCE_MS_MAX)
+        return min(wait_ms, self.state.settings.lease.lease_ms / PATIENCE_OF_LEASE)
 
     def _catch_up(self, now: Now) -> bool:
         """Do what is due: after a pause, expiries come before whatever is asked now; tell whether anything was."""
@@ -348,8 +338,10 @@ class Engine:
             self._pause_ms = 0
             if not restrictive:
                 self._ill = ""
-            self._tell(entries, time.perf_counter() - begun)
-            note_append(self.tracer, (item.trace for item in batch), len(entries), time.perf_counter() - begun)
+            took_s = time.perf_counter() - begun
+            self._append_ms = took_s * 1000
+            self._tell(entries, took_s)
+            note_append(self.tracer, (item.trace for item in batch), len(entries), took_s)
         self._pending.settle()
         self._settle(batch)
         self._recorder.snapshot_if_due(self.state)
@@ -412,7 +404,7 @@ class Engine:
             rearm(state, self.now())
         self._pause_ms = min(max(2 * self._pause_ms, PAUSE_MS_MIN), RECOVER_MS)
         self._pause_us = self.now().after(self._pause_ms * 1000)
-        self._wake_changed.set()
+        self._alarm.ring()
         self._pending.lose(never)
 
     # -- time
@@ -428,7 +420,7 @@ class Engine:
                 if when_us is None or when_us > now_us:
                     break
                 if now_us - slice_us > SLICE_MS * 1000:
-                    self._back_us = now_us
+                    self._alarm.back_us = now_us
                     await asyncio.sleep(0)
                     slice_us = self.now().boot_us
                 with contextlib.suppress(UnavailableError):
@@ -448,23 +440,19 @@ class Engine:
             self._kills.clear()
 
     async def _until_due(self) -> None:
-        self._back_us = self.now().after(WAKE_MS_MIN * 1000)
-        await asyncio.sleep(WAKE_MS_MIN / 1000)
+        await self._alarm.rest(WAKE_MS_MIN)
         while True:
             self._check_pause(self.now())
-            self._wake_changed.clear()
+            self._alarm.looking()
             when_us = self._wake_us()
             if self._ill:
                 when_us = self._retry_us if when_us is None else min(when_us, self._retry_us)
-            wait_s = 3600.0 if when_us is None else (when_us - self.now().boot_us) / 1_000_000
-            if wait_s <= 0:
+            if when_us is not None and when_us <= self.now().boot_us:
                 return
-            wait_s = min(wait_s, LOOK_MS_MAX / 1000, self.state.settings.anchor_lost_ms / 1000 / LOOKS_OF_LOST)
-            self._back_us = self.now().after(int(wait_s * 1_000_000))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait_s):  # `wait_for` of 3.11 may lose the end of this task
-                    await self._wake_changed.wait()
-            self._check_suspend()
+            await self._alarm.sleep(when_us, self.state.settings.anchor_lost_ms)
+            if self._alarm.suspended():
+                LOG.warning("the machine was suspended: all steering is granted anew")
+                self._spawn(self.begin_term())
 
     def _wake_us(self) -> BootUs | None:
         """Return when something is due next; after a failed append nothing is until its pause is over."""
@@ -473,17 +461,8 @@ class Engine:
 
     def _check_pause(self, now: Now) -> None:
         """After a pause of this process give anchors a full period to be heard: their heartbeats wait in sockets."""
-        now_us = now.boot_us
-        if (now_us - self._back_us) * PAUSE_OF_LOST < self.state.settings.anchor_lost_ms * 1000:
-            return
-        LOG.warning("this process stood still", extra={"ms": (now_us - self._back_us) // 1000})
-        self._back_us = now_us
-        for anchor in self.state.heard_us:
-            evolve(self.state, HeartbeatSeen(anchor=anchor, boot_us=now_us))
-
-    def _check_suspend(self) -> None:
-        slept_us = self._clock.slept_us()
-        if slept_us - self._slept_us > SUSPEND_MS * 1000:
-            self._slept_us = slept_us
-            LOG.warning("the machine was suspended: all steering is granted anew")
-            self._spawn(self.begin_term())
+        overslept_ms = self._alarm.overslept_ms(now, self.state.settings.anchor_lost_ms)
+        if overslept_ms:
+            LOG.warning("this process stood still", extra={"ms": overslept_ms})
+            for anchor in self.state.heard_us:
+                evolve(self.state, HeartbeatSeen(anchor=anchor, boot_us=now.boot_us))
