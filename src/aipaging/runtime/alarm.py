@@ -59,7 +59,8 @@ class Alarm:
         now = self._clock.now()
         wait_s = min(LOOK_MS_MAX, lost_ms / LOOKS_OF_LOST) / 1000
         if when_us is not None:
-            wait_s = min(wait_s, (when_us - now.boot_us) / 1_000_000)
+            # Whole milliseconds, as loops count: who sleeps less wakes too early, again and again.
+            wait_s = min(wait_s, -(-(when_us - now.boot_us) // 1_000) / 1_000)
         self.back_us = now.after(int(wait_s * 1_000_000))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s):  # `wait_for` of 3.11 may lose the end of this task

@@ -65,10 +65,17 @@ PENDING_ITEMS_MAX: Final = 20_000
 WAKE_MS_MIN: Final = 2
 """The least time between two wakes: what falls due together is renewed together."""
 
+LATE_MS_MAX: Final = 5
+"""What has been due for less is left to the loop, which does it when nobody waits for the engine: a page does not wait
+for the renewals of others."""
+
+YIELD_MS: Final = 1
+"""How long what is due waits for those who wait for the engine, before it is looked at again."""
+
 WAKES_MAX: Final = 256
 """Wakes in one go before others get their turn: a mass relocation is one grant per wake."""
 
-SLICE_MS: Final = 2
+SLICE_MS: Final = 0.5
 """How long wakes may take before others get a turn between two of them."""
 
 RECOVER_MS: Final = 2_000
@@ -248,7 +255,7 @@ class Engine:
             raise UnavailableError("too many transactions are waiting for the journal", code="OVERLOADED")
         now = self.now()
         self._check_pause(now)
-        if not isinstance(command, c.Wake) and self._catch_up(now):
+        if not isinstance(command, c.Wake) and self._catch_up(now, late_us=LATE_MS_MAX * 1000):
             now = self.now()
         decision = step(self.state, command, now)
         if self._ill and not isinstance(command, c.StartTerm) and not only_restrict(decision.events):
@@ -278,11 +285,15 @@ class Engine:
         wait_ms = min(max(PATIENCE_MS_MIN, self._append_ms * PATIENCE_OF_SYNC), PATIENCE_MS_MAX)
         return min(wait_ms, self.state.settings.lease.lease_ms / PATIENCE_OF_LEASE)
 
-    def _catch_up(self, now: Now) -> bool:
-        """Do what is due: after a pause, expiries come before whatever is asked now; tell whether anything was."""
+    def _catch_up(self, now: Now, *, late_us: int = 0) -> bool:
+        """Do what has been due for so long: after a pause, expiries come before whatever is asked now.
+
+        Returns:
+            Whether anything was due.
+        """
         when_us = wake_at(self.state)
         room = len(self._pending.waiting) < PENDING_ITEMS_MAX
-        if not self.ready or not room or self._ill or when_us is None or when_us > now.boot_us:
+        if not self.ready or not room or self._ill or when_us is None or when_us > now.boot_us - late_us:
             return False
         self._decided(c.Wake())
         return True
@@ -419,12 +430,18 @@ class Engine:
                 when_us, now_us = self._wake_us(), self.now().boot_us
                 if when_us is None or when_us > now_us:
                     break
-                if now_us - slice_us > SLICE_MS * 1000:
+                wait_ms = YIELD_MS if self._awaited() and now_us - when_us < LATE_MS_MAX * 1000 else 0
+                if wait_ms or now_us - slice_us > SLICE_MS * 1000:
                     self._alarm.back_us = now_us
-                    await asyncio.sleep(0)
+                    await asyncio.sleep(wait_ms / 1000)
                     slice_us = self.now().boot_us
-                with contextlib.suppress(UnavailableError):
-                    self._decided(c.Wake(restrictive=bool(self._ill)))
+                if not wait_ms:
+                    with contextlib.suppress(UnavailableError):
+                        self._decided(c.Wake(restrictive=bool(self._ill)))
+
+    def _awaited(self) -> bool:
+        """Tell whether somebody waits for the journal or the user plane."""
+        return bool(self._background) or self._pending.awaited
 
     async def _recover(self) -> None:
         """Try whether the journal takes records again: begin a term, as after a restart."""

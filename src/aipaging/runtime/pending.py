@@ -85,6 +85,11 @@ class Pending:
         """Return how many commands are not durable."""
         return len(self.waiting) + len(self.in_flight)
 
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits for any of them."""
+        return any(not item.patient for line in (self.in_flight, self.waiting) for item in line)
+
     def add(self, item: Item) -> None:
         """Put a command at the end of the line."""
         self._numbered += 1

@@ -53,6 +53,9 @@ RECORDS_OF_A_LIFE: Final = 4
 
 AT_ONCE: Final = 256
 PACED_PER_S: Final = 50.0
+GOLDEN: Final = 0.618034
+"""Its multiples, without what is before the point, fill the time between two pages evenly, in no rhythm."""
+
 BYTES_MAX: Final = 2_048
 RENEWAL_SHARE_MAX: Final = 0.25
 RECOVERY_S_MAX: Final = 20.0
@@ -177,16 +180,20 @@ def _renewals(stage: EngineStage) -> int:
 
 
 async def _paged_ms(stage: EngineStage, seconds: float) -> list[float]:
-    """Page at a steady pace; return what each page took from when it was due."""
+    """Page at a steady pace, at no fixed distance from renewals; return what each page took from when it was due."""
     began_s = time.perf_counter()
+    took_ms: list[float] = []
 
-    async def one(due_s: float) -> float:
-        await asyncio.sleep(due_s - time.perf_counter())
+    async def one(due_s: float) -> None:
         await stage.page(3_600)
-        return (time.perf_counter() - due_s) * 1_000
+        took_ms.append((time.perf_counter() - due_s) * 1_000)
 
-    dues_s = [began_s + place / PACED_PER_S for place in range(int(seconds * PACED_PER_S))]
-    return sorted(await asyncio.gather(*(one(due_s) for due_s in dues_s)))
+    async with asyncio.TaskGroup() as group:
+        for place in range(int(seconds * PACED_PER_S)):
+            due_s = began_s + (place + place * GOLDEN % 1) / PACED_PER_S
+            await asyncio.sleep(due_s - time.perf_counter())
+            group.create_task(one(due_s))
+    return sorted(took_ms)
 
 
 async def _recoveries(folder: Path, extent: Extent) -> tuple[int, float, float]:

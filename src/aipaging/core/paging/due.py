@@ -42,8 +42,8 @@ from aipaging.core.steering.grant import SteeringRenewal
 ENTRIES_MAX: Final = 1024
 """Entries of one wake: bounds a step to some milliseconds; what is left is due at once again."""
 
-RENEWALS_MAX: Final = 128
-"""Renewals in one wake and in one record: three milliseconds, for which whoever pages meanwhile waits."""
+RENEWALS_MAX: Final = 32
+"""Renewals in one wake and in one record: less than a millisecond, for which whoever pages meanwhile waits."""
 
 CLOCKS_APART_US: Final = 3_600_000_000
 """An envelope whose end was due and is less than this away by the wall clock is looked at once more."""

@@ -37,6 +37,7 @@ SNAPSHOT_RECORDS: Final = 150
 """Fewer than the original's 50,000, so that short runs recover from snapshots too."""
 
 WAKE_US_MIN: Final = 2 * MS
+LATE_US_MAX: Final = 5 * MS
 WAKES_MAX: Final = 256
 RECOVER_US: Final = 500 * MS
 SUSPEND_US: Final = 100 * MS
@@ -221,7 +222,7 @@ class Engine:
 
     def _decide(self, command: c.Command, answered: Answered, failed: Failed) -> None:
         if not isinstance(command, c.Wake):
-            self._catch_up()
+            self._catch_up(late_us=LATE_US_MAX)
         now = self._node.now()
         decision = self._parts.step(self.state, command, now)
         restrictive = all(
@@ -251,9 +252,9 @@ class Engine:
         del item
         self._flush()
 
-    def _catch_up(self) -> None:
+    def _catch_up(self, late_us: int = 0) -> None:
         when_us = wake_at(self.state)
-        if self.ready and not self.ill and when_us is not None and when_us <= self._node.boot_us:
+        if self.ready and not self.ill and when_us is not None and when_us <= self._node.boot_us - late_us:
             self._decide(c.Wake(), nobody, nobody)
 
     def _applied(self, events: Sequence[Event], now: Now) -> list[SealedEntry]:
