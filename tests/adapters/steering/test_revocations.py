@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from aipaging.adapters.steering.envoy.revocations import (
     FEED_ENTRIES_MAX,
     LIST_ENTRIES_MAX,
@@ -98,3 +100,14 @@ async def test_a_wait_ends_without_news() -> None:
     feed.begin(1)
     page = await feed.since(1, 0, wait_s=0)
     assert (page.entries, page.sequence, page.reset) == ((), 0, False)
+
+
+async def test_a_sidecar_that_leaves_is_let_go_although_news_come_with_it() -> None:
+    feed = RevocationFeed()
+    feed.begin(1)
+    waiting = asyncio.create_task(feed.since(1, 0, wait_s=30))
+    await asyncio.sleep(0)
+    feed.add([fence(7)])
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting

@@ -9,6 +9,7 @@ not (what is in flight there may drain).
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -124,10 +125,9 @@ class RevocationFeed:
         changed = self._changed
         page = self.page(term, sequence)
         if not page.entries and not page.reset:
-            try:
-                await asyncio.wait_for(changed.wait(), wait_s)
-            except TimeoutError:
-                return page
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):  # `wait_for` of 3.11 may lose the end of this task
+                    await changed.wait()
             page = self.page(term, sequence)
         return page
 
