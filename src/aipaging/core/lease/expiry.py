@@ -32,6 +32,9 @@ class Due(enum.IntEnum):
     CLAIM = 9
 
 
+_DUES: Final = tuple(Due)
+"""By number: asking the class takes ten times as long."""
+
 NO_EPOCH: Final = Epoch(0, 0)
 """For entries that are not about one lease; no lease ever has it, terms begin at 1."""
 
@@ -127,7 +130,7 @@ class ExpiryQueue:
         if not self._near or self._near[0][0] > until_us:
             return None
         when_us, due, subject, epoch = heapq.heappop(self._near)
-        return BootUs(when_us), Due(due), subject, epoch
+        return BootUs(when_us), _DUES[due], subject, epoch
 
     def _come_near(self, second: int) -> None:
         """Put the entries of all seconds up to this one in order."""
