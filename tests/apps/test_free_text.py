@@ -1,5 +1,8 @@
 """What reads free text is made ready before it is asked for, and what cannot be made says so to whoever asks."""
 
+import os
+import subprocess
+import sys
 from threading import Event
 from typing import Any
 
@@ -68,3 +71,10 @@ def test_every_sentence_hears_why_it_cannot_be_read() -> None:
     for _ in range(2):
         with pytest.raises(UnavailableError, match="not installed"):
             reader()
+
+
+def test_linear_algebra_leaves_the_other_processors_to_the_gateway() -> None:
+    program = "import os, aipaging.apps.server.command; print(len(os.listdir('/proc/self/task')))"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OPENBLAS", "OMP"))}
+    told = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["1"]

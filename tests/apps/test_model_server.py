@@ -138,6 +138,35 @@ def test_int8_is_near_and_not_equal(reference):
     assert np.abs(rows - expected).max() > 1e-4
 
 
+@needs_model
+def test_the_weights_lie_beside_the_graph():
+    from aipaging.adapters.minilm.graph import build_network
+
+    network = build_network(weights.load_weights().tensors)
+    # Whoever serialises it holds the interpreter's lock meanwhile: with the weights inside, for most of a second.
+    assert len(network.model) < 64 * 1024
+    assert sum(array.nbytes for array in network.weights.values()) > 80 * 1024 * 1024
+
+
+@needs_model
+def test_the_session_has_the_weights_for_itself(monkeypatch):
+    from aipaging.adapters.minilm import embedder, graph
+
+    build, lent = graph.build_network, {}
+
+    def building(tensors):
+        network = build(tensors)
+        lent.update({name: array.copy() for name, array in network.weights.items()})
+        return graph.Network(model=network.model, weights=lent)
+
+    monkeypatch.setattr(graph, "build_network", building)
+    model = embedder.Embedder("fp32")
+    before = model.embed([model.pieces(TEXTS[0])])
+    for array in lent.values():
+        array[...] = 0
+    assert np.array_equal(model.embed([model.pieces(TEXTS[0])]), before)
+
+
 # The files
 
 

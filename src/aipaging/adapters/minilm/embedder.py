@@ -83,16 +83,20 @@ class Embedder:
 def _session(tensors: Any, precision: Precision) -> Any:
     import onnxruntime  # noqa: PLC0415  from the extra: its absence is explained by the caller
 
-    from aipaging.adapters.minilm.graph import build_graph, quantized  # noqa: PLC0415  needs onnx of the extra
+    from aipaging.adapters.minilm.graph import build_network, quantized  # noqa: PLC0415  needs onnx of the extra
 
     options = onnxruntime.SessionOptions()
     # One thread per call: two threads on a busy machine made every engine slower, and spinning starves the proxy.
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    model = build_graph(tensors)
+    network = build_network(tensors)
     if precision == "int8":
-        model = quantized(model)
+        model = quantized(network)
+    else:
+        model = network.model
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in network.weights.values()]
+        options.add_external_initializers(list(network.weights), values)
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
