@@ -61,6 +61,7 @@ FIGURES = {
     "reserve_mb": 4,
     "anchor_lost_ms": 3_000,
     "access_rps": 100,
+    "idle_s": 330,
 }
 
 
@@ -83,7 +84,7 @@ def configuration(
 operator = {{ name = "living", trust_domain = "{TRUST_DOMAIN}", data_dir = {json.dumps(str(data_dir))} }}
 northbound = {{ listen = "{HOST}:{ports.northbound}" }}
 southbound = {{ listen = "{HOST}:{ports.southbound}", ads_listen = "{HOST}:{ports.ads}" }}
-gateway = {{ listen = "{HOST}:{ports.gateway}" }}
+gateway = {{ listen = "{HOST}:{ports.gateway}", idle_s = {figures["idle_s"]} }}
 journal = {{ reserve_mb = {figures["reserve_mb"]} }}
 lease = {{ lease_ms = {figures["lease_ms"]}, lease_ms_max = {figures["lease_ms"]}, grace_ms = 100, \
 drain_ms_max = {figures["drain_ms_max"]} }}

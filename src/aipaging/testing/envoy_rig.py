@@ -24,7 +24,7 @@ from aipaging.adapters.signing.keys import KeyStore
 from aipaging.adapters.signing.peer import server_context
 from aipaging.adapters.signing.tokens import JwtSigner, JwtVerifier
 from aipaging.adapters.steering.envoy.ads import AdsServer, XdsListener
-from aipaging.adapters.steering.envoy.bootstrap import Gateway, Listener
+from aipaging.adapters.steering.envoy.bootstrap import IDLE_S, Gateway, Listener
 from aipaging.adapters.steering.envoy.driver import EnvoySteering
 from aipaging.adapters.steering.envoy.steering_endpoint import Receive, Scope, Send
 from aipaging.adapters.steering.envoy.supervisor import EnvoySupervisor
@@ -335,10 +335,12 @@ class Extras:
     Attributes:
         client_authority: Who vouches for clients' certificates.
         traces: Where spans go.
+        idle_s: After so long the gateway ends a request on which nothing moves.
     """
 
     client_authority: Path | None = None
     traces: TraceExport | None = None
+    idle_s: int = IDLE_S
 
 
 NO_EXTRAS: Final = Extras()
@@ -389,6 +391,7 @@ async def envoy_rig(
             identity=gateway_identity,
             run_directory=directory / "envoy",
             workers=workers,
+            idle_s=extras.idle_s,
             traces=extras.traces,
         )
         supervisor = EnvoySupervisor(gateway, drain_timeout_s=2.0)

@@ -92,6 +92,7 @@ class GatewayPlan:
     client_ca: Path | None
     plain_text: bool
     concurrency: int
+    idle_s: int
     public_url: str | None
 
 
@@ -391,6 +392,7 @@ def _gateway(table: Table, *, client_ca: Path | None) -> GatewayPlan:
         client_ca=None if plain_text else table.get("client_ca") or client_ca,
         plain_text=plain_text,
         concurrency=table.get("concurrency"),
+        idle_s=table.get("idle_s"),
         public_url=table.get("public_url") or _derived(listen, tls=not plain_text),
     )
 

@@ -174,6 +174,12 @@ def _gateway(path: Kind) -> Section:
                 kind=boolean(), default=False, about="HTTP without TLS: on loopback only, for measuring."
             ),
             "concurrency": Field(kind=integer(1, 256), default=1, about="Worker threads."),
+            "idle_s": Field(
+                kind=integer(1, 86_400),
+                default=330,
+                about="A request on which nothing moves ends after so long: with 504, or with a broken stream if its "
+                "answer has begun. Keep it above the `--first-byte-s` and `--gap-s` of the sidecars.",
+            ),
             "public_url": Field(
                 kind=url(), about="The base URL that sessions are told; derived from `listen` by default."
             ),

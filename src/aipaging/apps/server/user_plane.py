@@ -216,6 +216,7 @@ class EnvoyUserPlane:
             identity=identity,
             run_directory=self._config.operator.data_dir / "gateway",
             workers=plan.concurrency,
+            idle_s=plan.idle_s,
             traces=None
             if self._config.tracing_endpoint is None
             else TraceExport(endpoint=self._config.tracing_endpoint, requests_percent=self._config.traced_percent),

@@ -31,8 +31,9 @@ from aipaging.adapters.steering.envoy.tracing import TraceExport, collector_clus
 from aipaging.core.foundation.errors import InvalidInputError
 from aipaging.core.foundation.names import GatewayId
 
-STREAM_IDLE_TIMEOUT: Final = "300s"
-"""A model may think this long between two tokens; there is no limit to a whole answer."""
+IDLE_S: Final = 330
+"""A request on which nothing moves ends after so long; there is no limit to a whole answer. Half a minute more than a
+sidecar waits for a model server by default: the sidecar, which knows whom to blame, answers first unless it hangs."""
 
 REQUEST_HEADERS_TIMEOUT: Final = "10s"
 """Slow headers are an attack, slow bodies are not."""
@@ -94,6 +95,7 @@ class Gateway:
         identity: Directory with the gateway's `cert.pem`, `key.pem` and `ca.pem`.
         run_directory: Where configuration, secrets' references, admin socket and log go (mode 0700).
         workers: Envoy worker threads.
+        idle_s: A request on which nothing moves ends after so long.
         traces: Where its spans go; None: it makes none.
     """
 
@@ -107,6 +109,7 @@ class Gateway:
     identity: Path
     run_directory: Path
     workers: int = 1
+    idle_s: int = IDLE_S
     traces: TraceExport | None = None
 
     @property
@@ -263,7 +266,7 @@ def _connection_manager(gateway: Gateway) -> Document:
         "path_with_escaped_slashes_action": "REJECT_REQUEST",
         "server_header_transformation": "PASS_THROUGH",
         "max_request_headers_kb": HEADER_KB_MAX,
-        "stream_idle_timeout": STREAM_IDLE_TIMEOUT,
+        "stream_idle_timeout": f"{gateway.idle_s}s",
         "request_headers_timeout": REQUEST_HEADERS_TIMEOUT,
         "common_http_protocol_options": {
             "idle_timeout": CONNECTION_IDLE_TIMEOUT,
