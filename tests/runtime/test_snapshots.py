@@ -6,7 +6,7 @@ import threading
 from collections.abc import AsyncIterator, Iterable, Iterator
 
 import pytest
-from tests.runtime.test_engine import Rig, Signer, StillClock, until
+from tests.runtime.test_engine import SETTINGS, Rig, Signer, StillClock, until
 
 from aipaging.adapters.journal.memory import MemoryJournal
 from aipaging.core.evidence.record import SealedEntry
@@ -53,8 +53,8 @@ class Gated(MemoryJournal):
 
 
 class SnapshotRig(Rig):
-    def __init__(self) -> None:
-        super().__init__(Gated())
+    def __init__(self, journal: Gated | None = None) -> None:
+        super().__init__(journal or Gated())
         self.engine = Engine(
             journal=self.journal, snapshots=self.journal, signer=Signer(), clock=self.clock, node="n", boot="boot-1"
         )
@@ -143,9 +143,40 @@ async def test_one_that_fails_is_logged_and_the_next_is_taken_when_it_is_due(rig
     await until(lambda: "no snapshot was taken" in caplog.text)
     assert rig.engine.healthy
     assert rig.journal.snapshot_seq == 0
+    assert rig.engine.snapshots.failed == 1
+    assert rig.engine.snapshots.behind_records == rig.engine.head.seq
     rig.journal.failing = False
     await some_lives(rig, 20)
     await until(lambda: rig.journal.snapshot_seq > 0)
+    assert rig.engine.snapshots.failed == 1
+    assert rig.engine.snapshots.behind_records == rig.engine.head.seq - rig.journal.snapshot_seq
+
+
+async def test_who_is_restarted_again_and_again_takes_one_too(rig: SnapshotRig) -> None:
+    await some_lives(rig, 6)
+    first = rig.engine.head.seq
+    await rig.stop()
+    assert rig.journal.snapshot_seq == 0
+    again = SnapshotRig(Gated(rig.journal))
+    again.pages = rig.pages
+    await again.engine.recover()
+    await again.engine.start(again.effects, SETTINGS, software="test")
+    await some_lives(again, 6)
+    await until(lambda: again.journal.snapshot_seq > 0)
+    await again.stop()
+    assert max(first, again.engine.head.seq - first) < 40, "one run alone was long enough"
+    assert again.engine.snapshots.behind_records == again.engine.head.seq - again.journal.snapshot_seq
+
+
+async def test_a_start_knows_how_far_the_newest_is_behind(rig: SnapshotRig) -> None:
+    await some_lives(rig, 30)
+    await until(lambda: rig.journal.snapshot_seq > 0)
+    await rig.stop()
+    journal = Gated(rig.journal)
+    engine = Engine(journal=journal, snapshots=journal, signer=Signer(), clock=StillClock(), node="n", boot="boot-2")
+    await engine.recover()
+    await engine.stop()
+    assert engine.snapshots.behind_records == engine.head.seq - journal.snapshot_seq < engine.head.seq
 
 
 async def test_a_snapshot_of_what_never_became_durable_is_given_up(rig: SnapshotRig) -> None:

@@ -39,7 +39,7 @@ from aipaging.runtime.carrying import RESTRICTIVE_EFFECTS, Effects, only_restric
 from aipaging.runtime.clock import Clock
 from aipaging.runtime.observation import EngineObserver
 from aipaging.runtime.pending import Item, Pending
-from aipaging.runtime.recording import Recorder
+from aipaging.runtime.recording import Recorder, SnapshotCounts
 from aipaging.runtime.tracing import Tracer, note_append, steering_span
 
 T = TypeVar("T")
@@ -174,6 +174,11 @@ class Engine:
         """Tell those who watch that something did not come about in the user plane."""
         for observer in self._observers:
             observer.effect_failed(kind)
+
+    @property
+    def snapshots(self) -> SnapshotCounts:
+        """What came of snapshots."""
+        return self._recorder.snapshots
 
     @property
     def waiting(self) -> int:

@@ -5,7 +5,7 @@ answers wait for what, and what follows from a failure, is the engine's matter.
 
 Snapshots hold nobody up: the loop only freezes the state, which is copying a few lists; a second thread encodes and
 writes it part by part, and steps back after each. One that fails costs recovery its time, and nothing else: it is
-logged, and the next is tried when it is due.
+logged and counted, and the next is tried when it is due.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Final
 
 from aipaging.core.evidence.log import EMPTY_LOG, LogHead, Sealer
@@ -40,6 +41,19 @@ SNAPSHOT_RECORDS: Final = 50_000
 
 STEP_BACK_S: Final = 0.002
 """How long the snapshot's thread leaves the interpreter to the loop after every part, which takes about half of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotCounts:
+    """What came of snapshots.
+
+    Attributes:
+        failed: Those that were not taken, since the start.
+        behind_records: The durable records since the newest: what a recovery would replay.
+    """
+
+    failed: int
+    behind_records: int
 
 
 class _StoppedError(Exception):
@@ -71,6 +85,8 @@ class Recorder:
         self._appended = asyncio.Event()
         self._given_s: float | None = None
         self._snapshot_due = SNAPSHOT_RECORDS
+        self._snapshot_seq = 0
+        self._snapshots_failed = 0
         self._snapshot_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="snapshot")
         self._snapshotting: asyncio.Task[None] | None = None
         self._unwanted = threading.Event()
@@ -85,6 +101,11 @@ class Recorder:
         """For how long the journal has not answered what it was given; 0 if nothing is under way."""
         return 0.0 if self._given_s is None else time.monotonic() - self._given_s
 
+    @property
+    def snapshots(self) -> SnapshotCounts:
+        """What came of snapshots."""
+        return SnapshotCounts(failed=self._snapshots_failed, behind_records=self._durable_seq - self._snapshot_seq)
+
     async def recover(self) -> State:
         """Take the journal's lock and return the state that it holds.
 
@@ -93,8 +114,10 @@ class Recorder:
         """
         self._go_on_from(await self._thread.run(self._journal.open))
         self._checkpoint_seq = self.head.seq
-        self._snapshot_due = self.head.seq + SNAPSHOT_RECORDS
-        return await self._thread.run(self._rebuilt)
+        state = await self._thread.run(self._rebuilt)
+        # Not from here on: who is restarted before that many records, time and again, would never take one.
+        self._snapshot_due = self._snapshot_seq + SNAPSHOT_RECORDS
+        return state
 
     async def reopen(self) -> State:
         """Forget what was sealed and not appended, and return the state that the journal holds.
@@ -178,10 +201,12 @@ class Recorder:
                 await self._appended.wait()
             await self._thread.run(lambda: store.save(seq, root_hex, written))
         except Exception as error:
+            self._snapshots_failed += 1
             expected = isinstance(error, AipagingError | OSError)
             why = {"reason": str(error)}
             LOG.warning("no snapshot was taken: a recovery will take longer", extra=why, exc_info=not expected)
         else:
+            self._snapshot_seq = seq
             LOG.info("snapshot taken", extra={"records": seq, "seconds": round(time.perf_counter() - begun, 3)})
         finally:
             self._snapshotting = None
@@ -203,6 +228,7 @@ class Recorder:
                 state, first = restored(newest[2]), newest[0]
         if state is None:
             state, first = State(), 0
+        self._snapshot_seq = first
         for entry in self._journal.read(first):
             event = event_of(entry, state.sessions.__contains__)
             if event is not None:

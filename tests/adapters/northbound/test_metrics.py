@@ -103,6 +103,14 @@ def test_every_alarm_says_what_to_do() -> None:
         assert rule["labels"]["severity"] in {"page", "ticket", "info"}
 
 
+def test_what_came_of_snapshots_is_exported_and_not_counted_twice() -> None:
+    metrics = Metrics()
+    for failed, behind in ((1, 70_000), (1, 90_000), (2, 120_000)):
+        metrics.snapshots(failed=failed, behind_records=behind)
+    assert metrics._registry.get_sample_value("aipaging_snapshot_failures_total") == 2
+    assert metrics._registry.get_sample_value("aipaging_snapshot_behind_records") == 120_000
+
+
 def test_a_courier_that_starts_anew_does_not_count_backwards() -> None:
     metrics = Metrics()
     for delivered in (5, 7, 0, 2):

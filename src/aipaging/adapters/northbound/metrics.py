@@ -138,6 +138,10 @@ class Metrics:
     def _make_journal(self) -> None:
         self._records = self._counter("aipaging_journal_records", "Records made durable, by type.", "type")
         self._failures = self._counter("aipaging_journal_failures", "Appends that failed, by code.", "code")
+        self._snapshots_failed = self._counter("aipaging_snapshot_failures", "Snapshots that were not taken.")
+        self._behind = self._gauge(
+            "aipaging_snapshot_behind_records", "Records since the newest snapshot: a recovery replays them."
+        )
         self._append = Histogram(
             "aipaging_journal_append_seconds",
             "Appends, from handing over to durable.",
@@ -246,6 +250,11 @@ class Metrics:
         """Take note of what only the composition root knows."""
         self._gateway.set(gateway)
         self._waiting.set(waiting)
+
+    def snapshots(self, *, failed: int, behind_records: int) -> None:
+        """Take over what came of snapshots since the start."""
+        self._snapshots_failed.inc(self._more("snapshots", "", failed))
+        self._behind.set(behind_records)
 
     async def scraped(self, control: ControlPlane, accept: str = "") -> tuple[bytes, str]:
         """Return the exposition and its media type.

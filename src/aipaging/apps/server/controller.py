@@ -226,6 +226,8 @@ class Controller:
     def _measured(self) -> None:
         self.metrics.holds(gateway=self._user_plane.connected, waiting=self.engine.waiting)
         self.metrics.configuration(refused=bool(self._reloading.status.problems))
+        snapshots = self.engine.snapshots
+        self.metrics.snapshots(failed=snapshots.failed, behind_records=snapshots.behind_records)
         courier = self.notifications.courier
         if courier is not None:
             self.metrics.notifications(
