@@ -12,6 +12,9 @@ is said beside it, without the first ones again.
 Pages are timed beside a thousand sessions before and after they are beside all of them: disks have better minutes and
 worse.
 
+The journal's file is looked at, too: nothing is ever taken out of it, so what a renewal and a record add is what an
+operator's disk has to hold.
+
 Recovery: a journal of pages and ends is read back as after a crash, once from a snapshot, and once without any. A
 controller has a snapshot that is at most 50,000 records old, so it takes as long as a snapshot and that many records.
 """
@@ -96,6 +99,7 @@ class _Watched:
     renewing_share: float
     renewals: int
     seconds: float
+    journal_bytes: int
     few_ms: Sequence[float]
     many_ms: Sequence[float]
 
@@ -122,7 +126,7 @@ async def measure(extent: Extent) -> list[BenchResult]:
     gc.collect()
     with tempfile.TemporaryDirectory(prefix="aipaging-bench-") as name:
         recovered = await _recoveries(Path(name) / "past", extent)
-    return [*_live_results(watched, extent, different), *_recovery_results(extent, *recovered)]
+    return [*_live_results(watched, extent, different), *_recovery_results(extent, recovered)]
 
 
 async def _live(folder: Path, extent: Extent) -> _Watched:
@@ -133,7 +137,9 @@ async def _live(folder: Path, extent: Extent) -> _Watched:
         count = extent.sessions - len(stage.engine.state.sessions)
         await stage.pages(count, at_once=AT_ONCE)
         bytes_each = (_held_bytes() - before) / count
+        journal_bytes = _stored_bytes(folder)
         many, renewing_share, seconds = await _watch(stage, extent.watched_s)
+        journal_bytes = _stored_bytes(folder) - journal_bytes
         many_ms = await _paged_ms(stage, extent.watched_s)
         bytes_each_later = (_held_bytes() - before) / (len(stage.engine.state.sessions) - extent.sessions + count)
     async with engine_stage(folder.with_name("few"), settings(extent.lease_ms)) as stage:
@@ -145,6 +151,7 @@ async def _live(folder: Path, extent: Extent) -> _Watched:
         renewing_share=renewing_share,
         renewals=many,
         seconds=seconds,
+        journal_bytes=journal_bytes,
         few_ms=sorted(few_ms),
         many_ms=many_ms,
     )
@@ -164,6 +171,11 @@ def _held_bytes() -> int:
     """Return what the process holds, garbage left out."""
     gc.collect()
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def _stored_bytes(folder: Path) -> int:
+    """Return how long the journal's file is, without what still waits in the write-ahead log."""
+    return (folder / "journal.db").stat().st_size
 
 
 async def _watch(stage: EngineStage, seconds: float) -> tuple[int, float, float]:
@@ -196,8 +208,18 @@ async def _paged_ms(stage: EngineStage, seconds: float) -> list[float]:
     return sorted(took_ms)
 
 
-async def _recoveries(folder: Path, extent: Extent) -> tuple[int, float, float]:
-    """Write a journal and read it back; return its records, and how long it took from the snapshot and without."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Recovered:
+    """A journal that was read back."""
+
+    records: int
+    journal_bytes: int
+    with_snapshot_s: float
+    without_s: float
+
+
+async def _recoveries(folder: Path, extent: Extent) -> _Recovered:
+    """Write a journal and read it back, from the snapshot and without."""
     async with engine_stage(folder, settings(LEASE_MS)) as stage:
         await _lives(stage, extent.records)
         head, state = stage.engine.head, frozen(stage.engine.state)
@@ -205,8 +227,12 @@ async def _recoveries(folder: Path, extent: Extent) -> tuple[int, float, float]:
     stage.journal.open()
     stage.journal.save(records, head.tree.root().hex(), stage.journal.write(parts(state)))
     stage.journal.close()
-    with_snapshot_s = await _recovery_s(folder, erased=False)
-    return records, with_snapshot_s, await _recovery_s(folder, erased=True)
+    return _Recovered(
+        records=records,
+        journal_bytes=_stored_bytes(folder),  # closed: all of it is in the file
+        with_snapshot_s=await _recovery_s(folder, erased=False),
+        without_s=await _recovery_s(folder, erased=True),
+    )
 
 
 async def _lives(stage: EngineStage, records: int) -> None:
@@ -258,6 +284,7 @@ def _live_results(watched: _Watched, extent: Extent, different: float) -> list[B
             Goal(text=f"<= {RENEWAL_SHARE_MAX}", most=RENEWAL_SHARE_MAX),
         ),
         alone("renewals_per_s", "1/s", [per_s], STATED),
+        alone("journal_bytes_per_renewal", "B", [watched.journal_bytes / watched.renewals], STATED),
         alone("cpu_us_per_renewal", "us", [share / wanted_per_s * 1e6], STATED),
         *(
             against(f"page_ms_p{rank * 100:g}_with_{extent.sessions}_sessions", "ms", pair,
@@ -271,7 +298,8 @@ def _at(ranked: Sequence[float], rank: float) -> float:
     return ranked[int(rank * (len(ranked) - 1))]
 
 
-def _recovery_results(extent: Extent, records: int, with_snapshot_s: float, without_s: float) -> list[BenchResult]:
+def _recovery_results(extent: Extent, recovered: _Recovered) -> list[BenchResult]:
+    records, with_snapshot_s, without_s = recovered.records, recovered.with_snapshot_s, recovered.without_s
     label = "" if extent.records == RECORDS else f"_extrapolated_from_{records}"
     goal = Goal(text=f"<= {RECOVERY_S_MAX:g}", most=RECOVERY_S_MAX)
     record_s = without_s / records
@@ -281,5 +309,6 @@ def _recovery_results(extent: Extent, records: int, with_snapshot_s: float, with
         alone(f"recovery_of_1000000_records{label}", "s", [longest_s], goal),
         alone(f"recovery_of_1000000_records_without_snapshot{label}", "s", [record_s * RECORDS], STATED),
         alone("snapshot_read_s", "s", [with_snapshot_s], STATED),
+        alone("journal_bytes_per_record", "B", [recovered.journal_bytes / records], STATED),
         alone("us_per_record_replayed", "us", [record_s * 1e6], STATED),
     ]
