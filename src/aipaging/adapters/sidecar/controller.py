@@ -149,11 +149,43 @@ class NodeIdentity(Protocol):
         ...
 
 
+class Southbound(Protocol):
+    """A controller, as the sidecar asks it; also a `LeaseAuthority`. What has no answer raises `UnavailableError`."""
+
+    async def remaining(self, questions: Sequence[LeaseQuestion]) -> Sequence[LeaseAnswer]:
+        """Return what remains of these leases."""
+        ...
+
+    async def revocations(self, term: int, sequence: int) -> Revocations:
+        """Return what was revoked after (term, sequence); waits until there is something."""
+        ...
+
+    async def heartbeat(self, beat: Heartbeat) -> HeartbeatAnswer:
+        """Say how we are."""
+        ...
+
+    async def usage(self, boot: str, batch: UsageBatch) -> Sequence[RefusedCount]:
+        """Say what sessions used; return the counts that were not believed."""
+        ...
+
+    async def keys(self) -> Mapping[str, Any]:
+        """Return the JWK Set of the keys that sign receipts."""
+        ...
+
+    async def renew_identity(self, request: bytes) -> None:
+        """Renew our certificate and go on with it."""
+        ...
+
+    async def close(self) -> None:
+        """Close the connections."""
+        ...
+
+
 Answer = TypeVar("Answer")
 
 
 class ControllerClient:
-    """Asks the controller; a `LeaseAuthority`."""
+    """Asks the controller over the network; a `Southbound`."""
 
     def __init__(
         self, url: str, anchor: AnchorId, identity: NodeIdentity, *, transport: httpx.AsyncBaseTransport | None = None

@@ -15,7 +15,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
-from aipaging.adapters.sidecar.controller import AnchorState, ControllerClient, Heartbeat, NodeIdentity
+from aipaging.adapters.sidecar.controller import AnchorState, Heartbeat, NodeIdentity, Southbound
 from aipaging.adapters.sidecar.data_path import DataPath, Waiting
 from aipaging.adapters.sidecar.gate import LeaseGate
 from aipaging.adapters.sidecar.gateway_side import GatewaySide, Reception, Role
@@ -77,7 +77,7 @@ class Sidecar:
     def __init__(
         self,
         settings: SidecarSettings,
-        controller: ControllerClient,
+        controller: Southbound,
         make_verifier: MakeVerifier,
         *,
         identity: NodeIdentity | None,
@@ -87,7 +87,7 @@ class Sidecar:
 
         Args:
             settings: What the operator set.
-            controller: The southbound client.
+            controller: Whom we ask; closed when we end.
             make_verifier: Turns a JWK Set into a verifier of receipts.
             identity: Our certificate; None only where the listener is plain text.
             instruments: Clocks, log and metrics.

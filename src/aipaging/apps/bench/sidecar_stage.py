@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 import uvloop
 
 from aipaging.adapters.sidecar.clocks import HostClocks
-from aipaging.adapters.sidecar.controller import ControllerClient, Heartbeat, HeartbeatAnswer, RefusedCount, Revocations
+from aipaging.adapters.sidecar.controller import Heartbeat, HeartbeatAnswer, RefusedCount, Revocations
 from aipaging.adapters.sidecar.instruments import Instruments
 from aipaging.adapters.sidecar.log import Log
 from aipaging.adapters.sidecar.settings import SidecarSettings, parse_upstream, queue_limits
@@ -168,8 +168,7 @@ async def serve_sidecar(upstream_port: int, folder: Path, *, tls: bool) -> None:
     )
     sidecar = Sidecar(
         settings,
-        # It has the methods of a client; only the network is missing.
-        cast("ControllerClient", MemoryController(jwks, clocks)),
+        MemoryController(jwks, clocks),
         lambda keys: JwtVerifier({"keys": keys["keys"]}, ISSUER, clocks.wall_us),
         identity=BenchIdentity(folder / "anchor") if tls else None,
         instruments=Instruments(clocks=clocks, log=Log(clocks, lambda _line: None)),
