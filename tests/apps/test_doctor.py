@@ -138,6 +138,9 @@ ANSWERS: list[tuple[dict[str, tuple[int, Any]], str, str]] = [
     ({"/healthz": (0, "refused")}, "warning", "no controller answers"),
     ({"/readyz": (503, {"reasons": ["no gateway is connected"]})}, "error", "no gateway is connected"),
     ({"/ai-paging/v0.1/services": (401, {})}, "error", "does not know the credential"),
+    ({"/ai-paging/v0.1/services": (403, {})}, "ok", "its scopes do not let it see"),
+    ({"/ai-paging/v0.1/services": (429, {"message": "wait 18 s"})}, "warning", "knows the credential: wait 18 s"),
+    ({"/ai-paging/v0.1/services": (503, {"message": "it recovers"})}, "error", "status 503: it recovers"),
     ({"/ai-paging/v0.1/anchors": (200, {"anchors": []})}, "warning", "no anchor is registered"),
     (
         {"/ai-paging/v0.1/anchors": (200, {"anchors": [{"anchorId": "a", "state": "LOST"}]})},
@@ -256,7 +259,8 @@ def test_a_certificate_with_another_key_or_another_name(situation: Situation, tm
 def test_a_policy_file_that_does_not_fit(situation: Situation, tmp_path: Path) -> None:
     file = tmp_path / "rules.cedar"
     situation.config["policies"] = str(file)
-    assert found(installation.policies, situation)["error"]
+    [error] = found(installation.policies, situation)["error"]
+    assert "no controller starts with it" in error.fix
     file.write_text("permit(principal, action, resource) when { context.colour == 1 };")
     assert found(installation.policies, situation)["error"]
     file.write_text('@id("all")\npermit(principal, action, resource);')
@@ -302,6 +306,21 @@ def test_a_machine_that_does_not_fit(
     seen = list(check(Situation()))
     monkeypatch.undo()
     assert any(words in finding.message for finding in seen if finding.level != "ok"), seen
+
+
+@pytest.mark.parametrize(("has_it", "wants_it"), [(False, True), (True, True), (False, False)])
+def test_traces_without_what_sends_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, has_it: bool, wants_it: bool
+) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text('[tracing]\notlp_endpoint = "http://127.0.0.1:4318/v1/traces"\n' if wants_it else "[tracing]\n")
+    monkeypatch.setattr(machine, "_missing", lambda module: module == "opentelemetry.sdk" and not has_it)
+    errors = [finding.message for finding in machine.extras(Situation(config_file=file)) if finding.level == "error"]
+    assert errors == (
+        ["[tracing] names a collector, and opentelemetry.sdk is missing: no controller starts so"]
+        if wants_it and not has_it
+        else []
+    )
 
 
 def test_a_gateway_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:

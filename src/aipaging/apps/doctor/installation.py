@@ -161,7 +161,10 @@ def policies(situation: Situation) -> Iterator[Finding]:
     try:
         found = CedarPolicies(file.read_text())
     except (AipagingError, OSError, UnicodeDecodeError) as error:
-        yield wrong(f"{file} cannot be taken: {error}", fix=f"aipaging policies check {file}; those in force stay")
+        yield wrong(
+            f"{file} cannot be taken: {error}",
+            fix=f"aipaging policies check {file}; those in force stay, but no controller starts with it",
+        )
         return
     yield fine(f"{file} holds {len(found.ids)} policies that fit the schema")
 

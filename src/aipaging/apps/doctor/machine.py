@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Final
@@ -26,6 +27,9 @@ KERNEL_MIN: Final = (4, 18)
 """Old enough for every supported distribution; older ones lack what the gateway's sandbox asks for."""
 
 PYTHON_MIN: Final = (3, 11)
+
+TRACING_MODULE: Final = "opentelemetry.sdk"
+"""What the extra `tracing` brings, and nothing else here does."""
 
 ENVOY_TIMEOUT_S: Final = 20
 _TIME_ERROR: Final = 5
@@ -55,6 +59,21 @@ def extras(situation: Situation) -> Iterator[Finding]:
             yield wrong(f"the configuration wants Envoy, and {missing[0]} is missing", fix=_install(extra))
         else:
             yield doubtful(f"the extra [{extra}] is not installed ({missing[0]} is missing)", fix=_install(extra))
+    if _traces(situation) and _missing(TRACING_MODULE):
+        yield wrong(
+            f"[tracing] names a collector, and {TRACING_MODULE} is missing: no controller starts so",
+            fix=_install("tracing"),
+        )
+
+
+def _traces(situation: Situation) -> bool:
+    """Tell whether the configuration, as far as it can be read, wants traces."""
+    try:
+        document = tomllib.loads(situation.config_file.read_text()) if situation.config_file else {}
+    except (OSError, ValueError):
+        return False  # said elsewhere
+    section = document.get("tracing")
+    return isinstance(section, dict) and "otlp_endpoint" in section
 
 
 def _install(extra: str) -> str:

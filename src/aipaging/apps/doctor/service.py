@@ -17,6 +17,7 @@ ENDS_SOON: Final = dt.timedelta(days=1)
 BASE: Final = "/ai-paging/v0.1"
 _UNKNOWN: Final = 401
 _FORBIDDEN: Final = 403
+_TOO_MANY: Final = 429
 _DONE: Final = 200
 
 
@@ -53,15 +54,8 @@ def _unreachable(situation: Situation, why: Any) -> Iterator[Finding]:
 
 def _credential(situation: Situation) -> Iterator[Finding]:
     status, answer = _asked(situation, f"{BASE}/services")
-    if status == _UNKNOWN:
-        yield wrong(
-            "the controller does not know the credential",
-            fix="use the secret of a [[client]] of its configuration",
-            who="caller",
-        )
-        return
     if status != _DONE:
-        yield wrong(f"the controller answered with status {status}: {answer}", fix="look into the controller's log")
+        yield _not_shown(status, answer)
         return
     count = len(answer.get("services", ()))
     yield fine(f"the credential works; {count} services are on offer")
@@ -79,6 +73,30 @@ def _credential(situation: Situation) -> Iterator[Finding]:
         yield from _envelopes(answer.get("envelopes", []), dt.datetime.now(dt.UTC))
     yield from _stopped(situation)
     yield from _configured(situation)
+
+
+def _not_shown(status: int, answer: Any) -> Finding:
+    """Return what it means that the controller does not show what is on offer."""
+    if status == _UNKNOWN:
+        return wrong(
+            "the controller does not know the credential",
+            fix="use the secret of a [[client]] of its configuration",
+            who="caller",
+        )
+    if status == _FORBIDDEN:
+        return fine("the credential works; its scopes do not let it see what is on offer, so no more was asked")
+    if status == _TOO_MANY:
+        return doubtful(
+            f"the controller did not say whether it knows the credential: {_said(answer)}",
+            fix="ask again later; after too many failures only a credential that it knows still passes",
+            who="caller",
+        )
+    return wrong(f"the controller answered with status {status}: {_said(answer)}", fix="look into the controller's log")
+
+
+def _said(answer: Any) -> str:
+    """Return what the controller said for people, or all of it where it said nothing for them."""
+    return str(answer.get("message", answer) if isinstance(answer, dict) else answer)
 
 
 def _stopped(situation: Situation) -> Iterator[Finding]:
