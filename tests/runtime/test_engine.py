@@ -17,8 +17,10 @@ from aipaging.core.foundation.errors import RefusedError, UnavailableError
 from aipaging.core.foundation.names import AnchorId, ClientId, SessionId, TenantId
 from aipaging.core.foundation.time import BootUs, Now, WallUs
 from aipaging.core.identity.claims import AistClaims, CommitClaims
+from aipaging.core.lease.expiry import Due
 from aipaging.core.lease.machine import LeaseTerms
 from aipaging.core.paging import commands as c
+from aipaging.core.paging.due import RENEWALS_MAX
 from aipaging.core.paging.session_machine import StatusInfo
 from aipaging.core.paging.settings import Settings
 from aipaging.core.paging.snapshot import encode_state
@@ -222,6 +224,23 @@ async def test_an_extension_that_is_answered_has_its_lease(rig: Rig) -> None:
     (together,) = [batch for batch in appends if any(b"SESSION_EXTENDED" in record for record in batch)]
     assert any(b"LEASES_RENEWED" in record for record in together)
     await until(lambda: ("renew", session) in rig.plane.asked)
+
+
+async def test_an_extension_has_its_lease_although_many_renewals_are_due(rig: Rig) -> None:
+    others = [await rig.page(duration_s=600, rate_rps=0.5, burst=1) for _ in range(3 * RENEWALS_MAX)]
+    short = await rig.page(duration_s=40, rate_rps=0.5, burst=1)
+    before_us = rig.lease_end_us(short)
+    rig.clock.boot_us += SETTINGS.lease.lease_ms * 1000 * 2 // 5
+    state = rig.engine.state
+    for session in others:
+        lease = state.sessions[session].lease
+        assert lease is not None
+        state.queue.add(BootUs(rig.clock.boot_us - 1), Due.RENEW, session, epoch=lease.epoch)
+    asked = asyncio.ensure_future(rig.engine.submit(c.Extend(session=short, additional_s=100)))
+    await asyncio.sleep(0)
+    assert state.queue.next_us() == rig.clock.boot_us - 1, "others are still due"
+    assert rig.lease_end_us(short) > before_us
+    await asked
 
 
 async def test_a_read_waits_for_what_it_saw(rig: Rig) -> None:

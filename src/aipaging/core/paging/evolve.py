@@ -316,8 +316,8 @@ def _session_extended(state: State, event: e.SessionExtended) -> None:
     state.sessions[event.session] = session
     state.queue.add(session.ends_us, Due.SESSION_END, event.session)
     if session.lease is not None:
-        # A lease that was cut short at the old end of the session wants renewing now.
-        state.queue.add(event.boot_us, Due.RENEW, event.session, epoch=session.lease.epoch)
+        # A lease that was cut short at the old end wants renewing now, before all else: whoever is told is to have it.
+        state.queue.add(BootUs(0), Due.RENEW, event.session, epoch=session.lease.epoch)
 
 
 def _session_ended(state: State, event: e.SessionEnded) -> None:
