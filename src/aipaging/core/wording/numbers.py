@@ -27,7 +27,8 @@ _MORE_WORDS: Final = 9
 
 _WORD: Final = "|".join(sorted((*WORDS, *(m for m in MULTIPLIERS if m != "k")), key=len, reverse=True))
 DIGITS: Final = (
-    r"(?<![\w.,+-])(?:[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?|\d+(?:[.,]\d+)?)(?![.,]?\d)(?:\s?(?:k|thousand|million)\b)?"
+    r"(?<![\w.,+-])(?:[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?|\d+(?:[.,]\d+)?|\.\d+)(?![.,]?\d)"
+    r"(?:\s?(?:k|thousand|million)\b)?"
 )
 SPELLED: Final = rf"\b(?:{_WORD})(?:(?:\s|-|\sand\s|\sof\s)(?:{_WORD})){{0,{_MORE_WORDS}}}\b"
 NUMBER: Final = rf"(?:{DIGITS}|{SPELLED})"

@@ -101,12 +101,14 @@ _LINK: Final = re.compile(
 )
 _COMMA: Final = re.compile(rf"^(?:\s{_SITE_NOUNS})?\s?[,/]\s?(?:in\s|from\s)?(?:the\s|any\s)?$")
 _BUT_ALSO: Final = re.compile(r"^\s?,?\s?but\s(?:also\s)(?:in\s|from\s)?(?:the\s)?$")
+_PEOPLE: Final = r"(?:users?|clients?|customers?|devices?|callers?|phones?)"
 _CLIENT: Final = re.compile(
-    r"\b(?:from|users?\sin|clients?\sin|customers?\sin|we(?:'re|\sare)\s(?:in|at)|i(?:'m|"
+    rf"\b(?:from|{_PEOPLE}\s(?:(?:who\s)?(?:are|sit|live)\s)?in|we(?:'re|\sare)\s(?:in|at)|i(?:'m|"
     r"\sam)\s(?:in|at)|office\sin|based\sin|"
-    r"located\sin|devices?\sin|callers?\sin|phones?\sin|connected\s(?:to|at|via)|"
+    r"located\sin|connected\s(?:to|at|via)|"
     r"calling\sfrom|access|near)(?:\s(?:the|our|my))*\s?$"
 )
+_CLIENTS: Final = re.compile(rf"^\s(?:{_PEOPLE}|office)\b")
 
 
 class _Polarity(enum.Enum):
@@ -196,7 +198,7 @@ def _region_names(scan: Scan, vocabulary: Vocabulary) -> Iterator[_Named]:
 def _mention(scan: Scan, named: _Named) -> _Mention:
     match = named.match
     own = _own(scan, match)
-    if own is None and named.region and _CLIENT.search(scan.before(match)):
+    if own is None and named.region and (_CLIENT.search(scan.before(match)) or _CLIENTS.search(scan.after(match))):
         own = _Polarity.CLIENT
     return _Mention(
         start=match.start(),

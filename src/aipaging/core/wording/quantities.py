@@ -74,8 +74,10 @@ _PERCENTILE: Final = re.compile(
     r"|\b(?P<median>median)\b"
 )
 _ONE_IN: Final = re.compile(
-    rf"\b(?P<few>{NUMBER}|once)\s(?:request\s|call\s)?(?:in|out\sof)\s(?:every\s)?(?P<many>{NUMBER})\b{_THESE}"
+    rf"\b(?P<few>{NUMBER}|once)\s(?:request\s|call\s|times?\s|cases?\s)?(?:in|out\sof)\s(?:every\s)?"
+    rf"(?P<many>{NUMBER})\b(?!\s?(?:{_UNIT})\b|[\s-]{NUMBER})(?:\s(?:times|cases)\b|{_THESE})"
 )
+"""A share of requests; "one request in 10 seconds" is a rate."""
 _PERCENT: Final = re.compile(
     rf"(?P<number>{NUMBER})\s?(?:%|percent\b|per\scent\b)(?:\sof\s(?:the\s|all\s|my\s)?[a-z]+)?"
 )
@@ -197,7 +199,9 @@ def _risk(scan: Scan) -> None:
         few = Decimal(1) if match["few"] == "once" else value_of(match["few"])
         many = value_of(match["many"])
         if 0 < few < many:
-            scan.take(match, "epsilon", float(few / many))
+            # Few of many are late; nine out of ten are in time.
+            share = few / many
+            scan.take(match, "epsilon", float(min(share, 1 - share)))
     for match in scan.matches(_PERCENT):
         _percent(scan, match)
     _other_risk(scan)
