@@ -101,6 +101,64 @@ def test_a_log_that_cannot_be_moved_is_told_and_harms_nobody(
     assert writer.execute("SELECT count(*) FROM entries").fetchone() == (1,)
 
 
+def test_a_batch_is_stored_although_there_are_no_more_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(moving, "WAL_PAGES", 1)
+    path = tmp_path / "journal.sqlite"
+    journal = SqliteJournal(path, KEY, ballast_bytes=0)
+    sealer = Sealer("node-1", "boot-1", journal.open())
+    with monkeypatch.context() as exhausted:
+        exhausted.setattr(threading.Thread, "start", refused)
+        for _ in range(2):
+            journal.append(sealer.seal([moved(payload=b"z", salt=b"s" * 16)], term=1, now=NOW), None)
+    assert [record.reason for record in caplog.records] == ["can't start new thread"] * 2
+    journal.erase(SessionId(SESSION))
+    journal.close()
+    again = SqliteJournal(path, KEY, ballast_bytes=0)
+    assert again.open().seq == 2
+    again.close()
+
+
+def test_a_journal_is_closed_and_opened_anew_while_its_log_is_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after an append that failed."""
+    monkeypatch.setattr(moving, "WAL_PAGES", 1)
+    path = tmp_path / "journal.sqlite"
+    journal = SqliteJournal(path, KEY, ballast_bytes=0)
+    sealer = Sealer("node-1", "boot-1", journal.open())
+    connect, begun, go_on = sqlite3.connect, threading.Event(), threading.Event()
+
+    def slow(path: Path, **options: float | None) -> sqlite3.Connection:
+        begun.set()
+        assert go_on.wait(20)
+        return connect(path, **options)
+
+    def store() -> None:
+        journal.append(sealer.seal([moved(payload=b"z", salt=b"s" * 16)], term=1, now=NOW), None)
+
+    with monkeypatch.context() as slowly:
+        slowly.setattr(moving.sqlite3, "connect", slow)
+        store()
+        assert begun.wait(20)
+    closing = threading.Thread(target=journal.close)
+    closing.start()
+    go_on.set()
+    closing.join(20)
+    assert not closing.is_alive()
+    assert journal.open() == sealer.head
+    for _ in range(3):
+        store()
+    journal.close()
+    again = SqliteJournal(path, KEY, ballast_bytes=0)
+    assert again.open() == sealer.head
+    again.close()
+
+
 def test_a_journal_keeps_its_log_short_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(moving, "WAL_PAGES", 100)
     path = tmp_path / "journal.sqlite"

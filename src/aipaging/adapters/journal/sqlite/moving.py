@@ -42,8 +42,7 @@ class LogMover:
             self._pages += PAGES_OF_BATCH + entries  # four records share a page, and their index takes as many
             if self._pages >= WAL_PAGES:
                 self._pages = 0
-                self._thread = threading.Thread(target=self._move, name="journal-log", daemon=True)
-                self._thread.start()
+                self._begin()
         elif not self._thread.is_alive():
             self._thread = None
             with contextlib.suppress(sqlite3.Error):  # the log stays as long as it is; what it holds is durable
@@ -55,6 +54,15 @@ class LogMover:
         if self._thread is not None:
             self._thread.join()
         yield
+
+    def _begin(self) -> None:
+        thread = threading.Thread(target=self._move, name="journal-log", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # no more threads: what was committed is committed all the same
+            LOG.warning("the write-ahead log stays long", extra={"reason": str(error)})
+        else:
+            self._thread = thread
 
     def _move(self) -> None:
         try:
