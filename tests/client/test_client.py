@@ -61,6 +61,31 @@ def test_a_lost_answer_is_asked_for_again_under_the_same_key(no_waiting: list[fl
     assert len(no_waiting) == 2
 
 
+@pytest.mark.parametrize("secret", ["s3cret\n", "s3cret\r\n", " s3cret", "s3crét", "s3cret\nx-role: operator"])
+def test_a_credential_that_cannot_be_sent_is_said_so_and_not_shown(secret: str, no_waiting: list[float]) -> None:
+    with Client("http://127.0.0.1:1", credential=secret) as control, pytest.raises(InvalidInputError) as error:
+        control.resolve(**FIELDS)
+    assert error.value.field == "credential"
+    assert "s3cr" not in str(error.value)
+    assert no_waiting == []
+
+
+def test_a_key_that_cannot_be_sent_is_said_so() -> None:
+    with Client("http://127.0.0.1:1", credential="s") as control, pytest.raises(InvalidInputError) as error:
+        control.page(**FIELDS, key="order 7\n")
+    assert error.value.field == "key"
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:8080", "control.example", "ftp://control.example", "http://", "http://[::1"]
+)
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_a_url_that_is_none_is_said_so_before_anything_is_sent(kind: type[Client | AsyncClient], url: str) -> None:
+    with pytest.raises(InvalidInputError) as error:
+        kind(url, credential="secret")
+    assert error.value.field == "url"
+
+
 def test_what_could_happen_twice_is_not_repeated() -> None:
     sent: list[str] = []
 

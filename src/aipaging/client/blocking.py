@@ -16,7 +16,7 @@ from aipaging.adapters.northbound.documents.intent import IntentDocument
 from aipaging.adapters.northbound.documents.session import Resolution, SessionDocument
 from aipaging.adapters.northbound.documents.wording import Interpretation
 from aipaging.client import flows
-from aipaging.client.calls import Call, Flow, Received, pause_s
+from aipaging.client.calls import Call, Flow, Received, base_url, pause_s
 from aipaging.client.credentials import BearerSecret, Credential
 from aipaging.client.fields import IntentFields
 from aipaging.client.held import HeldSession, SessionFace, openai_package, trust
@@ -62,10 +62,13 @@ class Client:
             certificate: PEM files of a certificate and its key: where the operator trusts it, sessions are bound to it,
                 so that a stolen session token is of no use.
             timeout_s: For each answer.
+
+        Raises:
+            InvalidInputError: The URL is none.
         """
         self._credential = BearerSecret(credential) if isinstance(credential, str) else credential
         self._gateway_tls = partial(trust, gateway_ca or ca, certificate)
-        self._http = httpx.Client(base_url=url.rstrip("/"), verify=trust(ca, certificate), timeout=timeout_s)
+        self._http = httpx.Client(base_url=base_url(url), verify=trust(ca, certificate), timeout=timeout_s)
 
     def __enter__(self) -> Self:
         return self

@@ -5,9 +5,11 @@ asynchronous client are the same but for how they wait. A call is repeated only 
 is safe by its method, or it carries an idempotency key.
 """
 
+import re
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -34,6 +36,8 @@ _AGAIN: Final = frozenset({TOO_MANY, 502, 503, 504})
 _INVALID: Final = frozenset({400, 404, 405, 406, 410, 413, 414, 415})
 _REFUSED: Final = frozenset({401, 403, 409, 422, TOO_MANY})
 _FAULT_FIELDS: Final = frozenset({"status", "code", "message", "who", "field"})
+
+_ONE_LINE: Final = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 
 T = TypeVar("T")
 
@@ -81,10 +85,16 @@ class Call:
         return self.path[1:] if self.path.startswith("//") else BASE + self.path
 
     def headers(self, bearer: str) -> dict[str, str]:
-        """Return the headers that it needs."""
-        headers = {"authorization": f"Bearer {bearer}"} if bearer and self.authenticated else {}
+        """Return the headers that it needs.
+
+        Raises:
+            InvalidInputError: The credential or the key cannot be sent in a header.
+        """
+        headers: dict[str, str] = {}
+        if bearer and self.authenticated:
+            headers["authorization"] = f"Bearer {_one_line('credential', bearer)}"
         if self.key:
-            headers["idempotency-key"] = self.key
+            headers["idempotency-key"] = _one_line("key", self.key)
         if self.document is not None:
             headers["content-type"] = "application/json"
         return headers
@@ -92,6 +102,31 @@ class Call:
     def body(self) -> bytes | None:
         """Return the JSON body, or None."""
         return None if self.document is None else msgspec.json.encode(self.document)
+
+
+def _one_line(what: str, value: str) -> str:
+    if _ONE_LINE.fullmatch(value) is None:
+        # Without the value: it may be a secret, and errors are logged.
+        raise InvalidInputError(
+            f"the {what} is not one line of ASCII characters; was it read from a file, with the line's end?", field=what
+        )
+    return value
+
+
+def base_url(url: str) -> str:
+    """Return the URL of a controller as paths are appended to it.
+
+    Raises:
+        InvalidInputError: It is none.
+    """
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
+        raise InvalidInputError(f"{url!r} is no URL of a controller, such as https://control.example", field="url")
+    return url.rstrip("/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
