@@ -5,6 +5,7 @@ import json
 import sqlite3
 import threading
 from base64 import b64decode
+from collections.abc import Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -252,6 +253,43 @@ def test_a_url_is_verified_with_a_token(served: str, tmp_path: Path) -> None:
     assert (status, document["records"], document["signatures_ok"]) == (0, 640, True)
     status, out = call("verify", served, "--json")
     assert (status, json.loads(out)["error"]["code"]) == (3, "REFUSED")
+
+
+@pytest.fixture
+def busy(tmp_path: Path, log: Log) -> Iterator[tuple[str, list[str]]]:
+    """A URL that answers every other request that it comes too often, and what it was asked for."""
+    directory, asked = tmp_path / "busy", list[str]()
+    assert call("export", log.path, directory)[0] == 0
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            if len(asked) % 2 == 0:
+                super().do_GET()
+                return
+            self.send_response(429)
+            self.send_header("retry-after", "0")
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(directory)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/", asked
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_who_verifies_by_url_waits_where_a_controller_says_so(busy: tuple[str, list[str]]) -> None:
+    url, asked = busy
+    status, document = verified(url)
+    assert (status, document["records"], document["signatures_ok"]) == (0, 640, True)
+    assert len(asked) >= 6
+    assert asked[::2] == asked[1::2], "what was put off is asked for again"
 
 
 def test_what_cannot_be_reached_is_not_available() -> None:

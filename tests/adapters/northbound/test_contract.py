@@ -26,6 +26,7 @@ from aipaging.apps.server.config import load_config
 from aipaging.apps.server.domain_keys import KeySources
 from aipaging.apps.server.reloading import Reloading
 from aipaging.apps.server.stated_envelopes import StatedEnvelopes
+from aipaging.runtime.http.rates import RateLimit
 
 EXAMPLES: Final = 12
 """Per operation; `make soak` runs more."""
@@ -77,6 +78,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         rig = Rig(directory)
         await rig.start()
         whole(rig, directory)
+        # Thousands of generated requests in seconds are to reach what they ask for.
+        rig.service.operator_reads.limit = RateLimit(per_second=0.0, burst=1)
         config = uvicorn.Config(rig.app, host="127.0.0.1", port=0, log_level="warning", lifespan="off")
         running = uvicorn.Server(config)
         running.install_signal_handlers = lambda: None  # type: ignore[attr-defined]

@@ -28,6 +28,7 @@ from aipaging.adapters.northbound.oauth.failures import FAILURES_MAX, WINDOW_S
 from aipaging.adapters.northbound.oauth.issuer import ASSERTION_TYPE, Issuer
 from aipaging.adapters.northbound.oauth.public_keys import keys_of
 from aipaging.adapters.northbound.oauth.revocations import TOKENS_OF_CLIENT_MAX, Revocations
+from aipaging.adapters.northbound.rate_limits import OPERATOR_READS
 from aipaging.adapters.signing.keys import KeyStore
 from aipaging.adapters.signing.rotation import RotatingVerifier, TokenKeyRing
 from aipaging.adapters.signing.tokens import JwtSigner
@@ -664,6 +665,107 @@ async def test_tokens_count_as_requests_of_their_client_and_not_of_operators(ser
     await server.token("app-two")
     for _ in range(4):
         await server.token("noc")
+
+
+def actions_of(server: Server) -> list[tuple[str, str, int]]:
+    records = [json.loads(entry.record) for entry in server.rig.journal.read(0)]
+    acted = [each for each in records if each["type"] == "OPERATOR_ACTION"]
+    return [(each["client"], each["operation"], each["status"]) for each in acted]
+
+
+async def test_what_an_operator_reads_too_often_leaves_no_record_and_holds_up_no_kill_switch(server: Server) -> None:
+    server.rig.service.operator_reads.limit = RateLimit(per_second=0.001, burst=3)
+    narrow = await server.token("noc", scope="ai-paging:anchors:read ai-paging:metrics:read")
+    kill = {"kind": "TENANT", "name": "tenant-one", "reason": "its credentials leaked"}
+    base = "/ai-paging/v0.1"
+    async with server.client(SECRETS["noc"][0]) as noc, server.client(narrow) as reading:
+        assert (await noc.get(f"{base}/anchors")).status_code == 200
+        assert (await noc.post(f"{base}/intents/resolve", json={"intent": INTENT})).status_code == 200
+        assert (await reading.post(f"{base}/switches/kill", json=kill)).status_code == 403, (
+            "it is recorded, so it counts"
+        )
+        for request in (
+            noc.get(f"{base}/anchors"),
+            reading.post(f"{base}/switches/kill", json=kill),
+            server.post("/oauth2/introspect", {"token": narrow}, authorization=f"Bearer {SECRETS['noc'][0]}"),
+        ):
+            answer = await request
+            assert answer.status_code == 429, answer.text
+            assert int(answer.headers["retry-after"]) > 1
+        for _ in range(5):
+            for path in ("/metrics", "/healthz", "/readyz"):
+                assert (await reading.get(path)).status_code == 200, path
+        for _ in range(5):
+            assert (await noc.post(f"{base}/switches/kill", json=kill)).status_code < 500
+        assert (await noc.get(f"{base}/switches")).status_code == 429
+    await server.token("app-one")
+    await server.page(await server.token("app-two"))
+    actions = actions_of(server)
+    assert actions[:3] == [("noc", "getAnchors", 200), ("noc", "resolveIntent", 200), ("noc", "kill", 403)]
+    assert [operation for _, operation, _ in actions[3:]] == ["kill"] * 5
+
+
+async def test_an_operator_reads_as_often_as_a_console_does_without_a_setting(server: Server) -> None:
+    limit = server.rig.service.operator_reads.limit
+    assert limit == OPERATOR_READS
+    async with server.client(SECRETS["noc"][0]) as noc:
+        answers = [(await noc.get("/ai-paging/v0.1/switches")).status_code for _ in range(100)]
+    assert answers == [200] * 100
+
+
+async def test_who_looks_into_tokens_as_an_operator_is_on_record_however_it_proves_itself(server: Server) -> None:
+    token, secret = await server.token("app-two"), SECRETS["noc"][0]
+    form = {"client_id": "noc", "client_secret": secret, "token": token}
+    for explained in (
+        await server.post("/oauth2/introspect", {"token": token}, authorization=f"Bearer {secret}"),
+        await server.post("/oauth2/introspect", {"token": token}, authorization=basic("noc", secret)),
+        await server.post("/oauth2/introspect", form),
+    ):
+        assert (explained.json()["active"], explained.json().get("client_id")) == (True, "app-two")
+    await server.post("/oauth2/introspect", {"token": token}, authorization=basic("app-two", SECRETS["app-two"][0]))
+    await server.page(token)
+    assert actions_of(server) == [("noc", "introspectToken", 200)] * 3
+
+
+@pytest.mark.parametrize("path", ["/oauth2/revoke", "/oauth2/introspect"])
+async def test_a_form_that_names_no_token_is_refused_and_not_answered_as_if_one_were_gone(
+    server: Server, path: str
+) -> None:
+    token, proof = await server.token(), {"authorization": basic("app-one", SECRETS["app-one"][0])}
+    for slip in ({"access_token": token}, {"token": ""}, {"token_type_hint": "access_token"}):
+        assert error(await server.post(path, slip, **proof)) == (400, "invalid_request"), slip
+    assert await server.reads(token) == 200
+    for known in ({"token": "never-issued"}, {"token": token}):
+        assert (await server.post(path, known, **proof)).status_code == 200
+
+
+async def test_taking_back_and_looking_into_tokens_count_as_requests(server: Server) -> None:
+    token, proof = await server.token(), {"authorization": basic("app-one", SECRETS["app-one"][0])}
+    for path in ("/oauth2/revoke", "/oauth2/introspect"):
+        server.rig.service.rates.limit = RateLimit(per_second=0.001, burst=3)
+        answers = [await server.post(path, {"token": "never-issued"}, **proof) for _ in range(4)]
+        assert answers[-1].status_code == 429
+        assert error(answers[-1]) == (429, "temporarily_unavailable")
+        assert int(answers[-1].headers["retry-after"]) > 1
+    assert await server.reads(token) == 429, "of the same requests"
+
+
+async def test_what_a_token_lacks_is_told_as_what_the_token_lacks(server: Server) -> None:
+    async with server.client(await server.token(scope="ai-paging:sessions:read")) as client:
+        refused = await client.post("/ai-paging/v0.1/sessions", json={"intent": INTENT})
+    assert refused.status_code == 403
+    assert "the credential of client app-one lacks the scope ai-paging:sessions:create" in refused.json()["message"]
+    assert "fetch a token with it" in refused.json()["message"], "the client may have it"
+
+
+async def test_a_token_of_an_issuer_that_is_not_configured_is_told_as_one(server: Server) -> None:
+    stray = jwt.encode(
+        {"iss": "https://idp.example/realm/", "aud": ACCESS_AUDIENCE}, KEY, "ES256", {"typ": "at+jwt", "kid": "theirs"}
+    )
+    async with server.client(stray) as client:
+        refused = await client.get("/ai-paging/v0.1/services")
+    assert refused.status_code == 401
+    assert "its iss is not, letter by letter, that of an issuer in the configuration" in refused.json()["message"]
 
 
 async def test_many_pages_with_one_token_verify_it_once(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from aipaging.adapters.northbound.openapi import openapi_document
 from aipaging.adapters.northbound.openapi_page import openapi_page
 from aipaging.adapters.northbound.operation import Operation, route_of
 from aipaging.adapters.northbound.policies import PolicyRoutes
-from aipaging.adapters.northbound.rate_limits import LimitedAuthenticator
+from aipaging.adapters.northbound.rate_limits import Limits
 from aipaging.adapters.northbound.service import Northbound
 from aipaging.adapters.northbound.sessions import SessionRoutes
 from aipaging.adapters.northbound.sinks import SinkRoutes
@@ -31,8 +31,10 @@ from aipaging.runtime.http.routing import HttpApp
 
 def northbound_app(service: Northbound) -> HttpApp:
     """Return the public interface as an ASGI application."""
-    limited = LimitedAuthenticator(service.authenticator, service.rates)
-    routes = [route_of(operation, limited, service.control) for operation in operations_of(service)]
+    limits = Limits(service.rates, service.operator_reads)
+    routes = [
+        route_of(operation, service.authenticator, limits, service.control) for operation in operations_of(service)
+    ]
     return HttpApp(routes, observe=service.metrics.observe, tracer=service.tracer)
 
 

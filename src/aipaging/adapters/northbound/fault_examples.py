@@ -14,7 +14,8 @@ MESSAGES: Final[Mapping[str, str]] = {
     "OUT_OF_RANGE": "delayMs is 0: allowed is 0.001 to 3600000",
     "INVALID_SINK": "sink must be an https URL",
     "UNAUTHENTICATED": "the credential is missing, unknown or has expired",
-    "PERMISSION_DENIED": "client acme-app lacks the scope ai-paging:anchors:update; ask the operator",
+    "PERMISSION_DENIED": "the credential of client acme-app lacks the scope ai-paging:anchors:update: "
+    "fetch a token with it, or ask the operator for it",
     "NOT_FOUND": "there is no such session",
     "ALREADY_EXISTS": "it exists already",
     "INCOMPATIBLE_STATE": "the session has ended",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
 from aipaging.adapters.northbound.credentials import Authenticator, Caller
+from aipaging.adapters.northbound.rate_limits import Limits
 from aipaging.core.foundation.errors import AipagingError, RefusedError
 from aipaging.core.paging.acting import OperatorActed, RecordAction
 from aipaging.ports.control import ControlPlane
@@ -26,6 +27,7 @@ JSON_ERRORS: Final = ("INVALID_ARGUMENT", "OUT_OF_RANGE", "UNSUPPORTED_MEDIA_TYP
 
 Guarded: TypeAlias = Callable[[Request, Caller], Awaitable[Answer]]
 Public: TypeAlias = Callable[[Request], Awaitable[Answer]]
+Admission: TypeAlias = Callable[[Request], Awaitable[Caller]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,21 +92,23 @@ class Operation:
     quiet: bool = False
 
 
-def route_of(operation: Operation, authenticator: Authenticator, control: ControlPlane) -> Route:
+def route_of(operation: Operation, authenticator: Authenticator, limits: Limits, control: ControlPlane) -> Route:
     """Return the route of an operation; one with a scope asks who calls before it does anything else.
 
     Whatever an operator does, or tries to, is put on record, also where its scopes forbid it: what changes something
     before it is answered; what reads without waiting, so that a journal that is ill can be looked into. Only what is
-    quiet, a scrape every few seconds, leaves no record where it succeeds.
+    quiet, a scrape every few seconds, leaves no record where it succeeds, and what comes too often leaves none.
     """
     handler: Any = operation.handler
-    if operation.scope is not None and not operation.quiet:
-        handler = _recorded(handler, operation, control)
+    if operation.scope is not None:
+        if not operation.quiet:
+            handler = _recorded(handler, operation, control)
+        handler = _guarded(handler, operation, _admission(operation, authenticator, limits), control)
     return Route(
         method=operation.method,
         path=operation.path,
         name=operation.name,
-        handler=handler if operation.scope is None else _guarded(handler, operation, authenticator, control),
+        handler=handler,
         quiet=operation.quiet,
     )
 
@@ -113,21 +117,34 @@ def _changes(operation: Operation) -> bool:
     return operation.scope is not None and operation.scope.rpartition(":")[2] not in READING
 
 
-def _guarded(handler: Guarded, operation: Operation, authenticator: Authenticator, control: ControlPlane) -> Public:
+def _admission(operation: Operation, authenticator: Authenticator, limits: Limits) -> Admission:
+    reads = not _changes(operation) and not operation.quiet
+
+    async def admitted(request: Request) -> Caller:
+        caller = await authenticator.caller(request.header(b"authorization"), request.address)
+        # What a scope forbids leaves a record and changes nothing: it counts as a read, whatever it would have done.
+        limits.take(caller, reads=reads or operation.scope not in caller.scopes)
+        return caller
+
+    return admitted
+
+
+def _guarded(handler: Guarded, operation: Operation, admitted: Admission, control: ControlPlane) -> Public:
     scope = operation.scope or ""
 
     async def answered(request: Request) -> Answer:
-        authorization = request.header(b"authorization")
         try:
-            caller = await authenticator.caller(authorization, request.address)
+            caller = await admitted(request)
         except RefusedError as error:
-            return _challenged(error, request, 'error="invalid_token"' if authorization else "")
+            return _challenged(error, request, 'error="invalid_token"' if request.header(b"authorization") else "")
         request.notes["client"] = caller.client
         if scope not in caller.scopes:
             if caller.operator:
                 await _record(control, caller, operation, request, status=403)
             lacking = RefusedError(
-                f"client {caller.client} lacks the scope {scope}; ask the operator", code="PERMISSION_DENIED"
+                f"the credential of client {caller.client} lacks the scope {scope}: fetch a token with it, or ask the "
+                "operator for it",
+                code="PERMISSION_DENIED",
             )
             return _challenged(lacking, request, f'error="insufficient_scope", scope="{scope}"')
         return await handler(request, caller)
@@ -156,17 +173,24 @@ def _recorded(handler: Guarded, operation: Operation, control: ControlPlane) -> 
 async def _record(
     control: ControlPlane, caller: Caller, operation: Operation, request: Request, *, status: int
 ) -> None:
-    acted = OperatorActed(
-        client=caller.client,
-        tenant=caller.tenant,
-        operation=operation.name,
-        status=status,
-        correlator=request.correlator,
-    )
+    action = action_of(caller, operation.name, request, status=status)
     if _changes(operation):
-        await control.submit(RecordAction(acted=acted))
+        await control.submit(action)
     else:
-        control.note(RecordAction(acted=acted))
+        control.note(action)
+
+
+def action_of(caller: Caller, operation: str, request: Request, *, status: int) -> RecordAction:
+    """Return what puts on record that an operator did something, and how it was answered."""
+    return RecordAction(
+        acted=OperatorActed(
+            client=caller.client,
+            tenant=caller.tenant,
+            operation=operation,
+            status=status,
+            correlator=request.correlator,
+        )
+    )
 
 
 def _challenged(error: RefusedError, request: Request, why: str) -> Answer:

@@ -1,6 +1,7 @@
 """Where a log is: a journal file, a directory of tiles, or a URL that serves them."""
 
 import ssl
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,15 @@ from aipaging.ports.journal import EvidenceReader
 FETCH_SECONDS: Final = 30.0
 """How long one file may take."""
 
+WAITS_MAX: Final = 60
+"""How often one file is asked for again: a controller lets an operator read so often in a second and no more."""
+
+WAIT_S_MAX: Final = 30.0
+"""The longest of these waits."""
+
 _BAD_REQUEST: Final = 400
 _NOT_FOUND: Final = 404
+_TOO_MANY: Final = 429
 _REFUSALS: Final = frozenset({401, 403})
 
 
@@ -64,15 +72,20 @@ def evidence_reader(where: str, *, token_file: Path | None = None, ca_file: Path
 
 
 def url_fetch(base: str, *, token_file: Path | None, ca_file: Path | None) -> Fetch:
-    """Return a `Fetch` below a URL, with the token of a file where one is needed."""
+    """Return a `Fetch` below a URL, with the token of a file where one is needed; told to wait, it waits."""
     client = _client(base, token_file=token_file, ca_file=ca_file)
 
     def fetch(path: str) -> bytes | None:
         try:
-            with client.stream("GET", path) as response:
-                return _body(response, f"{base}: {path}")
+            for _ in range(WAITS_MAX):
+                with client.stream("GET", path) as response:
+                    if response.status_code != _TOO_MANY:
+                        return _body(response, f"{base}: {path}")
+                    wait_s = response.headers.get("retry-after", "")
+                time.sleep(min(float(wait_s), WAIT_S_MAX) if wait_s.isdecimal() else 1.0)
         except httpx.HTTPError as error:
             raise UnavailableError(f"{base}: {path} cannot be fetched ({error})", code="NOT_REACHABLE") from error
+        raise UnavailableError(f"{base}: {path} is asked for too often, by others as well", code="NOT_REACHABLE")
 
     return fetch
 

@@ -110,7 +110,7 @@ def _northbound(path: Kind) -> Section:
             "rate_rps": Field(
                 kind=number(0, _CAPACITY_RPS_MAX),
                 default=200.0,
-                about="Requests per second that one client may sustain; 0 is no limit. Operators are not limited.",
+                about="Requests per second that one client may sustain; 0 is no limit. Operators have their own.",
             ),
             "rate_burst": Field(kind=integer(1, 1_000_000), default=400, about="Requests of one client at once."),
             "static_secrets": Field(

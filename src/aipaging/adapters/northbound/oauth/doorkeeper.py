@@ -126,6 +126,18 @@ class Doorkeeper:
             self._remembered.popitem(last=False)
         return known.caller
 
+    def _ours(self, token: str) -> AccessClaims:
+        try:
+            return self._tokens.verify_access(token)
+        except UnverifiedError as error:
+            if error.code != "TOKEN_KEY_UNKNOWN":
+                raise
+            raise refused(
+                error.code,
+                "the token is signed with no key of this controller, and its iss is not, letter by letter, that of an "
+                "issuer in the configuration",
+            ) from None
+
     async def _verified(self, token: str) -> _Remembered:
         if token.count(".") != 2 or len(token) > JWT_CHARS_MAX:
             raise refused("TOKEN_MALFORMED", "the bearer credential is not that of a known client")
@@ -133,7 +145,7 @@ class Doorkeeper:
         if foreign is not None:
             known = await foreign.known(token)
             return _Remembered(caller=known.caller, expires_us=known.expires_us, claims=None)
-        claims = self._tokens.verify_access(token)
+        claims = self._ours(token)
         client = self._clients.known(claims.client)
         if client is None or self._revocations.covers(claims):
             raise refused("TOKEN_REVOKED", "the token was taken back, or its client is not known any more")

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from typing import Final
 
-from aipaging.adapters.northbound.credentials import OPERATOR_SCOPES
+from aipaging.adapters.northbound.credentials import OPERATOR_SCOPES, Caller
 from aipaging.adapters.northbound.oauth import documents as d
 from aipaging.adapters.northbound.oauth.access import Access
 from aipaging.adapters.northbound.oauth.clients import ASSERTION_ALGORITHMS, RegisteredClient
 from aipaging.adapters.northbound.oauth.failures import TooManyFailuresError
-from aipaging.adapters.northbound.oauth.issuer import OAuthError, TokenRequest, form_of
-from aipaging.adapters.northbound.operation import Operation, Reply
+from aipaging.adapters.northbound.oauth.issuer import OAuthError, TokenRequest, form_of, token_of
+from aipaging.adapters.northbound.operation import Operation, Reply, action_of
+from aipaging.adapters.northbound.rate_limits import Limits
 from aipaging.adapters.northbound.service import Northbound
 from aipaging.core.foundation.errors import RefusedError
 from aipaging.core.foundation.time import SECOND
@@ -25,6 +26,9 @@ TOKEN_PATH: Final = "/oauth2/token"  # noqa: S105 - a path, not a secret
 REVOKE_PATH: Final = "/oauth2/revoke"
 INTROSPECT_PATH: Final = "/oauth2/introspect"
 METADATA_PATH: Final = "/.well-known/oauth-authorization-server"
+
+INTROSPECT_NAME: Final = "introspectToken"
+INTROSPECT_SCOPE: Final = "ai-paging:tokens:introspect"
 
 _METHODS: Final = ["client_secret_basic", "client_secret_post", "private_key_jwt"]
 _PUBLIC: Final[Headers] = ((b"access-control-allow-origin", b"*"),)
@@ -43,16 +47,13 @@ class OAuthRoutes:
     def __init__(self, service: Northbound, access: Access) -> None:
         self._service = service
         self._issuer = access.issuer
+        self._limits = Limits(service.rates, service.operator_reads)
 
     async def token(self, request: Request) -> Answer:
         """Grant an access token."""
         try:
             grant = self._issuer.granted(await _form(request), self._admit)
-        except (OAuthError, TooManyFailuresError) as error:
-            return _refusal(error, request)
         except RefusedError as error:
-            if error.retry_after_s is None:
-                raise
             return _refusal(error, request)
         return json_answer(
             d.TokenGranted(access_token=grant.token, expires_in=grant.expires_in_s, scope=grant.scope),
@@ -60,15 +61,14 @@ class OAuthRoutes:
         )
 
     def _admit(self, client: RegisteredClient) -> None:
-        """Count a token as a request of the client's: signing one costs more than most."""
-        if client.role != "operator":
-            self._service.rates.take(client.client)
+        """Count this as a request of the client's: signing a token, or writing down that one is taken back, costs."""
+        self._limits.take(_caller(client), reads=False)
 
     async def revoke(self, request: Request) -> Answer:
         """Take a token back."""
         try:
-            await self._issuer.take_back(await _form(request))
-        except (OAuthError, TooManyFailuresError) as error:
+            await self._issuer.take_back(await _form(request), self._admit)
+        except RefusedError as error:
             return _refusal(error, request)
         return Answer(status=200)
 
@@ -76,10 +76,15 @@ class OAuthRoutes:
         """Say what a token is good for."""
         try:
             form = await _form(request)
+            token = token_of(form)
             asker = await self._asker(form)
-        except (OAuthError, TooManyFailuresError) as error:
+            self._limits.take(asker, reads=True)
+        except RefusedError as error:
             return _refusal(error, request)
-        claims = self._issuer.looked_into(form.form.get("token", ""), asker)
+        request.notes["client"] = asker.client
+        if asker.operator:
+            self._service.control.note(action_of(asker, INTROSPECT_NAME, request, status=200))
+        claims = self._issuer.looked_into(token, None if INTROSPECT_SCOPE in asker.scopes else asker.client)
         if claims is None:
             return json_answer(d.TokenExplained(active=False))
         return json_answer(
@@ -97,17 +102,15 @@ class OAuthRoutes:
             )
         )
 
-    async def _asker(self, request: TokenRequest) -> str | None:
-        """Return the client that asks, or None if it may look into every token."""
+    async def _asker(self, request: TokenRequest) -> Caller:
         if not request.authorization.lower().startswith("bearer "):
-            return self._issuer.client_of(request).client
+            return _caller(self._issuer.client_of(request))
         try:
-            caller = await self._service.authenticator.caller(request.authorization, request.address)
+            return await self._service.authenticator.caller(request.authorization, request.address)
         except TooManyFailuresError:
             raise
         except RefusedError as error:
             raise OAuthError("invalid_client", error.message) from None
-        return None if "ai-paging:tokens:introspect" in caller.scopes else caller.client
 
     async def metadata(self, _request: Request) -> Answer:
         """Answer where the endpoints are and what they take."""
@@ -181,10 +184,10 @@ class OAuthRoutes:
             Operation(
                 method="POST",
                 path=INTROSPECT_PATH,
-                name="introspectToken",
+                name=INTROSPECT_NAME,
                 summary="Say what an access token is good for",
-                description="RFC 7662: a client asks about its own tokens; who has the scope "
-                f"`ai-paging:tokens:introspect` and shows a bearer credential, about all. {proof}",
+                description=f"RFC 7662: a client asks about its own tokens; who has the scope `{INTROSPECT_SCOPE}`, "
+                f"about all. {proof} A bearer credential of this interface will do, too.",
                 tag="Access",
                 handler=self.introspect,
                 scope=None,
@@ -216,7 +219,18 @@ async def _form(request: Request) -> TokenRequest:
     return TokenRequest(form=form, authorization=request.header(b"authorization"), address=request.address)
 
 
-def _refusal(error: OAuthError | RefusedError, request: Request) -> Answer:
+def _caller(client: RegisteredClient) -> Caller:
+    return Caller(client=client.client, tenant=client.tenant, scopes=client.scopes, operator=client.role == "operator")
+
+
+def _refusal(error: RefusedError, request: Request) -> Answer:
+    """Return a refusal in the words of OAuth2.
+
+    Raises:
+        RefusedError: It is none that OAuth2 has words for.
+    """
+    if not isinstance(error, OAuthError) and error.retry_after_s is None:
+        raise error
     request.notes["code"] = error.code
     if isinstance(error, OAuthError):
         word, status = error.error, error.status

@@ -100,6 +100,18 @@ def form_of(raw: bytes) -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
+def token_of(request: TokenRequest) -> str:
+    """Return the token that a request is about.
+
+    Raises:
+        OAuthError: It names none: a slip in the field's name must not look like a token that is taken back.
+    """
+    token = request.form.get("token")
+    if token is None:
+        raise OAuthError("invalid_request", "the form names no token: token=... is expected")
+    return token
+
+
 class Issuer:
     """Grants, takes back and explains access tokens."""
 
@@ -148,14 +160,21 @@ class Issuer:
         )
         return Grant(token=self._signer.sign_access(claims), expires_in_s=self._token_s, scope=" ".join(sorted(scopes)))
 
-    async def take_back(self, request: TokenRequest) -> None:
+    async def take_back(self, request: TokenRequest, admit: Callable[[RegisteredClient], None]) -> None:
         """Take a token back (RFC 7009); one that is none, or not good any more, is taken back already.
 
+        Args:
+            request: What came in.
+            admit: Refuses a client that asks too often; called when it has proved itself.
+
         Raises:
-            OAuthError: The client is not who it says, or the token is another's.
+            OAuthError: No token is named, the client is not who it says, or the token is another's.
+            RefusedError: Too many failures, or as `admit`.
         """
+        token = token_of(request)
         client = self.client_of(request)
-        claims = self._good(request.form.get("token", ""))
+        admit(client)
+        claims = self._good(token)
         if claims is None:
             return
         if claims.client != client.client:
