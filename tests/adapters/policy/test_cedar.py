@@ -195,7 +195,8 @@ def test_the_ten_examples_of_the_page_fit_the_schema_alone_and_together() -> Non
 @pytest.mark.parametrize(
     ("number", "tenant", "client", "action", "wanted", "allowed"),
     [
-        (2, "acme", "x", "page", {}, {"t": False, "a": False, "b": False}),  # the catalogue knows "eu" and "us"
+        (2, "acme", "x", "page", {}, {"t": True, "a": True, "b": False}),  # b is in "us", the others in "eu"
+        (2, "other", "x", "page", {}, {"b": True}),
         (3, "lab", "x", "page", {}, {"a": True, "t": False}),
         (4, "any", "x", "page", {"data_class": DataClass.CONFIDENTIAL}, {"a": False}),
         (4, "any", "x", "page", {}, {"a": True}),

@@ -16,7 +16,7 @@ INTENT: Final[Example] = {
     "epsilon": 0.001,
     "burst": 4,
     "durationS": 600,
-    "jurisdictions": ["EU"],
+    "jurisdictions": ["eu"],
     "dataClass": "INTERNAL",
 }
 _WHOLE_INTENT: Final[Example] = {
@@ -118,7 +118,7 @@ DOMAINS: Final[Example] = {
             "name": "access-north",
             "kind": "ACCESS",
             "region": "eu-north",
-            "jurisdiction": "EU",
+            "jurisdiction": "eu",
             "trust": 3,
             "dataClassMax": "CONFIDENTIAL",
             "capacityPerSecond": 500,
