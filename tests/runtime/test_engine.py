@@ -21,10 +21,13 @@ from aipaging.core.lease.expiry import Due
 from aipaging.core.lease.machine import LeaseTerms
 from aipaging.core.paging import commands as c
 from aipaging.core.paging.due import RENEWALS_MAX
+from aipaging.core.paging.events import Event, LeasesRenewed
 from aipaging.core.paging.session_machine import StatusInfo
 from aipaging.core.paging.settings import Settings
 from aipaging.core.paging.snapshot import encode_state
+from aipaging.core.paging.state import State
 from aipaging.core.steering.grant import AnchorEndpoint, Fence, SteeringGrant, SteeringRenewal
+from aipaging.runtime import engine as engine_module
 from aipaging.runtime.effects import SteeringEffects
 from aipaging.runtime.engine import Engine
 from aipaging.runtime.tokens import SessionTokens
@@ -516,6 +519,54 @@ async def test_a_disk_that_goes_on_failing_is_tried_seldom(rig: Rig, monkeypatch
             break
         await let_pass(rig, 100)
     assert await rig.page()
+
+
+async def test_the_loop_goes_on_after_a_decision_that_could_not_be_applied(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = await rig.page(duration_s=600)
+    evolve = engine_module.evolve
+
+    def broken(state: State, event: Event) -> None:
+        if isinstance(event, LeasesRenewed):
+            raise KeyError("a bug")
+        evolve(state, event)
+
+    with monkeypatch.context() as planted:
+        planted.setattr(engine_module, "evolve", broken)
+        rig.clock.boot_us += 26_000_000
+        await until(lambda: not rig.engine.healthy)
+        with pytest.raises(UnavailableError):
+            await rig.page()
+    before_us = rig.lease_end_us(session)
+    rig.clock.boot_us += 3_000_000
+    await until(lambda: rig.engine.healthy)
+    await until(lambda: rig.lease_end_us(session) > before_us)
+    assert await rig.page()
+
+
+async def test_the_writer_goes_on_after_whoever_watches_could_not_be_told(rig: Rig) -> None:
+    class Deaf:
+        def __init__(self) -> None:
+            self.told = 0
+
+        def appended(self, entries: Sequence[SealedEntry], seconds: float) -> None:
+            del entries, seconds
+            self.told += 1
+            if self.told == 1:
+                raise KeyError("a bug")
+
+        def append_failed(self, code: str) -> None:
+            assert code == "ENGINE_BROKEN"
+
+    deaf = Deaf()
+    rig.engine.watch(deaf)  # type: ignore[arg-type]
+    with pytest.raises(UnavailableError):
+        await rig.page()
+    rig.clock.boot_us += 3_000_000
+    await until(lambda: rig.engine.healthy)
+    assert await rig.page()
+    assert deaf.told > 1
 
 
 async def test_a_refused_command_leaves_no_record(rig: Rig) -> None:

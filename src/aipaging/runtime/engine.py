@@ -115,9 +115,8 @@ class Engine:
         self._ill = ""
         self._kills: dict[tuple[str, str], c.Kill] = {}
         self._restrictive_only = False
-        self._retry_us = BootUs(0)
         self._pause_ms = 0
-        self._pause_us = BootUs(0)
+        self._retry_us = self._pause_us = BootUs(0)
         self._alarm = Alarm(clock)
         self._tasks: list[asyncio.Task[None]] = []
         self._background: set[asyncio.Task[None]] = set()
@@ -307,12 +306,15 @@ class Engine:
         try:
             return self._recorder.seal(self._evolved(events), self.state.term, now)
         except Exception as error:
-            # A decision that does not fit the state is a bug of ours. Half of it may have been applied: go back to
-            # what the journal holds, and grant nothing until then.
-            LOG.exception("a decision could not be applied")
-            self._spawn(self._append_failed(AipagingError(str(error), code="ENGINE_BROKEN", who=Who.BUG)))
-            self._ill = "a decision could not be applied: this is a bug"
+            self._broken(error)
             raise
+
+    def _broken(self, error: Exception) -> None:
+        """Go back to what the journal holds, as half a decision may be applied; grant nothing until then."""
+        LOG.error("a decision could not be carried out", exc_info=error)
+        self._spawn(self._append_failed(AipagingError(str(error), code="ENGINE_BROKEN", who=Who.BUG)))
+        self._ill = "a decision could not be carried out: this is a bug"
+        self._pause_us = self.now().after(PAUSE_MS_MIN * 1000)
 
     def _evolved(self, events: Sequence[Event]) -> list[Draft]:
         """Apply events; return what is to be recorded of them. A term begins with its first event, if with any."""
@@ -329,7 +331,10 @@ class Engine:
         while True:
             await self._arrived.wait()
             self._arrived.clear()
-            await self._flush()
+            try:
+                await self._flush()
+            except Exception as error:  # noqa: BLE001 - a bug must not end the loop: nothing would be stored any more
+                self._broken(error)
 
     async def _flush(self) -> None:
         if self._patience is not None:
@@ -354,8 +359,7 @@ class Engine:
             self._pause_ms = 0
             if not restrictive:
                 self._ill = ""
-            took_s = time.perf_counter() - begun
-            self._append_ms = took_s * 1000
+            self._append_ms = 1000 * (took_s := time.perf_counter() - begun)
             self._tell(entries, took_s)
             note_append(self.tracer, (item.trace for item in batch), len(entries), took_s)
         self._pending.settle()
@@ -441,8 +445,14 @@ class Engine:
                     await asyncio.sleep(wait_ms / 1000)
                     slice_us = self.now().boot_us
                 if not wait_ms:
-                    with contextlib.suppress(UnavailableError):
-                        self._decided(c.Wake(restrictive=bool(self._ill)))
+                    self._do_due()
+
+    def _do_due(self) -> None:
+        try:
+            self._decided(c.Wake(restrictive=bool(self._ill)))
+        except Exception as error:  # noqa: BLE001 - a bug must not end the loop: nothing would be renewed any more
+            if not isinstance(error, UnavailableError) and self._pause_us <= self.now().boot_us:
+                self._broken(error)
 
     def _awaited(self) -> bool:
         """Tell whether somebody waits for the journal or the user plane."""
