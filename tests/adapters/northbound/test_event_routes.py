@@ -63,6 +63,17 @@ async def test_a_place_of_another_history_is_a_gap(app_one: httpx.AsyncClient) -
     assert gap["data"]["reason"] == "HISTORY_CHANGED"
 
 
+async def test_so_is_a_place_that_a_restored_backup_has_not_reached(app_one: httpx.AsyncClient) -> None:
+    await app_one.post("sessions", json={"intent": INTENT})
+    last = (await told(app_one))[-1]["id"]
+    assert await told(app_one, after=last) == []
+    number, _, mark = last.partition("-")
+    for lost in (f"{int(number) + 1000}-{mark}", f"{number}-{int(mark, 16) ^ 1:08x}"):
+        (gap,) = await told(app_one, after=lost)
+        assert gap["data"]["reason"] == "HISTORY_CHANGED"
+        assert await told(app_one, after=gap["id"]) == []
+
+
 @pytest.mark.parametrize("query", [{"lastEventId": "x"}, {"follow": "maybe"}, {"sessionId": "x"}, {"type": "x"}])
 async def test_what_is_asked_is_checked(app_one: httpx.AsyncClient, query: dict[str, str]) -> None:
     assert (await app_one.get("events", params=query)).status_code == 400

@@ -155,6 +155,9 @@ async def _chunks(hub: EventHub, wanted: _Wanted, source: str) -> AsyncGenerator
     ends_s = loop.time() + STREAM_S_MAX
     sent_s = loop.time()
     yield b"retry: %d\n\n" % RETRY_MS
+    if not wanted.follow and (gap := await _gap_at_the_end(hub, wanted.after, until)) is not None:
+        place = gap.event.id
+        yield frame(gap, source)
     pending = asyncio.ensure_future(anext(stream, None))
     try:
         while loop.time() < ends_s and (wanted.follow or place.seq < until):
@@ -178,6 +181,17 @@ async def _chunks(hub: EventHub, wanted: _Wanted, source: str) -> AsyncGenerator
         pending.cancel()
         await asyncio.gather(pending, return_exceptions=True)
         await stream.aclose()
+
+
+async def _gap_at_the_end(hub: EventHub, after: EventId | None, until: int) -> Told | None:
+    """Return the gap of a reader for whom nothing follows: what it saw may not be in this journal any more."""
+    if after is None or after.seq < until:
+        return None  # nothing was seen, or the stream tells
+    try:
+        gap = await hub.gap(after)
+    except UnavailableError:
+        return None
+    return None if gap is None else Told(event=gap, owner=None)
 
 
 def _taken(pending: "asyncio.Future[Told | EventId | None]") -> Told | EventId | None:

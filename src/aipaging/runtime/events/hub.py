@@ -171,7 +171,7 @@ class EventHub:
         """
         place = self.end if after is None else after.seq + 1
         if after is not None:
-            gap = await self._gap(after)
+            gap = await self.gap(after)
             if gap is not None:
                 yield Told(event=gap, owner=None)
                 place = gap.id.seq + 1
@@ -185,8 +185,12 @@ class EventHub:
             place = last.seq + 1
             yield last
 
-    async def _gap(self, after: EventId) -> Event | None:
-        """Return what says that something is left out, if anything is."""
+    async def gap(self, after: EventId) -> Event | None:
+        """Return what says that something is left out after a place, if anything is.
+
+        Raises:
+            UnavailableError: The journal cannot be read.
+        """
         oldest = max(0, self.end - REPLAY_RECORDS_MAX)
         if after.seq + 1 < oldest:
             return self._gap_to(oldest - 1, first=after.seq + 1, reason="TOO_OLD")
