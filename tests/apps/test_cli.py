@@ -224,6 +224,20 @@ def test_what_the_controller_refuses_ends_with_the_matching_status(
     assert (told.status, told.document["error"]["who"]) == (status, who)
 
 
+@pytest.mark.parametrize("command", [("services",), ("events",)])
+def test_who_gave_no_credential_is_told_how(
+    cli: Any, controller: Controller, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    refusal = {"code": "UNAUTHENTICATED", "message": "a bearer credential is expected", "who": "caller"}
+    cli(*command)
+    controller.answers[controller.asked[-1][1]] = (401, refusal)
+    assert "a bearer credential is expected" in cli(*command).err
+    monkeypatch.delenv("AIPAGING_CREDENTIAL")
+    told = cli(*command)
+    assert told.status == 3
+    assert "--credential-file" in told.err
+
+
 def test_page_sends_what_was_said(cli: Any, controller: Controller) -> None:
     controller.answers["/sessions"] = (201, PAGED)
     told = cli(

@@ -18,7 +18,7 @@ import click
 
 from aipaging.adapters.terminal.errors import ExplainedRefusalError
 from aipaging.adapters.terminal.output import note
-from aipaging.core.foundation.errors import InvalidInputError, UnavailableError
+from aipaging.core.foundation.errors import InvalidInputError, RefusedError, UnavailableError
 
 if TYPE_CHECKING:
     import httpx
@@ -32,6 +32,12 @@ TIMEOUT_S: Final = 30.0
 """A page waits for one group commit and one confirmation; a controller that needs longer is not available."""
 
 CREDENTIAL_BYTES_MAX: Final = 4096
+
+WITHOUT_CREDENTIAL: Final = (
+    "the controller wants to know who asks: give a secret or an access token with --credential-file, or in "
+    "AIPAGING_CREDENTIAL"
+)
+_UNAUTHENTICATED: Final = 401
 
 
 class Api:
@@ -125,6 +131,8 @@ def _document(answer: "httpx.Response", content: bytes) -> Any:
         raise UnavailableError("the answer is too large to be a controller's", code="ANSWER_MALFORMED")
     if answer.status_code >= 400:
         error = error_of(Received(status=answer.status_code, content=content, headers=answer.headers))
+        if answer.status_code == _UNAUTHENTICATED and "authorization" not in answer.request.headers:
+            raise RefusedError(WITHOUT_CREDENTIAL, code=error.code)
         if isinstance(error, RefusedWithReasonsError):
             raise ExplainedRefusalError(error.message, code=error.code, field=error.field, details=error.details)
         raise error
