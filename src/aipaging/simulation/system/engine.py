@@ -38,6 +38,7 @@ SNAPSHOT_RECORDS: Final = 150
 
 WAKE_US_MIN: Final = 2 * MS
 LATE_US_MAX: Final = 5 * MS
+YIELD_US: Final = 1 * MS
 WAKES_MAX: Final = 256
 RECOVER_US: Final = 500 * MS
 SUSPEND_US: Final = 100 * MS
@@ -349,10 +350,10 @@ class Engine:
 
     # -- time
 
-    def _arm(self) -> None:
+    def _arm(self, rest_us: int = WAKE_US_MIN) -> None:
         when_us = wake_at(self.state)
         latest_us = self._node.boot_us + SECOND
-        due_us = latest_us if when_us is None else min(max(when_us, self._node.boot_us + WAKE_US_MIN), latest_us)
+        due_us = latest_us if when_us is None else min(max(when_us, self._node.boot_us + rest_us), latest_us)
         if self._tick_us < 0 or due_us < self._tick_us:
             self._tick_us = due_us
             self._tick_number += 1
@@ -369,6 +370,9 @@ class Engine:
         if when_us is not None and when_us <= self._node.boot_us:
             if self.ill:
                 self._try_again()
+            if not self.idle and self._node.boot_us - when_us < LATE_US_MAX:
+                self._arm(YIELD_US)  # whoever waits for the journal goes first
+                return
             for _ in range(WAKES_MAX):
                 when_us = wake_at(self.state)
                 if when_us is None or when_us > self._node.boot_us:
