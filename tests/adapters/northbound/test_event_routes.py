@@ -74,6 +74,29 @@ async def test_so_is_a_place_that_a_restored_backup_has_not_reached(app_one: htt
         assert await told(app_one, after=gap["id"]) == []
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"sink": "https://events.example/hook-of-mine" + "a" * 2048},
+        {"sink": ["hook-of-mine"]},
+        {"sink": "https://events.example/", "sinkCredential": "Bearer of-mine"},
+        {"sink": "https://events.example/", "sinkCredential": ["of-mine"]},
+        {
+            "sink": "https://events.example/",
+            "sinkCredential": {"credentialType": "ACCESSTOKEN", "accessToken": "Bearer of-mine"},
+        },
+    ],
+)
+async def test_a_sink_that_does_not_fit_is_named_and_not_repeated(
+    app_one: httpx.AsyncClient, given: dict[str, Any]
+) -> None:
+    answer = await app_one.post("sessions", json={"intent": INTENT, **given})
+    assert answer.status_code == 400
+    assert answer.json()["field"].startswith("sink")
+    assert "expected" in answer.json()["message"]
+    assert "of-mine" not in answer.text
+
+
 @pytest.mark.parametrize("query", [{"lastEventId": "x"}, {"follow": "maybe"}, {"sessionId": "x"}, {"type": "x"}])
 async def test_what_is_asked_is_checked(app_one: httpx.AsyncClient, query: dict[str, str]) -> None:
     assert (await app_one.get("events", params=query)).status_code == 400

@@ -16,6 +16,9 @@ from aipaging.core.foundation.errors import InvalidInputError
 
 T = TypeVar("T")
 
+PRIVATE: Final = {"private": True}
+"""As `extra` of a property's `Meta`: an error never repeats its value, for it may hold a secret."""
+
 SHOWN_CHARS_MAX: Final = 80
 """How much of a wrong value is repeated: enough to find it, too little to be a reflection of the body."""
 
@@ -80,10 +83,27 @@ def _misfit(text: str, raw: bytes, wanted: Any) -> InvalidInputError:
     expected = what[0].lower() + what[1:] if what else "another value is expected"
     if words:
         expected = f"expected one of {', '.join(words)}"
-    shown = _shown(raw, path)
+    shown = "" if _private(wanted, path) else _shown(raw, path)
     subject = where or "the body"
     message = f"{subject} is {shown}: {expected}" if shown else f"{subject}: {expected}"
     return InvalidInputError(message, code=code, field=where or None)
+
+
+def _private(wanted: Any, path: str) -> bool:
+    """Return whether the value at the path, or what it is part of, is marked `PRIVATE` in a document type."""
+    found = inspect.type_info(wanted)
+    for name in (*(step for step, _ in _STEPS.findall(path)), None):
+        if _marked(found):
+            return True
+        if name is not None:
+            found = _within(_alone(found), name)
+    return False
+
+
+def _marked(found: inspect.Type) -> bool:
+    if isinstance(found, inspect.UnionType):
+        return any(_marked(each) for each in found.types)
+    return isinstance(found, inspect.Metadata) and (found.extra == PRIVATE or _marked(found.type))
 
 
 def _shown(raw: bytes, path: str) -> str:

@@ -9,9 +9,15 @@ from aipaging.adapters.northbound.documents.intent import IntentDocument
 from aipaging.adapters.northbound.documents.words import END, Count, Instant, Pagination, wall_us_of
 from aipaging.core.foundation.errors import InvalidInputError
 from aipaging.core.paging.sinks import Sink
+from aipaging.runtime.http.documents import PRIVATE
 
 SinkText = Annotated[
-    str, Meta(max_length=2048, description="https URL to which CloudEvents are posted; kept private, never answered.")
+    str,
+    Meta(
+        max_length=2048,
+        description="https URL to which CloudEvents are posted; kept private, never answered.",
+        extra=PRIVATE,
+    ),
 ]
 AccessTokenText = Annotated[
     str,
@@ -37,7 +43,7 @@ class SinkRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", for
     """Where a session's events go; `sink` null for nowhere."""
 
     sink: SinkText | None
-    sink_credential: SinkCredential | None = None
+    sink_credential: Annotated[SinkCredential, Meta(extra=PRIVATE)] | None = None
 
 
 class PageRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
@@ -45,7 +51,7 @@ class PageRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", for
 
     intent: IntentDocument
     sink: SinkText | None = None
-    sink_credential: SinkCredential | None = None
+    sink_credential: Annotated[SinkCredential, Meta(extra=PRIVATE)] | None = None
 
 
 class DeadLetterDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
