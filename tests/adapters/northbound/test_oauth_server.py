@@ -25,6 +25,7 @@ from aipaging.adapters.northbound.oauth.doorkeeper import Doorkeeper
 from aipaging.adapters.northbound.oauth.endpoints import audiences_of
 from aipaging.adapters.northbound.oauth.entitlement import Entitlement
 from aipaging.adapters.northbound.oauth.failures import FAILURES_MAX, WINDOW_S
+from aipaging.adapters.northbound.oauth.foreign import IssuerPlan, JwksIssuer
 from aipaging.adapters.northbound.oauth.issuer import ASSERTION_TYPE, Issuer
 from aipaging.adapters.northbound.oauth.public_keys import keys_of
 from aipaging.adapters.northbound.oauth.revocations import TOKENS_OF_CLIENT_MAX, Revocations
@@ -33,7 +34,7 @@ from aipaging.adapters.signing.keys import KeyStore
 from aipaging.adapters.signing.rotation import RotatingVerifier, TokenKeyRing
 from aipaging.adapters.signing.tokens import JwtSigner
 from aipaging.core.anchor.catalogue import AnchorState
-from aipaging.core.foundation.errors import UnavailableError
+from aipaging.core.foundation.errors import RefusedError, UnavailableError
 from aipaging.core.foundation.names import AnchorId, ClientId, TenantId
 from aipaging.core.foundation.time import SECOND, WallUs
 from aipaging.core.identity.claims import ACCESS_AUDIENCE, AccessClaims
@@ -496,6 +497,53 @@ async def test_a_reinstated_client_comes_back_with_new_tokens_only(server: Serve
 
 
 # -- keys
+
+
+async def test_a_reinstated_client_of_another_issuer_comes_back_with_new_tokens_only(server: Server) -> None:
+    clock, revocations = server.rig.clock, server.access.revocations
+
+    def wall() -> WallUs:
+        return clock.now().wall_us
+
+    async def published() -> bytes:
+        return public_pem(KEY)
+
+    plan = IssuerPlan(
+        name="idp",
+        issuer="https://idp.example",
+        audience=ACCESS_AUDIENCE,
+        algorithms=frozenset({"ES256"}),
+        tenant="tenant-one",
+        grants={"ai-user": frozenset({"client"})},
+    )
+    idp = JwksIssuer(plan, published, wall, server.access.entitlement.came)
+    tokens = RotatingVerifier(server.ring, ISSUER, wall)
+    doorkeeper = Doorkeeper(server.access.clients, tokens, revocations, static=None, foreign=[idp], clock=wall)
+
+    def issued(**changes: Any) -> str:
+        now_s = wall() // SECOND
+        claims = {"iss": plan.issuer, "aud": plan.audience, "client_id": "app", "scope": "ai-user", "iat": now_s}
+        claims |= {"exp": now_s + 3_600} | changes
+        said = {name: value for name, value in claims.items() if value is not None}
+        return f"Bearer {jwt.encode(said, KEY, 'ES256', {'typ': 'at+jwt'})}"
+
+    used, unused, undated = issued(), issued(jti="kept-for-later"), issued(iat=None)
+    assert (await doorkeeper.caller(used)).client == "idp.app"
+    assert (await doorkeeper.caller(undated)).client == "idp.app"
+    assert await server.access.entitlement.shut_out(ClientId("idp.app")) == 0
+    for out in (used, unused, issued()):
+        with pytest.raises(RefusedError, match="shut out by the operator"):
+            await doorkeeper.caller(out)
+    clock.passed_us += 2 * SECOND
+    await server.access.entitlement.reinstate(ClientId("idp.app"))
+    for old in (used, unused, undated):
+        with pytest.raises(RefusedError) as refused:
+            await doorkeeper.caller(old)
+        assert refused.value.code == "UNAUTHENTICATED"
+    assert (await doorkeeper.caller(issued())).client == "idp.app"
+    for odd in (float("nan"), float("inf")):
+        with pytest.raises(RefusedError):
+            await doorkeeper.caller(issued(iat=odd))
 
 
 async def test_keys_rotate_under_live_sessions_and_nobody_is_refused(server: Server) -> None:

@@ -22,7 +22,7 @@ class TenantUsage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     reserved_requests: Annotated[Total, Meta(description="Reserved rate times that time: what could have been sent.")]
     requests: Annotated[Count, Meta(description="Requests that anchors' sidecars counted.")]
     tokens: Annotated[Count, Meta(description="Tokens that they counted.")]
-    charged: Annotated[Amount, Meta(description="What was charged.")]
+    charged: Annotated[Amount, Meta(description="What was charged; 0 for tenants without spendMax.")]
     refunded: Annotated[Amount, Meta(description="What of it was given back.")]
 
 

@@ -26,9 +26,10 @@ REMEMBERED_MAX: Final = 8192
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """Who a foreign token is of, and until when."""
+    """Who a foreign token is of, since when (0 if it does not say) and until when."""
 
     caller: Caller
+    issued_us: WallUs
     expires_us: WallUs
 
 
@@ -54,6 +55,7 @@ class ForeignIssuer(Protocol):
 class _Remembered:
     caller: Caller
     expires_us: WallUs
+    issued_us: WallUs
     claims: AccessClaims | None
 
 
@@ -106,8 +108,9 @@ class Doorkeeper:
         known = self._remembered.get(digest)
         if known is None:
             return None
-        taken_back = known.claims is not None and self._revocations.covers(known.claims)
-        if taken_back or self._clock() >= known.expires_us:
+        claims, revocations = known.claims, self._revocations
+        before = revocations.covers_issued(known.caller.client, known.issued_us)
+        if before or (claims is not None and revocations.covers(claims)) or self._clock() >= known.expires_us:
             del self._remembered[digest]
             return None
         return known.caller
@@ -144,7 +147,11 @@ class Doorkeeper:
         foreign = self._foreign.get(unproved_claim(token, "iss"))
         if foreign is not None:
             known = await foreign.known(token)
-            return _Remembered(caller=known.caller, expires_us=known.expires_us, claims=None)
+            who = known.caller.client
+            out = self._revocations.covers_client(who)  # told as what it is, by `caller`
+            if not out and self._revocations.covers_issued(who, known.issued_us):
+                raise refused("TOKEN_REVOKED", "the token was issued before its client was shut out: fetch a new one")
+            return _Remembered(caller=known.caller, expires_us=known.expires_us, issued_us=known.issued_us, claims=None)
         claims = self._ours(token)
         client = self._clients.known(claims.client)
         if client is None or self._revocations.covers(claims):
@@ -156,4 +163,4 @@ class Doorkeeper:
             scopes=client.scopes & claims.scopes,
             operator=client.role == "operator",
         )
-        return _Remembered(caller=caller, expires_us=claims.expires_us, claims=claims)
+        return _Remembered(caller=caller, expires_us=claims.expires_us, issued_us=claims.issued_us, claims=claims)

@@ -7,6 +7,7 @@ at most every `AGAIN_S`; whoever waits for that waits alone, for a bounded time.
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -132,10 +133,10 @@ class JwksIssuer:
         if str(header.get("typ", "")).lower() not in plan.token_types:
             raise refused("TOKEN_TYPE", f"the token is not of a type that {plan.name} issues for this interface")
         payload = payload_of(token, header, await self._key(header))
-        expires_us = self._require(payload)
+        issued_us, expires_us = self._require(payload)
         caller = _caller(plan, payload)
         await self._came(caller.client)
-        return Known(caller=caller, expires_us=expires_us)
+        return Known(caller=caller, issued_us=issued_us, expires_us=expires_us)
 
     async def _key(self, header: Mapping[str, Any]) -> PublicKey:
         age_s = self._age_s()
@@ -197,7 +198,7 @@ class JwksIssuer:
             self._task.cancel()
             await asyncio.wait({self._task})
 
-    def _require(self, payload: Mapping[str, Any]) -> WallUs:
+    def _require(self, payload: Mapping[str, Any]) -> tuple[WallUs, WallUs]:
         plan = self._plan
         if payload.get("iss") != plan.issuer:
             raise refused("TOKEN_ISSUER", "the token was issued by somebody else")
@@ -214,11 +215,11 @@ class JwksIssuer:
             raise refused("TOKEN_NOT_YET_VALID", "the token is not valid yet: compare the clocks")
         if expires_s > now_s + TOKEN_S_MAX:
             raise refused("TOKEN_TOO_LONG", f"the token is valid for more than {TOKEN_S_MAX} s")
-        return WallUs(expires_s * SECOND)
+        return WallUs(int(issued_s * SECOND)), WallUs(expires_s * SECOND)
 
 
 def _seconds(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _caller(plan: IssuerPlan, payload: Mapping[str, Any]) -> Caller:

@@ -55,8 +55,12 @@ class Revocations:
         return (
             claims.client in kept.clients
             or claims.token_id in kept.tokens.get(claims.client, ())
-            or claims.issued_us <= kept.issued_before.get(claims.client, -1)
+            or self.covers_issued(claims.client, claims.issued_us)
         )
+
+    def covers_issued(self, client: str, issued_us: WallUs) -> bool:
+        """Tell whether everything that a client was issued up to then was taken back."""
+        return issued_us <= self._kept.issued_before.get(client, -1)
 
     def covers_client(self, client: str) -> bool:
         """Tell whether a client was taken back."""
