@@ -78,6 +78,14 @@ async def test_a_refused_page_names_every_candidate_and_its_reason(app_one: http
     assert (await app_one.get(f"sessions/{refusal['sessionId']}")).status_code == 404
 
 
+async def test_places_are_named_in_either_case(app_one: httpx.AsyncClient) -> None:
+    sessions = [await paged(app_one, jurisdictions=places) for places in (["EU", "eu"], ["US"])]
+    assert [(session["anchorId"], session["intent"]["jurisdictions"]) for session in sessions] == [
+        ("a", ["eu"]),
+        ("b", ["us"]),
+    ]
+
+
 async def test_resolving_explains_and_commits_to_nothing(rig: Rig, app_one: httpx.AsyncClient) -> None:
     before = rig.engine.head.seq
     resolution = (await app_one.post("intents/resolve", json={"intent": {**INTENT, "regions": ["us"]}})).json()

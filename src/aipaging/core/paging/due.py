@@ -132,8 +132,7 @@ def _renew(work: Waking, session: Session, epoch: Epoch) -> None:
         work.add(session.session, ended(state, session, StatusInfo.NETWORK_TERMINATED, now))
         return
     anchor = state.catalogue.anchors.get(lease.anchor)
-    # Compared one by one: a set would be built anew for each of thousands of renewals a second.
-    if work.restrictive or anchor is None or anchor.state is AnchorState.LOST or anchor.state is AnchorState.UNKNOWN:
+    if work.restrictive or anchor is None or anchor.state in {AnchorState.LOST, AnchorState.UNKNOWN}:
         work.later(now.boot_us + state.settings.lease.lease_ms * MS // 12, Due.RENEW, session.session, epoch)
         return
     granted_ms = lease_ms(state, session.ends_us, now)

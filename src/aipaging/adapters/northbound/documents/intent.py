@@ -1,5 +1,6 @@
 """The structured intent on the wire."""
 
+from collections.abc import Iterable
 from typing import Annotated
 
 import msgspec
@@ -53,10 +54,10 @@ class IntentDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
     duration_s: Annotated[int, Meta(ge=1, le=86_400, description="How long the session is wanted, seconds.")] = 600
     quality: QualityDocument | None = None
     language: Language | None = None
-    regions: Annotated[Words, Meta(description="Where it may be computed; empty: anywhere.")] = msgspec.field(
+    regions: Annotated[Words, Meta(description="Where it may be computed, in either case; empty: anywhere.")] = msgspec.field(
         default_factory=list[str]
     )
-    jurisdictions: Annotated[Words, Meta(description="Whose law may apply; empty: any.")] = msgspec.field(
+    jurisdictions: Annotated[Words, Meta(description="Whose law may apply, in either case; empty: any.")] = msgspec.field(
         default_factory=list[str]
     )
     trust_min: Trust = 0
@@ -87,14 +88,19 @@ def intent_of(document: IntentDocument) -> Intent:
         duration_s=document.duration_s,
         quality=Quality(benchmark=quality.benchmark, score_min=quality.score_min) if quality else None,
         language=document.language or "",
-        regions=tuple(document.regions),
-        jurisdictions=tuple(document.jurisdictions),
+        regions=_names(document.regions),
+        jurisdictions=_names(document.jurisdictions),
         trust_min=document.trust_min,
         data_class=DataClass[document.data_class],
         licences=tuple(document.licences),
         cost_max=document.cost_max,
         prefer=document.prefer,
     ).checked()
+
+
+def _names(words: Iterable[str]) -> tuple[str, ...]:
+    """Return names as the catalogue has them, each once: people write "EU", as ISO 3166 does."""
+    return tuple(dict.fromkeys(word.lower() for word in words))
 
 
 def intent_document(intent: Intent) -> IntentDocument:
