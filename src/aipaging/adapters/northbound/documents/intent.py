@@ -54,11 +54,11 @@ class IntentDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
     duration_s: Annotated[int, Meta(ge=1, le=86_400, description="How long the session is wanted, seconds.")] = 600
     quality: QualityDocument | None = None
     language: Language | None = None
-    regions: Annotated[Words, Meta(description="Where it may be computed, in either case; empty: anywhere.")] = msgspec.field(
-        default_factory=list[str]
+    regions: Annotated[Words, Meta(description="Where it may be computed, in either case; empty: anywhere.")] = (
+        msgspec.field(default_factory=list[str])
     )
-    jurisdictions: Annotated[Words, Meta(description="Whose law may apply, in either case; empty: any.")] = msgspec.field(
-        default_factory=list[str]
+    jurisdictions: Annotated[Words, Meta(description="Whose law may apply, in either case; empty: any.")] = (
+        msgspec.field(default_factory=list[str])
     )
     trust_min: Trust = 0
     data_class: Annotated[DataClassWord, Meta(description="How sensitive the requests are.")] = "PUBLIC"
