@@ -25,7 +25,7 @@ WAL_PAGES: Final = 1_000
 """Pages after which the write-ahead log is moved into the file: 4 MB, for which the disk is busy a few milliseconds."""
 
 WAL_PAGES_MAX: Final = 4_000
-"""Pages after which SQLite does it within a commit, should it not have come about before: 16 MB, half of the ballast."""
+"""Pages after which SQLite does it within a commit, should it not have come about: 16 MB, half of the ballast."""
 
 ROWS_TOGETHER_MAX: Final = 256
 """Rows in one statement: 1,280 values at most, and SQLite takes 32,766."""
