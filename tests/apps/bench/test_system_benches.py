@@ -50,6 +50,7 @@ def test_expiry_runs():
 
 
 @pytest.mark.real
+@pytest.mark.soak  # the expiry benchmark starts a system in the same way: tests are to take ten minutes
 def test_relocation_runs():
     results = asyncio.run(relocation.measure(sessions=2, rounds=1, seed=1))
     assert_form(results)
@@ -59,6 +60,7 @@ def test_relocation_runs():
 
 
 @pytest.mark.real
+@pytest.mark.soak  # the expiry benchmark starts a system in the same way: tests are to take ten minutes
 def test_whole_path_runs():
     results = asyncio.run(whole_path.measure(runs=1, seconds=0.05))
     assert_form(results)
