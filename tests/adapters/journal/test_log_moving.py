@@ -51,8 +51,7 @@ def test_the_log_begins_anew_after_it_was_moved(writer: sqlite3.Connection, tmp_
     commit(writer)
     assert generation(path) == first  # one page too few: nothing is moved
     mover.wrote(writer, 1)
-    with mover.stopped():
-        pass
+    mover.wait()
     commit(writer, rows=20)  # what came while the thread was at it
     mover.wrote(writer, 20)
     commit(writer)
@@ -80,8 +79,8 @@ def test_commits_go_on_while_the_log_is_moved(
         mover.wrote(writer, WAL_PAGES)  # neither waits, nor begins a second one
     assert [thread.name for thread in threading.enumerate()].count("journal-log") == 1
     go_on.set()
-    with mover.stopped():
-        assert "journal-log" not in [thread.name for thread in threading.enumerate()]
+    mover.wait()
+    assert "journal-log" not in [thread.name for thread in threading.enumerate()]
 
 
 def test_a_log_that_cannot_be_moved_is_told_and_harms_nobody(
@@ -93,8 +92,7 @@ def test_a_log_that_cannot_be_moved_is_told_and_harms_nobody(
     monkeypatch.setattr(moving.sqlite3, "connect", refused)
     mover = LogMover(tmp_path / "log.sqlite")
     mover.wrote(writer, WAL_PAGES)
-    with mover.stopped():
-        pass
+    mover.wait()
     commit(writer)
     mover.wrote(writer, 1)
     assert [record.reason for record in caplog.records] == ["unable to open database file"]

@@ -9,7 +9,6 @@ import contextlib
 import logging
 import sqlite3
 import threading
-from collections.abc import Generator
 from pathlib import Path
 from typing import Final
 
@@ -48,12 +47,10 @@ class LogMover:
             with contextlib.suppress(sqlite3.Error):  # the log stays as long as it is; what it holds is durable
                 connection.execute(_MOVE).fetchall()
 
-    @contextlib.contextmanager
-    def stopped(self) -> Generator[None]:
-        """Let the writer have the write-ahead log to itself: two cannot move it at once."""
+    def wait(self) -> None:
+        """Wait until nothing is moved: two cannot move the write-ahead log at once, nor one that is being closed."""
         if self._thread is not None:
             self._thread.join()
-        yield
 
     def _begin(self) -> None:
         thread = threading.Thread(target=self._move, name="journal-log", daemon=True)

@@ -176,8 +176,8 @@ class SqliteJournal:
     def close(self) -> None:
         """See `Journal.close`."""
         if self._connection is not None:
-            with self._mover.stopped():
-                self._connection.close()
+            self._mover.wait()
+            self._connection.close()
         self._connection, self._vault = None, None
         self._lock.release()
 
@@ -233,8 +233,8 @@ class SqliteJournal:
             connection.execute("DELETE FROM snapshots")
         self._snapshots.keep_only("")
         vault.forget()
-        with self._mover.stopped():
-            busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        self._mover.wait()
+        busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if busy:
             raise UnavailableError(
                 f"{self._path}: a reader holds the write-ahead log, which still has the erased key; erase again later",
@@ -360,7 +360,8 @@ class SqliteJournal:
         """Give the ballast to the journal, and the write-ahead log's space too."""
         self._ballast.release()
         self._limit_pages(connection, self._pages_with_ballast(connection))
-        with self._mover.stopped(), contextlib.suppress(sqlite3.Error):
+        self._mover.wait()
+        with contextlib.suppress(sqlite3.Error):
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _pages_with_ballast(self, connection: sqlite3.Connection) -> int | None:
