@@ -6,8 +6,10 @@ token, and needs neither a restart nor a credential of the interface. Its operat
 
 import dataclasses
 import datetime as dt
+import re
 import time
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -19,6 +21,18 @@ from aipaging.apps.server.config import load_config
 from aipaging.core.foundation.time import MS, SECOND, WallUs
 
 _CONFIG = click.argument("config", type=click.Path(path_type=Path, dir_okay=False))
+
+_LIKE_AN_OPTION: Final = re.compile(r"-[A-Za-z0-9_-]{42}")
+"""Ids of keys are 32 bytes in base64url: one in 64 begins with a hyphen."""
+
+
+class _KeyCommand(click.Command):
+    """A command on a key, whose id is never taken for an option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Place such ids behind `--`, unless the caller wrote it."""
+        ids = [] if "--" in args else [each for each in args if _LIKE_AN_OPTION.fullmatch(each)]
+        return super().parse_args(ctx, [*(each for each in args if each not in ids), "--", *ids] if ids else args)
 
 
 @click.group(
@@ -58,6 +72,7 @@ def rotate(*, config: Path, as_json: bool) -> None:
 
 @keys.command(
     "retire",
+    cls=_KeyCommand,
     epilog=examples("aipaging keys retire aipaging.toml KEY-ID", "aipaging keys retire aipaging.toml KEY-ID --force"),
 )
 @_CONFIG
