@@ -545,28 +545,43 @@ async def test_the_loop_goes_on_after_a_decision_that_could_not_be_applied(
     assert await rig.page()
 
 
-async def test_the_writer_goes_on_after_whoever_watches_could_not_be_told(rig: Rig) -> None:
-    class Deaf:
-        def __init__(self) -> None:
+async def test_what_is_durable_is_answered_and_told_to_the_others_though_one_who_watches_has_a_bug(rig: Rig) -> None:
+    class Watcher:
+        def __init__(self, *, bug: bool) -> None:
+            self.bug = bug
             self.told = 0
 
         def appended(self, entries: Sequence[SealedEntry], seconds: float) -> None:
-            del entries, seconds
-            self.told += 1
-            if self.told == 1:
+            del seconds
+            self.told += len(entries)
+            if self.bug:
                 raise KeyError("a bug")
 
         def append_failed(self, code: str) -> None:
-            assert code == "ENGINE_BROKEN"
+            raise AssertionError(code)
 
-    deaf = Deaf()
+    deaf, other = Watcher(bug=True), Watcher(bug=False)
     rig.engine.watch(deaf)  # type: ignore[arg-type]
-    with pytest.raises(UnavailableError):
-        await rig.page()
+    rig.engine.watch(other)  # type: ignore[arg-type]
+    before = rig.engine.head.seq
+    assert await rig.page()
+    await until(lambda: other.told == rig.engine.head.seq - before)
+    assert deaf.told == other.told > 0
+    assert rig.engine.healthy
+
+
+async def test_the_writer_goes_on_after_a_bug_of_its_own(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_args: object) -> None:
+        raise KeyError("a bug")
+
+    with monkeypatch.context() as planted:
+        planted.setattr(engine_module, "note_append", broken)
+        session = await rig.page()  # durable, and therefore answered
+        await until(lambda: not rig.engine.healthy)
     rig.clock.boot_us += 3_000_000
     await until(lambda: rig.engine.healthy)
+    assert session in rig.engine.state.sessions
     assert await rig.page()
-    assert deaf.told > 1
 
 
 async def test_a_refused_command_leaves_no_record(rig: Rig) -> None:

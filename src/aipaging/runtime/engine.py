@@ -9,8 +9,8 @@ takes next (group commit: one fsync for all that came while the last one ran). O
 * A failed append acknowledges nothing: the state is rebuilt from the journal, admission stops, and what was granted
   runs out where it is enforced.
 
-The journal is kept by `runtime.recording`, who waits for it stands in `runtime.pending`, and effects are carried out by
-`runtime.effects`.
+The journal is kept by `runtime.recording`, who waits for it stands in `runtime.pending`, why nothing is granted in
+`runtime.illness`, and effects are carried out by `runtime.effects`.
 """
 
 import asyncio
@@ -37,6 +37,7 @@ from aipaging.ports.signing import CheckpointSigner
 from aipaging.runtime.alarm import Alarm
 from aipaging.runtime.carrying import RESTRICTIVE_EFFECTS, Effects, only_restrict
 from aipaging.runtime.clock import Clock
+from aipaging.runtime.illness import Illness
 from aipaging.runtime.observation import EngineObserver
 from aipaging.runtime.pending import Item, Pending
 from aipaging.runtime.recording import Recorder, SnapshotCounts
@@ -78,12 +79,6 @@ WAKES_MAX: Final = 256
 SLICE_MS: Final = 0.5
 """How long wakes may take before others get a turn between two of them."""
 
-RECOVER_MS: Final = 2_000
-"""How often a journal that failed is tried again: each try reads it back."""
-
-PAUSE_MS_MIN: Final = 20
-"""How long what is due waits after a failed append; twice as long after the next, and at most as long as a recovery."""
-
 
 class Engine:
     """Owns the state and the journal.
@@ -112,11 +107,8 @@ class Engine:
         self._arrived = asyncio.Event()
         self._patience: asyncio.TimerHandle | None = None
         self._append_ms = 0.0
-        self._ill = ""
+        self._illness = Illness()
         self._kills: dict[tuple[str, str], c.Kill] = {}
-        self._restrictive_only = False
-        self._pause_ms = 0
-        self._retry_us = self._pause_us = BootUs(0)
         self._alarm = Alarm(clock)
         self._tasks: list[asyncio.Task[None]] = []
         self._background: set[asyncio.Task[None]] = set()
@@ -155,7 +147,7 @@ class Engine:
     async def stop(self) -> None:
         """Let what is pending reach the journal, then close it."""
         self.ready = False
-        while self._pending and not self._ill:
+        while self._pending and not self._illness.reason:
             self._arrived.set()
             await asyncio.sleep(0.001)
         for task in [*self._tasks, *self._background]:
@@ -191,12 +183,12 @@ class Engine:
     @property
     def healthy(self) -> bool:
         """Whether it may grant time: recovered, and its journal writable."""
-        return self.ready and not self._ill
+        return self.ready and not self._illness.reason
 
     @property
     def ill(self) -> str:
         """Why it is not healthy, in a sentence; empty if it is."""
-        return self._ill or ("" if self.ready else "the controller is recovering")
+        return self._illness.reason or ("" if self.ready else "the controller is recovering")
 
     @property
     def stalled_s(self) -> float:
@@ -262,8 +254,8 @@ class Engine:
         if not isinstance(command, c.Wake) and self._catch_up(now, late_us=LATE_MS_MAX * 1000):
             now = self.now()
         decision = step(self.state, command, now)
-        if self._ill and not isinstance(command, c.StartTerm) and not only_restrict(decision.events):
-            raise UnavailableError(self._ill, code="JOURNAL_UNAVAILABLE")
+        if self._illness.reason and not isinstance(command, c.StartTerm) and not only_restrict(decision.events):
+            raise UnavailableError(self._illness.reason, code="JOURNAL_UNAVAILABLE")
         restricting = [effect for effect in decision.effects if isinstance(effect, RESTRICTIVE_EFFECTS)]
         item = Item(
             events=decision.events,
@@ -297,7 +289,7 @@ class Engine:
         """
         when_us = wake_at(self.state)
         room = len(self._pending.waiting) < PENDING_ITEMS_MAX
-        if not self.ready or not room or self._ill or when_us is None or when_us > now.boot_us - late_us:
+        if not self.ready or not room or self._illness.reason or when_us is None or when_us > now.boot_us - late_us:
             return False
         self._decided(c.Wake())
         return True
@@ -313,8 +305,7 @@ class Engine:
         """Go back to what the journal holds, as half a decision may be applied; grant nothing until then."""
         LOG.error("a decision could not be carried out", exc_info=error)
         self._spawn(self._append_failed(AipagingError(str(error), code="ENGINE_BROKEN", who=Who.BUG)))
-        self._ill = "a decision could not be carried out: this is a bug"
-        self._pause_us = self.now().after(PAUSE_MS_MIN * 1000)
+        self._illness.broken(self.now())
 
     def _evolved(self, events: Sequence[Event]) -> list[Draft]:
         """Apply events; return what is to be recorded of them. A term begins with its first event, if with any."""
@@ -347,7 +338,7 @@ class Engine:
         if entries:
             # With more waiting, the sealer is ahead of this batch: the next one carries the checkpoint.
             checkpoint = None if self._pending.waiting else self._recorder.due_checkpoint(self.now())
-            restrictive = self._restrictive_only
+            restrictive = self._illness.restrictive_only
             begun = time.perf_counter()
             try:
                 await self._recorder.append(
@@ -356,14 +347,13 @@ class Engine:
             except AipagingError as error:
                 await self._append_failed(error)
                 return
-            self._pause_ms = 0
-            if not restrictive:
-                self._ill = ""
-            self._append_ms = 1000 * (took_s := time.perf_counter() - begun)
-            self._tell(entries, took_s)
-            note_append(self.tracer, (item.trace for item in batch), len(entries), took_s)
+            self._illness.durable(restrictive=restrictive)
+            self._append_ms = 1000 * (time.perf_counter() - begun)
+        # Before anything else: what is durable is answered, whatever comes of telling others.
         self._pending.settle()
         self._settle(batch)
+        if entries:
+            self._tell(batch, entries)
         self._recorder.snapshot_if_due(self.state)
 
     def _prepare(self, batch: Sequence[Item]) -> None:
@@ -373,9 +363,14 @@ class Engine:
                 for item in batch:
                     self._effects.prepare(item.permissive)
 
-    def _tell(self, entries: Sequence[SealedEntry], seconds: float) -> None:
+    def _tell(self, batch: Sequence[Item], entries: Sequence[SealedEntry]) -> None:
+        took_s = self._append_ms / 1000
         for observer in self._observers:
-            observer.appended(entries, seconds)
+            try:
+                observer.appended(entries, took_s)
+            except Exception:
+                LOG.exception("somebody who watches could not be told of new records: this is a bug")
+        note_append(self.tracer, (item.trace for item in batch), len(entries), took_s)
 
     def _settle(self, batch: Sequence[Item]) -> None:
         for item in batch:
@@ -407,23 +402,19 @@ class Engine:
         for observer in self._observers:
             observer.append_failed(error.code)
         LOG.error("journal append failed", extra={"code": error.code, "reason": error.message})
-        self._ill = f"the journal cannot be written: {error.message}"
-        self._restrictive_only = error.code == "JOURNAL_FULL"
-        if self._retry_us <= self.now().boot_us:
-            self._retry_us = self.now().after(RECOVER_MS * 1000)
-        never = UnavailableError(self._ill, code="JOURNAL_UNAVAILABLE")
+        self._illness.failed(error, self.now())
+        never = UnavailableError(self._illness.reason, code="JOURNAL_UNAVAILABLE")
         try:
             state = await self._recorder.reopen()
         except AipagingError as second:
             LOG.critical("journal cannot be read back", extra={"code": second.code, "reason": second.message})
-            self._restrictive_only = False
+            self._illness.restrictive_only = False
         else:
             state.entitled, state.heard_us = self.state.entitled, self.state.heard_us
             state.tenancy.take_policies(self.state.tenancy)
             self.state = state
             rearm(state, self.now())
-        self._pause_ms = min(max(2 * self._pause_ms, PAUSE_MS_MIN), RECOVER_MS)
-        self._pause_us = self.now().after(self._pause_ms * 1000)
+        self._illness.pause(self.now())
         self._alarm.ring()
         self._pending.lose(never)
 
@@ -432,7 +423,7 @@ class Engine:
     async def _tick(self) -> None:
         while True:
             await self._until_due()
-            if self._ill:
+            if self._illness.reason:
                 await self._recover()
             slice_us = self.now().boot_us
             for _ in range(WAKES_MAX):
@@ -449,9 +440,9 @@ class Engine:
 
     def _do_due(self) -> None:
         try:
-            self._decided(c.Wake(restrictive=bool(self._ill)))
+            self._decided(c.Wake(restrictive=bool(self._illness.reason)))
         except Exception as error:  # noqa: BLE001 - a bug must not end the loop: nothing would be renewed any more
-            if not isinstance(error, UnavailableError) and self._pause_us <= self.now().boot_us:
+            if not isinstance(error, UnavailableError) and not self._illness.pausing(self.now()):
                 self._broken(error)
 
     def _awaited(self) -> bool:
@@ -460,10 +451,8 @@ class Engine:
 
     async def _recover(self) -> None:
         """Try whether the journal takes records again: begin a term, as after a restart."""
-        if self.now().boot_us < self._retry_us:
+        if not self._illness.retrying(self.now()):
             return
-        self._retry_us = self.now().after(RECOVER_MS * 1000)
-        self._restrictive_only = False
         with contextlib.suppress(AipagingError):
             for kill in self._kills.values():
                 # Its fences went out, its record did not: nothing that was killed is granted anew.
@@ -476,9 +465,7 @@ class Engine:
         while True:
             self._check_pause(self.now())
             self._alarm.looking()
-            when_us = self._wake_us()
-            if self._ill:
-                when_us = self._retry_us if when_us is None else min(when_us, self._retry_us)
+            when_us = self._illness.looked_at_us(self._wake_us())
             if when_us is not None and when_us <= self.now().boot_us:
                 return
             await self._alarm.sleep(when_us, self.state.settings.anchor_lost_ms)
@@ -488,8 +475,7 @@ class Engine:
 
     def _wake_us(self) -> BootUs | None:
         """Return when something is due next; after a failed append nothing is until its pause is over."""
-        when_us = wake_at(self.state)
-        return when_us if when_us is None or not self._ill else max(when_us, self._pause_us)
+        return self._illness.due_us(wake_at(self.state))
 
     def _check_pause(self, now: Now) -> None:
         """After a pause of this process give anchors a full period to be heard: their heartbeats wait in sockets."""
