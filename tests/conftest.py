@@ -3,6 +3,13 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says how busy the machine is. And what `make test` says must not depend on the day: its
+# examples are drawn from the text of each test, and `make soak` searches anew.
+settings.register_profile("fixed", deadline=None, derandomize=True)
+settings.register_profile("search", deadline=None, print_blob=True)
+settings.load_profile("fixed")
 
 SHARED = Path(__file__).parents[1] / ".." / "shared"
 

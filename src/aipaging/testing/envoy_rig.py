@@ -7,7 +7,6 @@ be killed without a word; the anchors record what reached them, on their own clo
 import asyncio
 import contextlib
 import hashlib
-import socket
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping, MutableMapping
@@ -36,6 +35,7 @@ from aipaging.core.identity.claims import AistClaims, CommitClaims
 from aipaging.core.steering.grant import AnchorEndpoint, SteeringGrant
 from aipaging.runtime.peer_identity import peer_identity_protocol
 from aipaging.testing.recording_anchor import HOST, RecordingAnchor
+from aipaging.testing.stack import free_ports
 
 TRUST_DOMAIN: Final = "rig.example"
 CONTROLLER: Final = "controller-1"
@@ -61,13 +61,6 @@ def system_now() -> Now:
     return Now(
         boot_us=BootUs(time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000), wall_us=WallUs(time.time_ns() // 1000)
     )
-
-
-def free_port() -> int:
-    """Return a TCP port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 AccessLog = Callable[[bytes], None]
@@ -379,7 +372,7 @@ async def envoy_rig(
             trust_domain=TRUST_DOMAIN,
             listener=Listener(
                 host=HOST,
-                port=free_port(),
+                port=free_ports(1)[0],
                 certificate=pair / "cert.pem" if pair else None,
                 key=pair / "key.pem" if pair else None,
                 client_authority=extras.client_authority,

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -30,6 +31,15 @@ READY_S_MAX: Final = 60.0
 
 STOP_S_MAX: Final = 15.0
 """A drain of the gateway takes a few seconds."""
+
+_GIVEN_PORTS: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_LOWEST_GIVEN_PORT: Final = 32_768
+"""Linux's own default, where it does not say."""
+
+_PORT_MIN: Final = 16_384
+"""Well-known servers listen below it."""
+_PORTS_MIN: Final = 4_096
+"""Two that look at once among so many hardly ever find the same."""
 
 
 @dataclass(slots=True)
@@ -140,11 +150,31 @@ class Processes:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return free ports of loopback, all different."""
+    """Return free ports of loopback, all different.
+
+    They lie below those that the system gives to whoever asks for any port, connections included: what was free when
+    it was looked at is still free when the process that is told of it starts.
+
+    Raises:
+        UnavailableError: There are not so many.
+    """
+    end = _lowest_given_port()
+    candidates = range(_PORT_MIN, end if end >= _PORT_MIN + _PORTS_MIN else 65_536)
     with contextlib.ExitStack() as held:
         ports: list[int] = []
-        for _ in range(count):
+        for port in secrets.SystemRandom().sample(candidates, len(candidates)):
+            if len(ports) == count:
+                return ports
             probe = held.enter_context(socket.socket())
-            probe.bind(("127.0.0.1", 0))
-            ports.append(probe.getsockname()[1])
-        return ports
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                ports.append(port)
+    raise UnavailableError(f"there are no {count} free ports of loopback", code="PART_FAILED")
+
+
+def _lowest_given_port() -> int:
+    """Return the first port that the system gives away unasked."""
+    try:
+        return int(_GIVEN_PORTS.read_text(encoding="ascii").split()[0])
+    except (OSError, ValueError):
+        return _LOWEST_GIVEN_PORT

@@ -31,8 +31,9 @@ from aipaging.apps.bench.result import BenchResult
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.names import AnchorId
 from aipaging.core.steering.grant import AnchorEndpoint
-from aipaging.testing.envoy_rig import EnvoyRig, envoy_rig, free_port
+from aipaging.testing.envoy_rig import EnvoyRig, envoy_rig
 from aipaging.testing.recording_anchor import HOST
+from aipaging.testing.stack import free_ports
 
 PEER: Final = "envoy 1.40"
 UNLOGGED: Final = "the gateway without its access log"
@@ -163,7 +164,7 @@ async def _all() -> AsyncGenerator[tuple[tuple[_Side, ...], str]]:
                 raise RuntimeError("the gateway did not start")
             _pin(health.pid)
             ours, token = _Side(port=rig.gateway.listener.port, pid=health.pid), rig.tokens[session]
-            plain, unlogged = free_port(), free_port()
+            plain, unlogged = free_ports(2)
             with (
                 _beside(directory / "plain", plain_configuration(rig, plain, upstream_port), plain) as theirs,
                 _beside(directory / "unlogged", unlogged_configuration(rig, unlogged), unlogged) as without,
