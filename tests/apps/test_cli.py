@@ -57,6 +57,7 @@ class Controller:
     def __init__(self) -> None:
         self.asked: list[tuple[str, str, Any, str]] = []
         self.answers: dict[str, tuple[int, Any]] = {}
+        self.too_often: list[tuple[str, str]] = []
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -66,6 +67,10 @@ class Controller:
                 path = self.path.removeprefix("/ai-paging/v0.1")
                 outer.asked.append((self.command, path, body, self.headers.get("authorization", "")))
                 status, document = outer.answers.get(path, (404, {"status": 404, "code": "NOT_FOUND", "message": "no"}))
+                retry_after = ""
+                if outer.too_often:
+                    status, (retry_after, code) = 429, outer.too_often.pop(0)
+                    document = {"status": 429, "code": code, "message": "too often", "who": "caller"}
                 content = (
                     b""
                     if document is None
@@ -75,6 +80,8 @@ class Controller:
                 )
                 self.send_response(status)
                 self.send_header("content-length", str(len(content)))
+                if retry_after:
+                    self.send_header("retry-after", retry_after)
                 self.end_headers()
                 self.wfile.write(content)
 
@@ -377,3 +384,24 @@ def test_a_reader_that_has_gone_is_no_trace() -> None:
 def test_the_reference_is_up_to_date() -> None:
     page = Path(__file__).parents[2] / "docs" / "reference" / "command-line.md"
     assert page.read_text() == reference(), "run: make reference"
+
+
+def test_who_asks_too_often_asks_again_when_told_to(controller: Controller, cli: Any) -> None:
+    controller.answers["/switches/kill"] = (200, {"switches": []})
+    controller.too_often = [("0", "TOO_MANY_REQUESTS")] * 3
+    done = cli("switch", "kill", "all", "--reason", "fire")
+    assert (done.status, len(controller.asked)) == (0, 4)
+    assert done.err.count("is asked again in 0 s") == 3
+
+
+@pytest.mark.parametrize(
+    "refused", [[("0", "TOO_MANY_REQUESTS")] * 9, [("31", "TOO_MANY_REQUESTS")], [("0", "QUOTA_EXCEEDED")]]
+)
+def test_who_is_told_to_wait_long_or_for_ever_is_told_so(
+    controller: Controller, cli: Any, refused: list[tuple[str, str]]
+) -> None:
+    controller.too_often = list(refused)
+    done = cli("switch", "kill", "all", "--reason", "fire", "--json")
+    assert done.status != 0
+    assert done.document["error"]["code"] == refused[0][1]
+    assert len(controller.asked) == min(len(refused), 4)

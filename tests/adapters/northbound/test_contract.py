@@ -79,7 +79,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         await rig.start()
         whole(rig, directory)
         # Thousands of generated requests in seconds are to reach what they ask for.
-        rig.service.operator_reads.limit = RateLimit(per_second=0.0, burst=1)
+        of_operators = rig.service.operator_rates
+        for rates in (of_operators.reads, of_operators.changes, of_operators.protection):
+            rates.limit = RateLimit(per_second=0.0, burst=1)
         config = uvicorn.Config(rig.app, host="127.0.0.1", port=0, log_level="warning", lifespan="off")
         running = uvicorn.Server(config)
         running.install_signal_handlers = lambda: None  # type: ignore[attr-defined]

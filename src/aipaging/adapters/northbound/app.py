@@ -31,7 +31,7 @@ from aipaging.runtime.http.routing import HttpApp
 
 def northbound_app(service: Northbound) -> HttpApp:
     """Return the public interface as an ASGI application."""
-    limits = Limits(service.rates, service.operator_reads)
+    limits = Limits(service.rates, service.operator_rates)
     routes = [
         route_of(operation, service.authenticator, limits, service.control) for operation in operations_of(service)
     ]

@@ -36,6 +36,7 @@ CLIENT_SCOPES: Final = frozenset(
 
 OPERATOR_SCOPES: Final = CLIENT_SCOPES | {
     "ai-paging:sessions:move",
+    "ai-paging:sessions:erase",
     "ai-paging:anchors:read",
     "ai-paging:anchors:create",
     "ai-paging:anchors:update",

@@ -217,6 +217,7 @@ class EnvelopeRoutes:
                 request_example={"reason": "audit 2026-11-22: violated"},
                 replies={200: newest},
                 errors=(*JSON_ERRORS, "NOT_FOUND", "ABORTED"),
+                protects=True,
             ),
             Operation(
                 method="POST",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
 from aipaging.adapters.northbound.credentials import Authenticator, Caller
-from aipaging.adapters.northbound.rate_limits import Limits
+from aipaging.adapters.northbound.rate_limits import Limits, Use
 from aipaging.core.foundation.errors import AipagingError, RefusedError
 from aipaging.core.paging.acting import OperatorActed, RecordAction
 from aipaging.ports.control import ControlPlane
@@ -71,6 +71,7 @@ class Operation:
         replies: By status.
         errors: Codes with which it may fail, beside those of every operation.
         quiet: Whether it is logged only when it fails.
+        protects: Whether it only takes away, to protect somebody: nothing else of the same operator holds it up.
     """
 
     method: str
@@ -90,6 +91,7 @@ class Operation:
     replies: Mapping[int, Reply]
     errors: tuple[str, ...] = ()
     quiet: bool = False
+    protects: bool = False
 
 
 def route_of(operation: Operation, authenticator: Authenticator, limits: Limits, control: ControlPlane) -> Route:
@@ -97,13 +99,13 @@ def route_of(operation: Operation, authenticator: Authenticator, limits: Limits,
 
     Whatever an operator does, or tries to, is put on record, also where its scopes forbid it: what changes something
     before it is answered; what reads without waiting, so that a journal that is ill can be looked into. Only what is
-    quiet, a scrape every few seconds, leaves no record where it succeeds, and what comes too often leaves none.
+    quiet, a scrape every few seconds, leaves no record where it succeeds; what comes too often leaves one a minute.
     """
     handler: Any = operation.handler
     if operation.scope is not None:
         if not operation.quiet:
             handler = _recorded(handler, operation, control)
-        handler = _guarded(handler, operation, _admission(operation, authenticator, limits), control)
+        handler = _guarded(handler, operation, _admission(operation, authenticator, limits, control), control)
     return Route(
         method=operation.method,
         path=operation.path,
@@ -117,16 +119,37 @@ def _changes(operation: Operation) -> bool:
     return operation.scope is not None and operation.scope.rpartition(":")[2] not in READING
 
 
-def _admission(operation: Operation, authenticator: Authenticator, limits: Limits) -> Admission:
-    reads = not _changes(operation) and not operation.quiet
+def _use(operation: Operation) -> Use:
+    if _changes(operation):
+        return Use.PROTECT if operation.protects else Use.CHANGE
+    return Use.UNRECORDED if operation.quiet else Use.READ
+
+
+def _admission(operation: Operation, authenticator: Authenticator, limits: Limits, control: ControlPlane) -> Admission:
+    use = _use(operation)
 
     async def admitted(request: Request) -> Caller:
         caller = await authenticator.caller(request.header(b"authorization"), request.address)
         # What a scope forbids leaves a record and changes nothing: it counts as a read, whatever it would have done.
-        limits.take(caller, reads=reads or operation.scope not in caller.scopes)
+        taken = use if operation.scope in caller.scopes else Use.READ
+        take(limits, control, caller, request, name=operation.name, use=taken)
         return caller
 
     return admitted
+
+
+def take(limits: Limits, control: ControlPlane, caller: Caller, request: Request, *, name: str, use: Use) -> None:
+    """Take note of a request of a caller's; that an operator asks too often is on record, once a minute.
+
+    Raises:
+        RefusedError: The caller asks too often (`TOO_MANY_REQUESTS`).
+    """
+    try:
+        limits.take(caller, use)
+    except RefusedError as error:
+        if limits.notable(caller):
+            control.note(action_of(caller, name, request, status=status_of(error)))
+        raise
 
 
 def _guarded(handler: Guarded, operation: Operation, admitted: Admission, control: ControlPlane) -> Public:

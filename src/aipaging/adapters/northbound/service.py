@@ -10,7 +10,7 @@ from aipaging.adapters.northbound.documents.policies import PolicyStatus
 from aipaging.adapters.northbound.evidence_desk import EvidenceDesk
 from aipaging.adapters.northbound.metrics import Metrics
 from aipaging.adapters.northbound.oauth.access import Access
-from aipaging.adapters.northbound.rate_limits import OPERATOR_READS
+from aipaging.adapters.northbound.rate_limits import OperatorRates
 from aipaging.adapters.northbound.usage_desk import UsageDesk
 from aipaging.core.foundation.errors import InvalidInputError
 from aipaging.core.lease.machine import Lease
@@ -86,7 +86,7 @@ class Northbound:
         software: Name and version.
         policies: Which policies are in force.
         rates: How often each client may ask.
-        operator_reads: How often each operator may read.
+        operator_rates: How often each operator may do what leaves evidence.
         configuration: The configuration that can be read anew, or None.
         access: Access tokens, clients and token keys; None where only static secrets are known.
     """
@@ -113,4 +113,4 @@ class Northbound:
     tracer: Tracer | None = None
     policies: Callable[[], PolicyStatus] = _no_policies
     rates: CallerRates = field(default_factory=lambda: CallerRates(RATE_LIMIT))
-    operator_reads: CallerRates = field(default_factory=lambda: CallerRates(OPERATOR_READS))
+    operator_rates: OperatorRates = field(default_factory=OperatorRates)

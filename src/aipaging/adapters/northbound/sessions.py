@@ -176,6 +176,13 @@ class SessionRoutes:
         await self._control.submit(c.MoveClient(session=session, place=DomainName(place)))
         return json_answer(await self._document(session, caller, receipt=True), status=202)
 
+    async def erase(self, request: Request, _caller: Caller) -> Answer:
+        """Delete what is private of a session."""
+        session = _session_of(request)
+        if not await self._control.erase(session):
+            raise InvalidInputError(f"there never was a session {session}", code="NOT_FOUND", field="sessionId")
+        return NO_CONTENT
+
     async def _seen(self, session: SessionId, caller: Caller) -> tuple[Session, Now]:
         return await self._control.view(lambda state, now: (visible(state, session, caller), now), session)
 
@@ -340,6 +347,20 @@ class SessionRoutes:
                 request_example=examples.MOVE,
                 replies={202: Reply(meaning=session_replies, document=SessionDocument, example=examples.SESSION)},
                 errors=changing,
+            ),
+            Operation(
+                method="POST",
+                path=f"{BASE}/sessions/{{sessionId}}/erase",
+                name="eraseSession",
+                summary="Erase what is private of a session that is over",
+                description="Deletes, from the disk, the key of what is stored of the session (intent, place, sink) and "
+                "the salt of its commitments. Its records stay, and verify as before. A session that was erased "
+                "already is answered likewise. Takes as long as storing a snapshot of the controller's state.",
+                tag="Sessions",
+                handler=self.erase,
+                scope="ai-paging:sessions:erase",
+                replies={204: Reply(meaning="Nobody can read it any more.")},
+                errors=(*changing, "AI_PAGING.SNAPSHOT_FAILED", "AI_PAGING.JOURNAL_BUSY"),
             ),
         ]
 

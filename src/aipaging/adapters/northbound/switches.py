@@ -81,6 +81,7 @@ class SwitchRoutes:
                 request_example=EXAMPLE,
                 replies=reply,
                 errors=JSON_ERRORS,
+                protects=True,
             ),
             Operation(
                 method="POST",

@@ -9,6 +9,7 @@ import ipaddress
 import os
 import ssl
 import stat
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -81,10 +82,17 @@ class Api:
         import httpx  # noqa: PLC0415 - 60 ms that --help does not pay
 
         headers = {"authorization": f"Bearer {self._credential}"} if self._credential else {}
+        attempt = 0
         try:
             with httpx.Client(verify=self._trust(), timeout=timeout_s, trust_env=not self._local) as client:
-                answer = client.request(method, f"{self._url}{BASE}{path}", json=document, headers=headers)
-                return _document(answer, answer.content)
+                while True:
+                    answer = client.request(method, f"{self._url}{BASE}{path}", json=document, headers=headers)
+                    attempt += 1
+                    wait_s = _told_to_wait_s(answer, attempt)
+                    if wait_s is None:
+                        return _document(answer, answer.content)
+                    note(f"asked too often: the controller is asked again in {wait_s:g} s")
+                    time.sleep(wait_s)
         except httpx.TransportError as error:
             raise UnavailableError(
                 f"no answer from {self._url} ({error}): is a controller running there? Name another with --url",
@@ -120,6 +128,19 @@ class Api:
             return ssl.create_default_context(cafile=str(self._ca) if self._ca else None)
         except (OSError, ssl.SSLError) as error:
             raise InvalidInputError(f"{self._ca} holds no certificates: {error}", field="ca") from error
+
+
+def _told_to_wait_s(answer: "httpx.Response", attempt: int) -> float | None:
+    """Return how long to wait before asking again, or None where that is not what the answer says.
+
+    A quota that is used up is an answer, which whoever waits for the command wants to see.
+    """
+    from aipaging.client.calls import ATTEMPTS_MAX, RETRY_AFTER_S_MAX, TOO_MANY  # noqa: PLC0415
+
+    told = answer.headers.get("retry-after", "")
+    if answer.status_code != TOO_MANY or b'"TOO_MANY_REQUESTS"' not in answer.content or not told.isdecimal():
+        return None
+    return float(told) if attempt < ATTEMPTS_MAX and float(told) <= RETRY_AFTER_S_MAX else None
 
 
 def _document(answer: "httpx.Response", content: bytes) -> Any:

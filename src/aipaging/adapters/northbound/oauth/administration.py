@@ -135,6 +135,7 @@ class AdministrationRoutes:
                 scope="ai-paging:clients:update",
                 replies={200: Reply(meaning="It is out.", document=d.ClientShutOut, example=_CLIENT)},
                 errors=on_client,
+                protects=True,
             ),
             Operation(
                 method="POST",
@@ -184,6 +185,7 @@ class AdministrationRoutes:
                 request_example={"force": False},
                 replies={200: keys},
                 errors=(*body, "NOT_FOUND", "INCOMPATIBLE_STATE"),
+                protects=True,
             ),
         ]
 

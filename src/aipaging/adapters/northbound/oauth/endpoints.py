@@ -1,6 +1,6 @@
 """The endpoints of the authorization server: tokens in exchange for proof, revocation, introspection, metadata."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from aipaging.adapters.northbound.credentials import OPERATOR_SCOPES, Caller
@@ -9,8 +9,8 @@ from aipaging.adapters.northbound.oauth.access import Access
 from aipaging.adapters.northbound.oauth.clients import ASSERTION_ALGORITHMS, RegisteredClient
 from aipaging.adapters.northbound.oauth.failures import TooManyFailuresError
 from aipaging.adapters.northbound.oauth.issuer import OAuthError, TokenRequest, form_of, token_of
-from aipaging.adapters.northbound.operation import Operation, Reply, action_of
-from aipaging.adapters.northbound.rate_limits import Limits
+from aipaging.adapters.northbound.operation import Operation, Reply, action_of, take
+from aipaging.adapters.northbound.rate_limits import Limits, Use
 from aipaging.adapters.northbound.service import Northbound
 from aipaging.core.foundation.errors import RefusedError
 from aipaging.core.foundation.time import SECOND
@@ -27,6 +27,8 @@ REVOKE_PATH: Final = "/oauth2/revoke"
 INTROSPECT_PATH: Final = "/oauth2/introspect"
 METADATA_PATH: Final = "/.well-known/oauth-authorization-server"
 
+TOKEN_NAME: Final = "getToken"  # noqa: S105 - an operation, not a secret
+REVOKE_NAME: Final = "revokeToken"
 INTROSPECT_NAME: Final = "introspectToken"
 INTROSPECT_SCOPE: Final = "ai-paging:tokens:introspect"
 
@@ -47,12 +49,13 @@ class OAuthRoutes:
     def __init__(self, service: Northbound, access: Access) -> None:
         self._service = service
         self._issuer = access.issuer
-        self._limits = Limits(service.rates, service.operator_reads)
+        self._limits = Limits(service.rates, service.operator_rates)
 
     async def token(self, request: Request) -> Answer:
         """Grant an access token."""
         try:
-            grant = self._issuer.granted(await _form(request), self._admit)
+            # An operator's tokens leave no evidence, and it needs one to do anything at all.
+            grant = self._issuer.granted(await _form(request), self._admission(request, TOKEN_NAME, Use.UNRECORDED))
         except RefusedError as error:
             return _refusal(error, request)
         return json_answer(
@@ -60,14 +63,17 @@ class OAuthRoutes:
             headers=((b"pragma", b"no-cache"),),
         )
 
-    def _admit(self, client: RegisteredClient) -> None:
-        """Count this as a request of the client's: signing a token, or writing down that one is taken back, costs."""
-        self._limits.take(_caller(client), reads=False)
+    def _admission(self, request: Request, name: str, use: Use) -> Callable[[RegisteredClient], None]:
+        """Return what counts a request as one of its client's: signing, and writing down what is taken back, costs."""
+        return lambda client: self._take(_caller(client), request, name, use)
+
+    def _take(self, caller: Caller, request: Request, name: str, use: Use) -> None:
+        take(self._limits, self._service.control, caller, request, name=name, use=use)
 
     async def revoke(self, request: Request) -> Answer:
         """Take a token back."""
         try:
-            await self._issuer.take_back(await _form(request), self._admit)
+            await self._issuer.take_back(await _form(request), self._admission(request, REVOKE_NAME, Use.PROTECT))
         except RefusedError as error:
             return _refusal(error, request)
         return Answer(status=200)
@@ -78,7 +84,7 @@ class OAuthRoutes:
             form = await _form(request)
             token = token_of(form)
             asker = await self._asker(form)
-            self._limits.take(asker, reads=True)
+            self._take(asker, request, INTROSPECT_NAME, Use.READ)
         except RefusedError as error:
             return _refusal(error, request)
         request.notes["client"] = asker.client
@@ -153,7 +159,7 @@ class OAuthRoutes:
             Operation(
                 method="POST",
                 path=TOKEN_PATH,
-                name="getToken",
+                name=TOKEN_NAME,
                 summary="Exchange a client's proof for an access token",
                 description=f"RFC 6749, 4.4; the token is a JWT of RFC 9068. {proof}",
                 tag="Access",
@@ -169,7 +175,7 @@ class OAuthRoutes:
             Operation(
                 method="POST",
                 path=REVOKE_PATH,
-                name="revokeToken",
+                name=REVOKE_NAME,
                 summary="Take an access token back",
                 description=f"RFC 7009: a client's own token; one that is not good is taken back already. {proof}",
                 tag="Access",
