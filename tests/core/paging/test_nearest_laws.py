@@ -1,6 +1,6 @@
 """What a refusal proposes is admitted when it is asked for, and is near: a little less is refused."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from hashlib import sha256
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from aipaging.core.anchor.eligibility import Candidate, Nearest
-from aipaging.core.anchor.intent import Intent
+from aipaging.core.anchor.intent import EPSILON_MAX, Intent
 from aipaging.core.calculus.risk_budget import DelayContract
 from aipaging.core.envelope.envelope import Dependence, Envelope
 from aipaging.core.envelope.service import (
@@ -170,3 +170,45 @@ def test_the_least_delay_of_a_path_whose_dual_bound_is_sharper_is_proposed(domai
     assert least_ms is not None
     assert looked(world, structs.replace(wanted, delay_ms=least_ms), "a").rejection is None
     assert looked(world, structs.replace(wanted, delay_ms=least_ms * (1 - 1e-5)), "a").rejection is not None
+
+
+def slotted(availability: float) -> World:
+    """Return a world whose domains all wait for slots, so often the system's own."""
+    world = World.started()
+    model = OnOffSlots(slot_ms=1.0, requests_per_slot=1.0, availability=availability)
+    contract = worst_contract(model, LARGEST, 1e-6)
+    assert contract is not None
+    for name in ("access-eu", "metro", "edge-one", "edge-two"):
+        plain = envelope(name, sequence=2)
+        world.state.catalogue.envelopes[plain.domain, ""] = replace(plain, contract=contract, service=model)
+    return world
+
+
+def proposed_epsilon(found: Iterable[Candidate]) -> float | None:
+    refused = next(candidate for candidate in found if candidate.anchor == "a").rejection
+    assert refused is not None
+    return None if refused.nearest is None else refused.nearest.epsilon
+
+
+@pytest.mark.parametrize("availability", [round(0.5 + 0.02 * step, 2) for step in range(22)])
+def test_the_least_epsilon_of_slots_is_proposed_though_their_tails_change_in_steps(availability: float) -> None:
+    world = slotted(availability)
+    for delay_ms in (14.0, 20.0, 26.0):
+        wanted = intent(delay_ms=delay_ms, epsilon=1e-6, rate_rps=9.0, burst=1)
+        least = proposed_epsilon(resolved(world.state, wanted, world.now, tenant=TENANT, client=CLIENT))
+        if least is not None:
+            assert looked(world, structs.replace(wanted, epsilon=least), "a").rejection is None
+            require_near(world, wanted, "a", "epsilon", least)
+
+
+def test_no_epsilon_is_proposed_that_nobody_may_ask_for() -> None:
+    world = slotted(0.5)
+    wishes = [intent(delay_ms=float(delay_ms), epsilon=1e-6, rate_rps=9.0, burst=1) for delay_ms in range(5, 60)]
+    proposed = [
+        proposed_epsilon(look(world.state, wanted, world.now, tenant=TENANT, client=CLIENT))
+        for wanted in wishes
+        for look in (resolved, resolve)
+    ]
+    told = [epsilon for epsilon in proposed if epsilon is not None]
+    assert told
+    assert max(told) <= EPSILON_MAX

@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from msgspec import structs
-
 from aipaging.core.anchor.catalogue import Anchor, AnchorState, Catalogue, Domain, Path, Service
-from aipaging.core.anchor.intent import Intent, Preference
+from aipaging.core.anchor.intent import EPSILON_MAX, Intent, Preference
 from aipaging.core.anchor.offer import (
     Offer,
     highest_rate_rps,
     largest_burst,
+    least_epsilon,
     limits_mrps,
     queue_full,
     session_path,
@@ -27,10 +26,6 @@ from aipaging.core.envelope.admission import TailBound, kept_bound, session_boun
 from aipaging.core.envelope.envelope import Envelope
 from aipaging.core.envelope.path_delay import Frame, frame_of
 from aipaging.core.foundation.names import AnchorId, DomainName, ServiceUri
-
-RETUNED_MAX: Final = 6
-RETUNED_LEAST: Final = 0.005
-"""The least epsilon of a path is sought in at most so many steps, while one gains at least so much, relatively."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,7 +254,7 @@ def _bounded(offer: Offer, intent: Intent, envelopes: tuple[Envelope, ...]) -> t
         return promised(bound, intent, frame), None
     return bound, Nearest(
         delay_ms=session_delay_ms(path, intent.epsilon),
-        epsilon=bound.epsilon_bound if bound.epsilon_bound < 1 else None,
+        epsilon=bound.epsilon_bound if bound.epsilon_bound <= EPSILON_MAX else None,
         rate_rps=highest_rate_rps(offer, intent, frame),
         burst=largest_burst(offer, intent, frame),
     )
@@ -277,16 +272,8 @@ def least_promised(offer: Offer, intent: Intent, envelopes: tuple[Envelope, ...]
     """
     frame = frame_of(envelopes)
     path = session_path(offer, intent, frame)
-    epsilon = session_bound(path, intent.delay_ms).epsilon_bound
-    for _ in range(RETUNED_MAX):
-        # The tails of slots are tight at the epsilon that is asked for: ask for what was just proven.
-        again = session_path(offer, structs.replace(intent, epsilon=epsilon), frame)
-        less = session_bound(again, intent.delay_ms).epsilon_bound
-        if less >= epsilon * (1.0 - RETUNED_LEAST):
-            break
-        epsilon = less
     return Nearest(
-        delay_ms=session_delay_ms(path, intent.epsilon, sharp=True), epsilon=epsilon if epsilon < 1 else None
+        delay_ms=session_delay_ms(path, intent.epsilon, sharp=True), epsilon=least_epsilon(offer, intent, frame)
     )
 
 

@@ -19,6 +19,9 @@ DELAY_MS_MAX: Final = 3_600_000.0
 EPSILON_MIN: Final = 1e-12
 """Below it no envelope that was ever calibrated on data has anything to say."""
 
+EPSILON_MAX: Final = 0.5
+"""A target that more than half may miss is none."""
+
 RATE_RPS_MAX: Final = 1_000_000.0
 """Ten times what one site of accelerators serves today; larger demands are split over sessions."""
 
@@ -124,7 +127,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             InvalidInputError: A number is out of its range; the error names the field and the range.
         """
         _number("intent.delayMs", self.delay_ms, 0.001, DELAY_MS_MAX)
-        _number("intent.epsilon", self.epsilon, EPSILON_MIN, 0.5)
+        _number("intent.epsilon", self.epsilon, EPSILON_MIN, EPSILON_MAX)
         _number("intent.ratePerSecond", self.rate_rps, 0.001, RATE_RPS_MAX)
         _number("intent.burst", self.burst, 1, BURST_MAX)
         _number("intent.durationS", self.duration_s, 1, DURATION_S_MAX)

@@ -7,12 +7,12 @@ sessions share are looked at with everybody's bursts in them.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from msgspec import structs
 
 from aipaging.core.anchor.catalogue import Catalogue, Domain
-from aipaging.core.anchor.intent import Intent
+from aipaging.core.anchor.intent import EPSILON_MAX, EPSILON_MIN, Intent
 from aipaging.core.envelope.admission import session_bound
 from aipaging.core.envelope.envelope import Envelope
 from aipaging.core.envelope.path_delay import Frame, PathDelay, framed_delay
@@ -20,6 +20,12 @@ from aipaging.core.envelope.reserved import Harm, Sum
 from aipaging.core.envelope.service import QueueCurve, ReservedSlots, SharedRate, Traffic, queue_curve
 from aipaging.core.foundation.names import AnchorId, DomainName
 from aipaging.core.foundation.time import WallUs
+
+RETUNED_MAX: Final = 24
+"""Looks at one path for its least epsilon: what is told was proven, however soon the search ends."""
+
+RETUNED_LEAST: Final = 0.99
+"""What is told as the least epsilon was proven, and this much of it was not."""
 
 
 class Reserved(Protocol):
@@ -136,6 +142,41 @@ def largest_burst(offer: Offer, intent: Intent, frame: Frame) -> int | None:
         else:
             high = middle
     return low or None
+
+
+def least_epsilon(offer: Offer, intent: Intent, frame: Frame) -> float | None:
+    """Return an epsilon that could be promised at the delay target, and a hundredth less could not; None if none can.
+
+    The tails of slots are tight at the epsilon that is asked for, and change in steps: what is proven when one is
+    asked for may be out of reach when it is asked for itself. So each is tried.
+    """
+
+    def proven(epsilon: float) -> float:
+        path = session_path(offer, structs.replace(intent, epsilon=epsilon), frame)
+        return session_bound(path, intent.delay_ms).epsilon_bound
+
+    least = min(proven(intent.epsilon), EPSILON_MAX)
+    found = proven(least)
+    if found > least and found <= EPSILON_MAX:
+        least, found = found, proven(found)
+    if found > least:
+        return None
+    refused = 0.0
+    for _ in range(RETUNED_MAX):
+        below = max(found, refused, EPSILON_MIN)
+        last = below > least * RETUNED_LEAST
+        if last:
+            tried = max(least * RETUNED_LEAST, EPSILON_MIN)
+        else:
+            tried = below if below > refused else math.sqrt(refused * least)
+        found = proven(tried)
+        if found <= tried:
+            least = tried
+        elif last:
+            break
+        else:
+            refused = tried
+    return least
 
 
 def shared_queues(frame: Frame) -> dict[DomainName, QueueCurve]:

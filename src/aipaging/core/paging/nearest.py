@@ -30,6 +30,7 @@ TRIES_MAX: Final = 64
 """Looks at one anchor in one answer, up to some ms each where a delay is refused; the rest is told untried."""
 
 DELAY: Final = "DELAY"
+INTENT: Final = "INTENT"
 DIRECTIONS: Final = ("delay_ms", "epsilon", "rate_rps", "burst")
 
 _Value: TypeAlias = float | int
@@ -96,6 +97,8 @@ class _Trials:
             rejection = self._refusal(candidate, name, value)
             if rejection is None:
                 return value, True
+            if rejection.constraint == INTENT:
+                return None, False  # nobody may ask for it
             further: _Value | None = getattr(rejection.nearest, name) if rejection.nearest is not None else None
             if further is None or further == value:
                 break
@@ -109,7 +112,7 @@ class _Trials:
         try:
             intent = structs.replace(self.intent, **change).checked()
         except InvalidInputError as error:
-            return Rejection(constraint="INTENT", message=error.message)
+            return Rejection(constraint=INTENT, message=error.message)
         question = Question(
             action="page", tenant=self.tenant, client=self.client, intent=intent, catalogue=self.state.catalogue
         )
