@@ -161,6 +161,8 @@ MEANINGS: Final[Mapping[str, str]] = {
     "SINK_SET": "A session's events are posted to another sink, or none (`sinks` 0); which one is a salted commitment.",
     "CLIENT_MOVED": "The client is in another access domain, as a salted commitment.",
     "SESSION_FORGOTTEN": "The controller dropped the ended session from its state.",
+    "SESSION_ERASED": "The key and the salt of `for_session` are deleted: nobody can say any more what its commitments "
+    "are of. Its records stay, and verify as before.",
     "TENANT_REGISTERED": "A tenant is known, or described anew: its quotas (0: none), period, and priority class.",
     "SWITCH_KILLED": "An operator stopped a tenant, a service, an anchor, or everything: nothing of it is steered.",
     "SWITCH_RESTORED": "The kill was taken back; what it ended stays ended.",

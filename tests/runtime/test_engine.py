@@ -103,7 +103,7 @@ class Rig:
         self.clock = StillClock()
         self.plane = UserPlane()
         self.engine = Engine(
-            journal=journal, snapshots=None, signer=Signer(), clock=self.clock, node="node-1", boot="boot-1"
+            journal=journal, snapshots=None, signer=Signer(), clock=self.clock, writer=("node-1", "boot-1")
         )
         self.signer = Signer()
         self.tokens = SessionTokens(self.signer)

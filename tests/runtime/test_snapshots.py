@@ -56,7 +56,7 @@ class SnapshotRig(Rig):
     def __init__(self, journal: Gated | None = None) -> None:
         super().__init__(journal or Gated())
         self.engine = Engine(
-            journal=self.journal, snapshots=self.journal, signer=Signer(), clock=self.clock, node="n", boot="boot-1"
+            journal=self.journal, snapshots=self.journal, signer=Signer(), clock=self.clock, writer=("n", "boot-1")
         )
         self.effects._engine = self.engine
         self.running = True
@@ -88,7 +88,7 @@ async def some_lives(rig: SnapshotRig, count: int) -> None:
 async def recovered(journal: Gated) -> tuple[State, int]:
     """Return what another controller finds, and from which record on it read."""
     again = Gated(journal)
-    engine = Engine(journal=again, snapshots=again, signer=Signer(), clock=StillClock(), node="node-1", boot="boot-2")
+    engine = Engine(journal=again, snapshots=again, signer=Signer(), clock=StillClock(), writer=("node-1", "boot-2"))
     await engine.recover()
     await engine.stop()
     return engine.state, again.first_read
@@ -173,7 +173,7 @@ async def test_a_start_knows_how_far_the_newest_is_behind(rig: SnapshotRig) -> N
     await until(lambda: rig.journal.snapshot_seq > 0)
     await rig.stop()
     journal = Gated(rig.journal)
-    engine = Engine(journal=journal, snapshots=journal, signer=Signer(), clock=StillClock(), node="n", boot="boot-2")
+    engine = Engine(journal=journal, snapshots=journal, signer=Signer(), clock=StillClock(), writer=("n", "boot-2"))
     await engine.recover()
     await engine.stop()
     assert engine.snapshots.behind_records == engine.head.seq - journal.snapshot_seq < engine.head.seq

@@ -52,3 +52,12 @@ class ControlPlane(Protocol):
             of: The one session that it looks at; None if it looks at more.
         """
         ...
+
+    async def erase(self, session: SessionId) -> bool:
+        """Delete what is private of a session, and put that on record; return whether it was ever stored.
+
+        Raises:
+            RefusedError: It is live, or ended a short while ago.
+            UnavailableError: It is not deleted, or not for good: ask again.
+        """
+        ...

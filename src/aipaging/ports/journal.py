@@ -105,10 +105,17 @@ class SnapshotStore(Protocol):
 class Eraser(Protocol):
     """Forgets a session, leaving its records verifiable."""
 
-    def erase(self, session: SessionId) -> None:
-        """Delete the session's key and salt, and every snapshot, from the disk itself.
+    def erase(self, session: SessionId) -> bool:
+        """Delete the key and the salt of a session that the state has forgotten, from the disk itself.
 
-        A session that was never stored, or was erased already, is no error.
+        With them goes every snapshot that is older than the session's last record: it may hold the session.
+        A session that was erased already is no error.
+
+        Returns:
+            Whether the session was ever stored.
+
+        Raises:
+            UnavailableError: The storage cannot be written, or something still reads what was there: ask again.
         """
         ...
 

@@ -26,13 +26,15 @@ from aipaging.core.foundation.errors import AipagingError, UnavailableError, Who
 from aipaging.core.foundation.names import SessionId
 from aipaging.core.foundation.time import BootUs, Now
 from aipaging.core.paging import commands as c
+from aipaging.core.paging.acting import RecordErasure
+from aipaging.core.paging.erasing import check_forgotten
 from aipaging.core.paging.events import ClientsEntitled, Event, HeartbeatSeen, PoliciesLoaded
 from aipaging.core.paging.evolve import rearm
 from aipaging.core.paging.records import draft_of
 from aipaging.core.paging.settings import Settings
 from aipaging.core.paging.state import State
 from aipaging.core.paging.step import evolve, step, wake_at
-from aipaging.ports.journal import Journal, SnapshotStore
+from aipaging.ports.journal import Eraser, Journal, SnapshotStore
 from aipaging.ports.signing import CheckpointSigner
 from aipaging.runtime.alarm import Alarm
 from aipaging.runtime.carrying import RESTRICTIVE_EFFECTS, Effects, only_restrict
@@ -95,13 +97,13 @@ class Engine:
         snapshots: SnapshotStore | None,
         signer: CheckpointSigner,
         clock: Clock,
-        node: str,
-        boot: str,
+        writer: tuple[str, str],
+        eraser: Eraser | None = None,
     ) -> None:
         self.state = State()
         self.ready = False
         self._clock = clock
-        self._recorder = Recorder(journal, snapshots, signer, writer=(node, boot))
+        self._recorder = Recorder(journal, snapshots, signer, writer=writer, eraser=eraser)
         self._effects: Effects | None = None
         self._pending = Pending()
         self._arrived = asyncio.Event()
@@ -243,6 +245,14 @@ class Engine:
             self._arrived.set()
             await reader
         return seen
+
+    async def erase(self, session: SessionId) -> bool:
+        """See `ControlPlane.erase`."""
+        await self.view(lambda state, _now: check_forgotten(state, session), session)
+        erased = await self._recorder.erase(session, lambda: self.state)
+        if erased:
+            await self.submit(RecordErasure(session=session))
+        return erased
 
     # -- deciding
 

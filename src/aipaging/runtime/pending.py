@@ -12,7 +12,7 @@ from itertools import islice
 from aipaging.core.evidence.record import SealedEntry
 from aipaging.core.foundation.errors import UnavailableError
 from aipaging.core.foundation.names import SessionId
-from aipaging.core.paging.acting import OperatorActed
+from aipaging.core.paging.acting import OperatorActed, SessionErased
 from aipaging.core.paging.commands import Reply
 from aipaging.core.paging.effects import Effect
 from aipaging.core.paging.events import Event, LeasesRenewed
@@ -147,5 +147,5 @@ def _changed(item: Item) -> Iterator[SessionId | None]:
     for event in item.events:
         if isinstance(event, LeasesRenewed):
             yield from (renewal.session for renewal in event.renewals)
-        elif not isinstance(event, OperatorActed):  # that somebody acted is on record and changes nothing
+        elif not isinstance(event, OperatorActed | SessionErased):  # on record, and changes nothing
             yield getattr(event, "session", None)

@@ -21,12 +21,13 @@ from typing import Final
 from aipaging.core.evidence.log import EMPTY_LOG, LogHead, Sealer
 from aipaging.core.evidence.record import Draft, SealedEntry
 from aipaging.core.foundation.errors import AipagingError, UnavailableError
+from aipaging.core.foundation.names import SessionId
 from aipaging.core.foundation.time import Now
 from aipaging.core.paging.evolve import evolve
 from aipaging.core.paging.records import event_of
 from aipaging.core.paging.snapshot import frozen, parts, restored
 from aipaging.core.paging.state import State
-from aipaging.ports.journal import Journal, SnapshotStore
+from aipaging.ports.journal import Eraser, Journal, SnapshotStore
 from aipaging.ports.signing import CheckpointSigner
 from aipaging.runtime.journal_thread import JournalThread
 
@@ -66,15 +67,23 @@ class Recorder:
     Args:
         journal: Where the records go.
         snapshots: Where states go that need not be replayed; None for nowhere.
+        eraser: Forgets sessions; None where nothing is forgotten.
         signer: Of checkpoints.
         writer: What every record says of who wrote it: the node, and its boot.
     """
 
     def __init__(
-        self, journal: Journal, snapshots: SnapshotStore | None, signer: CheckpointSigner, *, writer: tuple[str, str]
+        self,
+        journal: Journal,
+        snapshots: SnapshotStore | None,
+        signer: CheckpointSigner,
+        *,
+        writer: tuple[str, str],
+        eraser: Eraser | None = None,
     ) -> None:
         self._journal = journal
         self._snapshots = snapshots
+        self._eraser = eraser
         self._signer = signer
         self._writer = writer
         self._sealer = Sealer(*writer, EMPTY_LOG)
@@ -174,14 +183,41 @@ class Recorder:
 
     def snapshot_if_due(self, state: State) -> None:
         """Begin to store the state, if it has been long since it was; it must be what the sealed records make of it."""
-        seq, store = self.head.seq, self._snapshots
-        if store is None or seq < self._snapshot_due or self._snapshotting is not None:
-            return
+        if self._snapshots is not None and self.head.seq >= self._snapshot_due and self._snapshotting is None:
+            self._snapshot(self._snapshots, state)
+
+    async def erase(self, session: SessionId, state: Callable[[], State]) -> bool:
+        """Delete what is private of a session that `state` has forgotten; return whether it was ever stored.
+
+        Before its key goes, the state is stored without it: a snapshot in which it lives, and records of its end that
+        nobody can read any more, would bring it back.
+
+        Raises:
+            UnavailableError: It is not deleted, or not for good: ask again.
+        """
+        if self._eraser is None:
+            raise UnavailableError("this controller keeps a journal that erases nothing", code="UNAVAILABLE")
+        while self._snapshotting is not None:
+            await asyncio.wait([self._snapshotting])
+        if self._snapshots is not None:
+            seq, snapshotting = self.head.seq, self._snapshot(self._snapshots, state())
+            await asyncio.wait([snapshotting])
+            if self._snapshot_seq < seq:
+                raise UnavailableError(
+                    "the state without the session could not be stored, so that nothing was erased: ask again",
+                    code="SNAPSHOT_FAILED",
+                )
+        eraser = self._eraser
+        return await self._thread.run(lambda: eraser.erase(session))
+
+    def _snapshot(self, store: SnapshotStore, state: State) -> "asyncio.Task[None]":
+        seq = self.head.seq
         self._snapshot_due = seq + SNAPSHOT_RECORDS
         self._unwanted = threading.Event()
         written = _at_leisure(parts(frozen(state)), self._unwanted)
         kept = self._keep(store, seq, self.head.tree.root().hex(), written)
         self._snapshotting = asyncio.get_running_loop().create_task(kept)
+        return self._snapshotting
 
     async def give_up_snapshot(self) -> None:
         """Give up the snapshot that is being written, if one is; the older one stays."""

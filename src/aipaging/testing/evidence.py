@@ -378,6 +378,7 @@ class History:
         if session.ended and not session.commits:
             del self._sessions[session.name]
             self._after(20 * SECOND, lambda: self._say("SESSION_FORGOTTEN", {"session": session.name}))
+            self._after(21 * SECOND, lambda: self._say("SESSION_ERASED", {"for_session": session.name}))
 
     def _end(self, session: _Session) -> None:
         self._close_relocation(session)

@@ -173,17 +173,16 @@ def refuses_altered_records(rig: JournalRig) -> None:
 
 
 def erases_a_session(rig: JournalRig) -> None:
-    """Erasure takes the session's payloads and every snapshot, leaves the records, and lasts."""
+    """Erasure takes the session's payloads, leaves the records, and lasts; it says whether there was such a session."""
     journal = rig.journal()
     everybody = Draft(type="SERVICE_REMOVED", fields={"aisi": "aisi://a/b/c"}, payload=b"everybody's")
     entries, sealer = sealed(
         journal.open(), moved(payload=b"mine", salt=b"s" * 16), moved(OTHER, payload=b"theirs"), everybody
     )
     journal.append(entries, None)
-    journal.save(3, sealer.head.tree.root().hex(), journal.write([b"state of both"]))
-    journal.erase(SESSION)
-    journal.erase(SESSION)
-    journal.erase(SessionId("00000000-0000-4000-8000-00000000000f"))
+    assert journal.erase(SESSION)
+    assert journal.erase(SESSION)
+    assert not journal.erase(SessionId("00000000-0000-4000-8000-00000000000f"))
     _assert_erased(journal, entries)
     rig.crash(journal)
     again = rig.journal()
@@ -198,7 +197,24 @@ def _assert_erased(journal: StoredJournal, entries: Sequence[SealedEntry]) -> No
     assert [entry.payload for entry in stored] == [None, b"theirs", b"everybody's"]
     assert [entry.salt for entry in stored] == [None, None, None]
     assert [entry.record for entry in stored] == [entry.record for entry in entries]
+
+
+def erases_snapshots_that_may_hold_the_session(rig: JournalRig) -> None:
+    """A snapshot taken after the session's last record holds nothing of it and stays; an older one goes, for good."""
+    journal = rig.journal()
+    entries, sealer = sealed(journal.open(), moved(payload=b"1"), moved(OTHER, payload=b"2"), moved(payload=b"3"))
+    journal.append(entries, None)
+    journal.save(2, sealer.head.tree.root().hex(), journal.write([b"state of the first two"]))
+    assert journal.erase(OTHER)
+    newest = journal.newest()
+    assert newest is not None
+    assert list(newest[2]) == [b"state of the first two"]
+    assert journal.erase(SESSION)
     assert journal.newest() is None
+    rig.crash(journal)
+    again = rig.journal()
+    again.open()
+    assert again.newest() is None
 
 
 def keeps_the_newest_snapshot(rig: JournalRig) -> None:
@@ -249,6 +265,7 @@ JOURNAL_CHECKS: Final[tuple[Callable[[JournalRig], None], ...]] = (
     keeps_space_aside,
     refuses_altered_records,
     erases_a_session,
+    erases_snapshots_that_may_hold_the_session,
     keeps_the_newest_snapshot,
     leaves_nothing_of_half_a_snapshot,
 )

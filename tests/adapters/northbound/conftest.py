@@ -75,7 +75,12 @@ class Rig:
         self.path = directory / "journal.db"
         self.journal = SqliteJournal(self.path, bytes(32), verifier_keys=[notes.verifier.text], ballast_bytes=65_536)
         self.engine = Engine(
-            journal=self.journal, snapshots=None, signer=notes, clock=self.clock, node="node-1", boot="boot-1"
+            journal=self.journal,
+            snapshots=self.journal,
+            signer=notes,
+            clock=self.clock,
+            writer=("node-1", "boot-1"),
+            eraser=self.journal,
         )
         self.steering = MemorySteering(self.clock.now)
         self.tokens = SessionTokens(JwtSigner(keys, ISSUER))

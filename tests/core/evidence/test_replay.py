@@ -151,7 +151,10 @@ def source_grant(m: Mutation, target: int) -> dict[str, str | int]:
 
 
 def restarted(m: Mutation) -> int:
-    return m.pick("TERM_STARTED", lambda place, fields: place > 0)
+    def regrants_follow(place: int) -> bool:  # they do not where the history ends with the term
+        return any(step.draft.type == "LEASES_REGRANTED" for step in m.steps[place + 1 :])
+
+    return m.pick("TERM_STARTED", lambda place, fields: place > 0 and regrants_follow(place))
 
 
 def drop_grant(m: Mutation) -> set[Invariant]:
@@ -211,6 +214,12 @@ def end_twice(m: Mutation) -> set[Invariant]:
 def forget_a_live_session(m: Mutation) -> set[Invariant]:
     place = paged(m)
     m.insert(place, "SESSION_FORGOTTEN", session=m[place]["session"])
+    return {F}
+
+
+def erase_a_live_session(m: Mutation) -> set[Invariant]:
+    place = paged(m)
+    m.insert(place, "SESSION_ERASED", for_session=m[place]["session"])
     return {F}
 
 
@@ -568,7 +577,8 @@ def write_from_another_boot(m: Mutation) -> set[Invariant]:
 
 MUTATIONS = (
     drop_grant, drop_request, request_twice, request_a_refused_session, refuse_an_available_session,
-    grant_to_another_tenant, page_twice, extend_after_the_end, end_twice, forget_a_live_session, renew_after_the_end,
+    grant_to_another_tenant, page_twice, extend_after_the_end, end_twice, forget_a_live_session, erase_a_live_session,
+    renew_after_the_end,
     steer_after_the_end, steer_after_expiry, steer_after_revocation, steer_elsewhere, steer_by_an_epoch_never_granted,
     steer_a_stranger, steer_by_the_last_term, grant_anew_what_was_revoked, grant_anew_elsewhere, miss_renewals,
     renew_with_an_old_count, lower_an_epoch, grant_in_another_term, start_a_term_that_was, start_a_term_after_another,

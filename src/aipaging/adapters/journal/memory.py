@@ -137,10 +137,14 @@ class MemoryJournal:
         self._held_disk().snapshot = None
         self._written.clear()
 
-    def erase(self, session: SessionId) -> None:
+    def erase(self, session: SessionId) -> bool:
         """See `Eraser.erase`."""
-        self._held_disk().erased.add(session)
-        self.discard()
+        disk = self._held_disk()
+        places = [entry.seq for entry in disk.entries if entry.session == session]
+        disk.erased.update({session} if places else ())
+        if places and disk.snapshot is not None and places[-1] >= disk.snapshot[0]:
+            self.discard()
+        return bool(places)
 
     def _held_disk(self) -> MemoryDisk:
         if self.disk.holder is not self:

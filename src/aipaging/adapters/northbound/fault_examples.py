@@ -37,7 +37,7 @@ MESSAGES: Final[Mapping[str, str]] = {
     "AI_PAGING.OVERLOADED": "too many requests wait; try again",
     "AI_PAGING.JOURNAL_UNAVAILABLE": "the journal cannot be written: no space is left on its disk",
     "AI_PAGING.JOURNAL_BUSY": "a reader holds the write-ahead log, which still has the erased key; erase again later",
-    "AI_PAGING.SNAPSHOT_FAILED": "the state without the session could not be stored, so that nothing was erased: ask again",
+    "AI_PAGING.SNAPSHOT_FAILED": "the state without the session could not be stored, so that nothing was erased",
     "AI_PAGING.KEY_SET_INVALID": "keys[0] is not a P-256 public key",
     "AI_PAGING.ENVELOPE_TOO_LARGE": "the envelope is longer than 65536 bytes",
     "AI_PAGING.ENVELOPE_NOT_SIGNED": "the envelope is not a JWS in compact form",

@@ -353,8 +353,8 @@ class SessionRoutes:
                 path=f"{BASE}/sessions/{{sessionId}}/erase",
                 name="eraseSession",
                 summary="Erase what is private of a session that is over",
-                description="Deletes, from the disk, the key of what is stored of the session (intent, place, sink) and "
-                "the salt of its commitments. Its records stay, and verify as before. A session that was erased "
+                description="Deletes, from the disk, the key of what is stored of the session (intent, place, sink) "
+                "and the salt of its commitments. Its records stay, and verify as before. A session that was erased "
                 "already is answered likewise. Takes as long as storing a snapshot of the controller's state.",
                 tag="Sessions",
                 handler=self.erase,

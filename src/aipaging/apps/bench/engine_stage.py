@@ -114,7 +114,7 @@ class EngineStage:
         notes = NoteSigner(keys.checkpoint_key, ORIGIN)
         self.journal = SqliteJournal(folder / "journal.db", bytes(32), verifier_keys=[notes.verifier.text])
         self.engine = Engine(
-            journal=self.journal, snapshots=self.journal, signer=notes, clock=clock, node="bench", boot=uuid.uuid4().hex
+            journal=self.journal, snapshots=self.journal, signer=notes, clock=clock, writer=("bench", uuid.uuid4().hex)
         )
         self.tokens = SessionTokens(JwtSigner(keys, ISSUER))
         self._effects = SteeringEffects(self.engine, MemorySteering(self.engine.now), _NoAnchors(), self.tokens)

@@ -19,6 +19,9 @@ POLL_S: Final = 0.2
 WAIT_S_MAX: Final = 120.0
 """Longer than any drain that is configured by default."""
 
+ERASE_S_MAX: Final = 120.0
+"""The controller stores its state first: some seconds for 100,000 sessions."""
+
 _OVER: Final = frozenset({"SWITCHED", "SOURCE_RELEASED", "FAILED"})
 
 
@@ -90,6 +93,19 @@ sessions.add_command(watch)
 def move(*, api: Api, as_json: bool, session: str, place: str) -> None:
     """Tell that the client of SESSION is in another access domain; it is relocated if it must be."""
     _result(api.post(f"/sessions/{segment(session)}/move", {"place": place}), as_json=as_json)
+
+
+@sessions.command("erase", epilog=examples("aipaging sessions erase 0c5ab7c6-9d35-4c7f-8a55-5c29b8f4bd54"))
+@click.argument("session")
+@api_options
+@json_option
+def erase(*, api: Api, as_json: bool, session: str) -> None:
+    """Erase what is private of SESSION, which is over: its intent, place and sink. Its records stay, and verify."""
+    api.post(f"/sessions/{segment(session)}/erase", timeout_s=ERASE_S_MAX)
+    if as_json:
+        write_json({"sessionId": session, "erased": True})
+    else:
+        say(f"session {session} is erased")
 
 
 @click.command("extend", epilog=examples("aipaging extend SESSION --by 10m"))

@@ -256,8 +256,8 @@ class Controller:
             snapshots=journal,
             signer=self._identities.notes,
             clock=self._clock,
-            node=self.config.operator.name,
-            boot=uuid.uuid4().hex,
+            writer=(self.config.operator.name, uuid.uuid4().hex),
+            eraser=journal,
         )
 
     def _plane(self) -> UserPlane:

@@ -243,6 +243,7 @@ RECORD_TYPES: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
         "CLIENT_MOVED": {**_SESSION, "place_commitment": digest},
         "SINK_SET": {**_SESSION, "sinks": count, "sink_commitment": digest},
         "SESSION_FORGOTTEN": _SESSION,
+        "SESSION_ERASED": {"for_session": name},
         "OPERATOR_ACTION": {"client": name, "tenant": name, "operation": name, "status": count, "correlator": text},
         "TENANT_REGISTERED": {
             "tenant": name, "sessions_max": count, "requests_mrps_max": count, "reserved_mrps_max": count,

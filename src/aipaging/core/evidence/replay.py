@@ -150,6 +150,13 @@ def _forgotten(world: World, record: Record) -> None:
         raise Violation(Invariant.SESSION, f"session {record['session']} is forgotten while it is {session.phase.name}")
 
 
+def _erased(world: World, record: Record) -> None:
+    name = record["for_session"]
+    session = world.sessions.get(name)
+    if session is not None and session.phase is not Phase.ENDED:
+        raise Violation(Invariant.SESSION, f"session {name} is erased while it is {session.phase.name}")
+
+
 def _restrictive(world: World, record: Record) -> None:
     """Taking steering away is always right, even when the log does not know of it: reconciliation does that."""
 
@@ -199,6 +206,7 @@ _SINGLES: Final[Mapping[str, Callable[[World, Record], None]]] = MappingProxyTyp
         "SINK_SET": _lives,
         "SESSION_FORGOTTEN": _forgotten,
         "OPERATOR_ACTION": _described,
+        "SESSION_ERASED": _erased,
         "TENANT_REGISTERED": replay_tenancy.registered,
         "SWITCH_KILLED": replay_tenancy.killed,
         "SWITCH_RESTORED": replay_tenancy.restored,

@@ -13,7 +13,7 @@ from aipaging.core.envelope.trust import SignedEnvelope, VerifiedEnvelope
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.names import AnchorId, ClientId, DomainName, GatewayId, SessionId, TenantId
 from aipaging.core.identity.tenant import Tenant
-from aipaging.core.paging.acting import RecordAction
+from aipaging.core.paging.acting import RecordAction, RecordErasure
 from aipaging.core.paging.promises import KeySet
 from aipaging.core.paging.relocation_machine import RelocationCause
 from aipaging.core.paging.session_machine import StatusInfo
@@ -324,6 +324,7 @@ Command: TypeAlias = (
     | Heartbeat
     | EntitleClients
     | RecordAction
+    | RecordErasure
     | RegisterTenant
     | Kill
     | Restore

@@ -15,7 +15,7 @@ from aipaging.core.envelope.admission import TailBound
 from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.names import AnchorId, ClientId, DomainName, GatewayId, ServiceUri, SessionId, TenantId
 from aipaging.core.foundation.time import BootUs, WallUs
-from aipaging.core.paging.acting import OperatorActed
+from aipaging.core.paging.acting import OperatorActed, SessionErased
 from aipaging.core.paging.promise_events import (
     CommitRebound,
     EnvelopeAccepted,
@@ -366,6 +366,7 @@ Transition: TypeAlias = (
     | ClientMoved
     | SessionForgotten
     | OperatorActed
+    | SessionErased
     | TenantRegistered
     | SwitchKilled
     | SwitchRestored

@@ -384,7 +384,7 @@ _EVOLVERS: Final[Mapping[type[e.Event], Callable[[State, Any], None]]] = Mapping
         e.SessionForgotten: _session_forgotten,
         e.HeartbeatSeen: catalogue.heard,
         e.ClientsEntitled: catalogue.clients_entitled,
-        acting.OperatorActed: lambda _state, _event: None,
+        **dict.fromkeys((acting.OperatorActed, acting.SessionErased), _nothing),
         **TENANCY,
     }
 )

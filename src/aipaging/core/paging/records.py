@@ -262,16 +262,6 @@ def _session_forgotten(event: e.SessionForgotten, _state: State) -> Fields:
     return {"session": event.session}
 
 
-def _operator_acted(event: acting.OperatorActed, _state: State) -> Fields:
-    return {
-        "client": event.client,
-        "tenant": event.tenant,
-        "operation": event.operation,
-        "status": event.status,
-        "correlator": event.correlator,
-    }
-
-
 _FIELDS: Final[Mapping[type[e.Transition], tuple[str, Callable[[Any, State], Fields]]]] = MappingProxyType(
     {
         e.TermStarted: ("TERM_STARTED", _term_started),
@@ -307,7 +297,8 @@ _FIELDS: Final[Mapping[type[e.Transition], tuple[str, Callable[[Any, State], Fie
         sinks.SinkSet: ("SINK_SET", sink_fields),
         e.ClientMoved: ("CLIENT_MOVED", _client_moved),
         e.SessionForgotten: ("SESSION_FORGOTTEN", _session_forgotten),
-        acting.OperatorActed: ("OPERATOR_ACTION", _operator_acted),
+        acting.OperatorActed: ("OPERATOR_ACTION", acting.action_fields),
+        acting.SessionErased: ("SESSION_ERASED", acting.erasure_fields),
         **tenancy.FIELDS,
     }
 )

@@ -15,11 +15,12 @@ from typing import Any, Final
 
 from aipaging.core.foundation.time import BootUs, Now
 from aipaging.core.paging import commands as c
-from aipaging.core.paging.acting import RecordAction
+from aipaging.core.paging.acting import RecordAction, RecordErasure
 from aipaging.core.paging.auditing import record_finding
 from aipaging.core.paging.decision import Decision
 from aipaging.core.paging.due import wake
 from aipaging.core.paging.ending import end, steering_failed
+from aipaging.core.paging.erasing import record_erasure
 from aipaging.core.paging.evolve import evolve
 from aipaging.core.paging.metering import meter
 from aipaging.core.paging.operate import (
@@ -82,6 +83,7 @@ _STEPS: Final[Mapping[type[c.Command], Callable[[State, Any, Now], Decision]]] =
         c.Heartbeat: heartbeat,
         c.EntitleClients: entitle_clients,
         RecordAction: record_action,
+        RecordErasure: record_erasure,
         c.RegisterTenant: register_tenant,
         c.Kill: kill,
         c.Restore: restore,

@@ -85,6 +85,8 @@ STATUS_BY_OWN_CODE: Final[Mapping[str, int]] = MappingProxyType(
         "STEERING_FAILED": 503,
         "OVERLOADED": 503,
         "JOURNAL_UNAVAILABLE": 503,
+        "JOURNAL_BUSY": 503,
+        "SNAPSHOT_FAILED": 503,
     }
 )
 """Ours."""

@@ -220,7 +220,7 @@ class SqliteJournal:
             connection.execute("DELETE FROM snapshots")
         self._snapshots.keep_only("")
 
-    def erase(self, session: SessionId) -> None:
+    def erase(self, session: SessionId) -> bool:
         """See `Eraser.erase`.
 
         Raises:
@@ -229,9 +229,15 @@ class SqliteJournal:
         """
         connection, vault = self._opened()
         with _Transaction(self, connection):
-            connection.execute("UPDATE session_keys SET secret = NULL WHERE session = ?", (session,))
-            connection.execute("DELETE FROM snapshots")
-        self._snapshots.keep_only("")
+            query = "UPDATE session_keys SET secret = NULL WHERE session = ? RETURNING number"
+            numbers: list[tuple[int]] = connection.execute(query, (session,)).fetchall()
+            connection.executemany(
+                "DELETE FROM snapshots WHERE EXISTS "
+                "(SELECT 1 FROM entries WHERE entries.seq >= snapshots.seq AND entries.session = ?)",
+                numbers,
+            )
+        newest = self._newest()
+        self._snapshots.keep_only(newest[2].name if newest is not None else "")
         vault.forget()
         self._mover.wait()
         busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -240,6 +246,7 @@ class SqliteJournal:
                 f"{self._path}: a reader holds the write-ahead log, which still has the erased key; erase again later",
                 code="JOURNAL_BUSY",
             )
+        return bool(numbers)
 
     def _opened(self) -> tuple[sqlite3.Connection, Vault]:
         if self._connection is None or self._vault is None:
