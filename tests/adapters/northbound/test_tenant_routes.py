@@ -1,11 +1,13 @@
 """Quotas, kill switches and rate limits over HTTP: what is refused, what is left, and that nothing races past."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from tests.adapters.northbound.conftest import INTENT, Rig
+from tests.adapters.northbound.test_contract import whole
 
 from aipaging.core.foundation.errors import RefusedError, UnavailableError
 from aipaging.core.foundation.names import GatewayId, SessionId
@@ -131,6 +133,52 @@ async def test_a_kill_names_something_that_can_be(app_one: httpx.AsyncClient, no
     ):
         assert (await noc.post("switches/kill", json=wrong)).status_code == 400
     assert (await app_one.post("switches/kill", json={"kind": "ALL", "reason": "r"})).status_code == 403
+
+
+async def test_a_kill_of_what_does_not_exist_is_refused_and_stops_no_recovery(
+    rig: Rig, noc: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slip = {"kind": "ANCHOR", "name": "c", "reason": "a leak"}
+    refused = await noc.post("switches/kill", json=slip)
+    assert (refused.status_code, refused.json()["code"], refused.json()["field"]) == (404, "NOT_FOUND", "name")
+    assert "nothing is stopped: no anchor c is registered" in refused.json()["message"]
+    assert (await noc.get("switches")).json() == {"switches": []}
+    broken = UnavailableError("no disk", code="JOURNAL_BROKEN")
+
+    def fail(*_args: object, **_options: object) -> None:
+        raise broken
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rig.journal, "append", fail)
+        assert (await noc.post("switches/kill", json=slip | {"name": "a"})).status_code == 503
+        assert (await noc.post("switches/kill", json=slip)).status_code == 503, "its record is not to be had, either"
+    rig.clock.passed_us += 5_000_000
+    async with asyncio.timeout(60):
+        while not rig.engine.healthy:
+            await asyncio.sleep(0.01)
+    assert [each["name"] for each in (await noc.get("switches")).json()["switches"]] == ["a"]
+
+
+async def test_a_switch_is_taken_back_although_its_anchor_is_gone(rig: Rig, noc: httpx.AsyncClient) -> None:
+    kill = {"kind": "ANCHOR", "name": "b", "reason": "compromised"}
+    assert (await noc.post("switches/kill", json=kill)).status_code == 200
+    assert (await noc.delete("anchors/b")).status_code == 204
+    assert (await noc.post("switches/kill", json=kill)).status_code == 200, "it stands"
+    assert (await noc.post("switches/restore", json=kill)).json() == {"switches": []}
+    assert (await noc.post("switches/kill", json=kill)).status_code == 404
+
+
+async def test_a_tenant_that_nobody_knows_is_stopped_before_it_comes(
+    rig: Rig, app_one: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    whole(rig, tmp_path)
+    async with rig.client("noc") as noc:
+        for name, noted in (("tenant-one", False), ("tenant-onr", True)):
+            killed = (await noc.post("switches/kill", json={"kind": "TENANT", "name": name, "reason": "leak"})).json()
+            assert ("note" in killed) is noted
+            assert name in {each["name"] for each in killed["switches"]}
+        assert "Is tenant-one" in killed["note"]
+        assert "note" not in (await noc.get("switches")).json()
 
 
 async def test_a_kill_while_the_journal_fails_cuts_at_once_and_holds_after_the_recovery(

@@ -10,8 +10,9 @@ from aipaging.adapters.northbound.documents.tenancy import SwitchList, SwitchReq
 from aipaging.adapters.northbound.operation import BASE, JSON_ERRORS, Operation, Reply
 from aipaging.adapters.northbound.service import Northbound
 from aipaging.core.foundation.errors import InvalidInputError
-from aipaging.core.foundation.names import checked_name, service_uri
+from aipaging.core.foundation.names import TenantId, checked_name, service_uri
 from aipaging.core.paging import commands as c
+from aipaging.core.paging.kill_check import CheckKill, KillChecked
 from aipaging.core.paging.tenancy_events import SwitchKind
 from aipaging.runtime.http.exchange import Answer, Request, json_answer
 
@@ -26,6 +27,7 @@ class SwitchRoutes:
 
     def __init__(self, service: Northbound) -> None:
         self._control = service.control
+        self._access = service.access
 
     async def switches(self, request: Request, _caller: Caller) -> Answer:
         """List the switches that are thrown."""
@@ -35,8 +37,15 @@ class SwitchRoutes:
     async def kill(self, request: Request, _caller: Caller) -> Answer:
         """Throw a switch."""
         kind, name, reason = _wanted(await request.document(_SWITCH))
+        # This waits for no journal: what is known stops at once, also while the disk hangs.
+        checked = await self._control.submit(CheckKill(kind=kind, name=name, tenants=self._tenants()))
         await self._control.submit(c.Kill(kind=kind, name=name, reason=reason))
-        return await self._listed()
+        return await self._listed(checked.note if isinstance(checked, KillChecked) else "")
+
+    def _tenants(self) -> tuple[TenantId, ...] | None:
+        if self._access is None:
+            return None
+        return tuple({client.tenant for client in self._access.clients.listed()})
 
     async def restore(self, request: Request, _caller: Caller) -> Answer:
         """Take a switch back."""
@@ -44,11 +53,11 @@ class SwitchRoutes:
         await self._control.submit(c.Restore(kind=kind, name=name, reason=reason))
         return await self._listed()
 
-    async def _listed(self) -> Answer:
+    async def _listed(self, note: str = "") -> Answer:
         return json_answer(
             await self._control.view(
                 lambda state, _: SwitchList(
-                    switches=[switch_document(each) for each in state.tenancy.switches.values()]
+                    switches=[switch_document(each) for each in state.tenancy.switches.values()], note=note
                 )
             )
         )
@@ -73,14 +82,16 @@ class SwitchRoutes:
                 name="kill",
                 summary="Stop a tenant, a service, an anchor, or everything",
                 description="Sessions end and steering is revoked at once; new pages are refused with the reason. It "
-                "stands until it is restored, over restarts, and works while the journal takes only what restricts.",
+                "stands until it is restored, over restarts, and works while the journal takes only what restricts. "
+                "An anchor or service that is neither registered nor in use is NOT_FOUND, and nothing is stopped. A "
+                "tenant may be killed before its first request; where nobody knows it, `note` says so.",
                 tag="Switches",
                 handler=self.kill,
                 scope="ai-paging:switches:update",
                 request=SwitchRequest,
                 request_example=EXAMPLE,
                 replies=reply,
-                errors=JSON_ERRORS,
+                errors=(*JSON_ERRORS, "NOT_FOUND"),
                 protects=True,
             ),
             Operation(

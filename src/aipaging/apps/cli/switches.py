@@ -5,7 +5,7 @@ from typing import Any, Final
 import click
 
 from aipaging.adapters.terminal.guard import examples, json_option
-from aipaging.adapters.terminal.output import say, table, write_json
+from aipaging.adapters.terminal.output import note, say, table, write_json
 from aipaging.apps.cli.api import Api, api_options
 from aipaging.core.foundation.errors import InvalidInputError
 
@@ -33,7 +33,10 @@ def switch() -> None:
 @api_options
 @json_option
 def kill(*, api: Api, as_json: bool, kind: str, name: str, reason: str) -> None:
-    """Stop KIND (tenant, service, anchor, all) NAME: its sessions end, its steering is revoked, none is admitted."""
+    """Stop KIND (tenant, service, anchor, all) NAME: its sessions end, its steering is revoked, none is admitted.
+
+    An anchor or service that nobody knows is refused: nothing would stop. A tenant need not be known yet.
+    """
     _throw(api, "kill", _document(kind, name, reason), as_json=as_json)
 
 
@@ -70,6 +73,8 @@ def _show(answer: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         write_json(answer)
         return
+    if answer.get("note"):
+        note(f"note: {answer['note']}", style="yellow")
     if not answer["switches"]:
         say("no switch is thrown")
         return

@@ -14,6 +14,7 @@ from aipaging.core.foundation.epoch import Epoch
 from aipaging.core.foundation.names import AnchorId, ClientId, DomainName, GatewayId, SessionId, TenantId
 from aipaging.core.identity.tenant import Tenant
 from aipaging.core.paging.acting import RecordAction, RecordErasure
+from aipaging.core.paging.kill_check import CheckKill, KillChecked
 from aipaging.core.paging.promises import KeySet
 from aipaging.core.paging.relocation_machine import RelocationCause
 from aipaging.core.paging.session_machine import StatusInfo
@@ -326,6 +327,7 @@ Command: TypeAlias = (
     | RecordAction
     | RecordErasure
     | RegisterTenant
+    | CheckKill
     | Kill
     | Restore
     | ForcePolicies
@@ -378,4 +380,4 @@ class UsageTaken:
     refused: tuple[tuple[SessionId, str, str], ...] = ()
 
 
-Reply: TypeAlias = Done | Admitted | Refused | UsageTaken
+Reply: TypeAlias = Done | Admitted | Refused | UsageTaken | KillChecked

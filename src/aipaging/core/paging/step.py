@@ -22,6 +22,8 @@ from aipaging.core.paging.due import wake
 from aipaging.core.paging.ending import end, steering_failed
 from aipaging.core.paging.erasing import record_erasure
 from aipaging.core.paging.evolve import evolve
+from aipaging.core.paging.kill_check import CheckKill
+from aipaging.core.paging.killable import check_kill
 from aipaging.core.paging.metering import meter
 from aipaging.core.paging.operate import (
     accept_envelope,
@@ -85,6 +87,7 @@ _STEPS: Final[Mapping[type[c.Command], Callable[[State, Any, Now], Decision]]] =
         RecordAction: record_action,
         RecordErasure: record_erasure,
         c.RegisterTenant: register_tenant,
+        CheckKill: check_kill,
         c.Kill: kill,
         c.Restore: restore,
         c.ForcePolicies: force_policies,

@@ -62,8 +62,7 @@ def kill(state: State, command: Kill, now: Now) -> Decision:
     """
     if (command.kind, command.name) in state.tenancy.switches:
         return Decision()
-    if len(state.tenancy.switches) >= SWITCHES_MAX:
-        raise InvalidInputError(f"{SWITCHES_MAX} switches are thrown: kill ALL instead", code="OUT_OF_RANGE")
+    check_room(state)
     killed = SwitchKilled(
         kind=command.kind, name=command.name, reason=command.reason, boot_us=now.boot_us, wall_us=now.wall_us
     )
@@ -78,6 +77,16 @@ def kill(state: State, command: Kill, now: Now) -> Decision:
             decision.events += stop.events
             decision.effects += stop.effects
     return decision
+
+
+def check_room(state: State) -> None:
+    """Do nothing while another switch may be thrown.
+
+    Raises:
+        InvalidInputError: Too many are.
+    """
+    if len(state.tenancy.switches) >= SWITCHES_MAX:
+        raise InvalidInputError(f"{SWITCHES_MAX} switches are thrown: kill ALL instead", code="OUT_OF_RANGE")
 
 
 def _claims_over(state: State, killed: SwitchKilled) -> list[RoomLetGo]:

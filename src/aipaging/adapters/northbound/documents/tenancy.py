@@ -92,10 +92,14 @@ class SwitchDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     killed_at: Instant
 
 
-class SwitchList(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class SwitchList(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """The kill switches that are thrown."""
 
     switches: Annotated[list[SwitchDocument], Meta(max_length=4096, description="All that are thrown.")]
+    note: Annotated[
+        str,
+        Meta(max_length=1024, description="Where a tenant was killed that nobody knows: that, and whom it is like."),
+    ] = ""
 
 
 def tenant_of(name: TenantId, document: TenantRequest) -> Tenant:
