@@ -1,6 +1,7 @@
 """The Python client, against the real interface over ASGI and against a transport that loses answers."""
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from urllib.parse import parse_qs
 
@@ -59,6 +60,24 @@ def test_a_lost_answer_is_asked_for_again_under_the_same_key(no_waiting: list[fl
     assert len(keys) == 3
     assert len(set(keys)) == 1
     assert len(no_waiting) == 2
+
+
+async def test_an_interface_that_does_not_trust_the_certificate_is_not_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its alert comes after the handshake, as an error of TLS that the transport does not wrap."""
+    waits: list[float] = []
+
+    async def waited(delay_s: float) -> None:
+        waits.append(delay_s)
+
+    def alert(_: httpx.Request) -> httpx.Response:
+        raise ssl.SSLError("tlsv1 alert unknown ca")
+
+    monkeypatch.setattr("aipaging.client.asynchronous.asyncio.sleep", waited)
+    async with AsyncClient("https://control.example", credential="secret") as control:
+        control._http = httpx.AsyncClient(base_url="https://control.example", transport=httpx.MockTransport(alert))
+        with pytest.raises(UnavailableError, match="unknown ca"):
+            await control.services()
+    assert len(waits) == ATTEMPTS_MAX - 1
 
 
 @pytest.mark.parametrize("secret", ["s3cret\n", "s3cret\r\n", " s3cret", "s3crét", "s3cret\nx-role: operator"])

@@ -44,7 +44,7 @@ async def asked(
     async with httpx.AsyncClient(verify=verify, trust_env=False, timeout=60) as client:
         try:
             response = await client.request(method, url, **more)  # type: ignore[arg-type]
-        except httpx.TransportError:
+        except (httpx.TransportError, ssl.SSLError):  # by when the alert comes
             return 0, None
         return response.status_code, response
 

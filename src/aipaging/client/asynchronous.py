@@ -158,13 +158,13 @@ class AsyncClient:
                 ) from failure
             await asyncio.sleep(wait_s)
 
-    async def _once(self, call: Call) -> tuple[Received | None, httpx.TransportError | None]:
+    async def _once(self, call: Call) -> tuple[Received | None, httpx.TransportError | ssl.SSLError | None]:
         bearer = await self._bearer() if call.authenticated else ""
         try:
             answer = await self._http.request(
                 call.method, call.url_path, content=call.body(), data=call.form, headers=call.headers(bearer)
             )
-        except httpx.TransportError as error:
+        except (httpx.TransportError, ssl.SSLError) as error:  # an alert after the handshake is not wrapped
             return None, error
         return Received(status=answer.status_code, content=answer.content, headers=answer.headers), None
 

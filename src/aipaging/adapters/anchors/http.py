@@ -52,7 +52,7 @@ class HttpAnchorClient:
         url = f"{scheme}://{host}:{anchor.port}/aipaging/v1/prepare"
         try:
             response = await self._asked(url, {"session": session, "term": epoch.term, "n": epoch.n})
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, ssl.SSLError) as error:  # an alert that comes after the handshake is not wrapped
             raise _not_ready(anchor, f"it could not be asked ({type(error).__name__})") from error
         if anchor.tls and not self._is_itself(response, anchor):
             raise _not_ready(anchor, "another identity answered at its address")
