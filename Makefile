@@ -47,8 +47,10 @@ format: $(DEV_READY)
 bench: $(DEMO_READY)
 	@$(BIN)/aipaging bench $(or $(ARGS),all --quick)
 
+# The second line searches examples for the laws anew; where nothing but campaigns was asked for, it finds no test.
 soak: $(DEV_READY)
-	@$(BIN)/python -m pytest -m soak --timeout 0 $(ARGS)
+	@$(BIN)/python -m pytest -m soak --timeout 0 --hypothesis-profile search $(ARGS)
+	@$(BIN)/python -m pytest -m 'not soak and not real' -n 2 --hypothesis-profile search $(ARGS) || test $$? = 5
 
 # --- the environment ------------------------------------------------------------------------------------------------
 

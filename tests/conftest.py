@@ -4,12 +4,21 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from hypothesis.internal.conjecture import providers
 
 # How long an example takes says how busy the machine is. And what `make test` says must not depend on the day: its
 # examples are drawn from the text of each test, and `make soak` searches anew.
 settings.register_profile("fixed", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None, print_blob=True)
 settings.load_profile("fixed")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Draw the same examples whichever tests ran before: Hypothesis mixes in constants of what is imported so far."""
+    if settings.default.derandomize:
+        providers._get_local_constants = providers.Constants
+
 
 SHARED = Path(__file__).parents[1] / ".." / "shared"
 
