@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from tests.system.living import BASE, INTENT, Living
 from tests.system.upstream import HOST
 
@@ -47,6 +49,35 @@ IMPOSSIBLE: dict[str, tuple[dict[str, Any], str]] = {
     "more than the guardrail": ({"ratePerSecond": 101}, "GUARDRAIL"),
     "a larger burst than the guardrail": ({"burst": 65}, "GUARDRAIL"),
 }
+
+
+async def trickle(living: Living, first: bytes) -> None:
+    """Send a head or a body that never ends; return when the server has let the connection go."""
+    reader, writer = await asyncio.open_connection(HOST, living.ports.northbound)
+    writer.write(first)
+    with contextlib.suppress(ConnectionError):
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    if not await reader.read(4096):
+                        break
+            writer.write(b"z")
+    writer.transport.abort()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session", autouse=True)
+async def slow_clients(living_of_all: Living) -> AsyncIterator[list[asyncio.Task[None]]]:
+    """Ten clients that trickle in from the first test of this module on: none of them may be held up by it."""
+    head = b"POST / HTTP/1.1\r\nhost: api\r\nx-slow: "
+    body = (
+        f"POST {BASE}/sessions HTTP/1.1\r\nhost: api\r\nauthorization: Bearer {living_of_all.secrets['user']}\r\n"
+        "content-type: application/json\r\ncontent-length: 1000\r\n\r\n{"
+    ).encode()
+    slow = [asyncio.create_task(trickle(living_of_all, first)) for first in (head, body) for _ in range(5)]
+    yield slow
+    for each in slow:
+        each.cancel()
+    await asyncio.gather(*slow, return_exceptions=True)
 
 
 async def test_an_impossible_intent_is_told_which_field_is_impossible(living: Living) -> None:
@@ -172,38 +203,20 @@ async def test_bodies_too_large_too_deep_or_no_bodies_at_all_are_named(living: L
     assert (await living.call("GET", "/services"))[0] == 200
 
 
-async def test_slow_clients_are_let_go_and_hold_up_nobody(living: Living) -> None:
-    """Heads and bodies that trickle in for ever hold a connection for a bounded time only."""
-    slow_head = b"POST / HTTP/1.1\r\nhost: api\r\nx-slow: "
-    slow_body = (
-        f"POST {BASE}/sessions HTTP/1.1\r\nhost: api\r\nauthorization: Bearer {living.secrets['user']}\r\n"
-        "content-type: application/json\r\ncontent-length: 1000\r\n\r\n{"
-    ).encode()
-
-    async def trickle(first: bytes) -> None:
-        """Return when the server has let the connection go."""
-        reader, writer = await asyncio.open_connection(HOST, living.ports.northbound)
-        writer.write(first)
-        with contextlib.suppress(ConnectionError):
-            while True:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(0.5):
-                        if not await reader.read(4096):
-                            break
-                writer.write(b"z")
-        writer.transport.abort()
-
-    slow = [asyncio.create_task(trickle(first)) for first in (slow_head, slow_body) for _ in range(5)]
-    session = await living.page()
-    assert (await living.ask(session["aist"])).served
-    await living.end(session)
-    async with asyncio.timeout(120):  # ten seconds each, all at once
-        await asyncio.gather(*slow)
-
-
 async def test_the_command_lines_of_our_processes_tell_no_secret(living: Living) -> None:
     for child in living.processes.children.values():
         for what in ("cmdline", "environ"):
             told = Path(f"/proc/{child.process.pid}/{what}").read_bytes()
             for who, secret in living.secrets.items():
                 assert secret.encode() not in told, (child.name, what, who)
+
+
+async def test_slow_clients_are_let_go_and_hold_up_nobody(
+    living: Living, slow_clients: list[asyncio.Task[None]]
+) -> None:
+    """Heads and bodies that trickle in for ever hold a connection for ten seconds; the other tests ran beside them."""
+    session = await living.page()
+    assert (await living.ask(session["aist"])).served
+    await living.end(session)
+    async with asyncio.timeout(120):
+        await asyncio.gather(*slow_clients)

@@ -51,6 +51,13 @@ async def spans_of(collector: Collector, trace: str, count: int) -> dict[str, Sp
     return {span.name: span for span in collector.of(trace)}
 
 
+async def fill(rig: EnvoyRig, session: SessionId) -> None:
+    """Send as many sampled requests as make Envoy export: five spans at once, or what it has after five seconds."""
+    for _ in range(5):
+        _, _, sent = context(sampled=True)
+        assert (await rig.send(session, headers={"traceparent": sent})).status_code == 200
+
+
 def received(rig: EnvoyRig) -> str:
     return rig.anchor_servers[rig.anchors[0]].received[-1].headers["traceparent"]
 
@@ -64,6 +71,7 @@ async def test_a_request_is_a_span_below_its_client_s_and_above_the_anchor_s(
     reply = await rig.send(session, secret, headers={"traceparent": sent, "user-agent": "a-secret-agent"})
     assert reply.status_code == 200
     passed_on = received(rig)
+    await fill(rig, session)
     spans = await spans_of(collector, trace, 2)
     gateway = spans.pop("gateway request")
     assert (gateway.service, gateway.parent) == ("aipaging-gateway", client)
@@ -86,6 +94,7 @@ async def test_what_its_client_did_not_sample_is_not_sampled(rig: EnvoyRig, coll
     assert (await rig.send(session)).status_code == 200  # no context, and no share of these is sampled
     sampled, _, sent = context(sampled=True)
     assert (await rig.send(session, headers={"traceparent": sent})).status_code == 200
+    await fill(rig, session)
     await spans_of(collector, sampled, 1)  # what was sampled before it would have been here by now
     assert collector.of(unsampled) == []
     assert all(span.parent for span in collector.spans), "no trace began at the gateway"
@@ -97,6 +106,7 @@ async def test_a_share_of_the_requests_without_a_context_is_sampled(tmp_path: Pa
         session = await granted(rig)
         assert (await rig.send(session)).status_code == 200
         trace = received(rig).split("-")[1]
+        await fill(rig, session)
         assert (await spans_of(collector, trace, 1))["gateway request"].parent == ""
 
 
