@@ -79,6 +79,7 @@ async def restart_sidecars(mortal: Living) -> None:
 @pytest.mark.parametrize("what", ["controller", pytest.param("sidecars", marks=pytest.mark.soak)])
 async def test_a_rolling_restart_fails_no_request_of_a_user(mortal: Living, what: str) -> None:
     sessions = [await mortal.page() for _ in range(3)]
+    await asyncio.gather(*(mortal.until_served(session["aist"]) for session in sessions))  # the gateway knows them
     async with mortal.load(*sessions, pause_s=0.25) as asked:
         await asyncio.sleep(0.3)
         if what == "controller":  # it goes as for an update that leaves the gateway alone
@@ -97,6 +98,7 @@ async def test_a_rolling_restart_fails_no_request_of_a_user(mortal: Living, what
 
 async def test_a_controller_that_stood_still_gives_up_no_anchor(mortal: Living) -> None:
     sessions = [await mortal.page() for _ in range(2)]
+    await asyncio.gather(*(mortal.until_served(session["aist"]) for session in sessions))  # the gateway knows them
     before = len(mortal.records())
     process = mortal.processes.children[CONTROLLER].process
     async with mortal.load(*sessions, pause_s=0.25) as asked:
