@@ -8,6 +8,7 @@ import pytest
 from tests.system.collector import Collector, Span
 
 from aipaging.adapters.sidecar.traces import is_recorded
+from aipaging.adapters.tracing import otlp
 from aipaging.adapters.tracing.otlp import OtlpTracer
 
 from .conftest import SSE_HEAD, Bench, BenchMaker, read_request, request, sending, session_id
@@ -132,11 +133,15 @@ async def test_two_contexts_are_none(make_bench: BenchMaker, collector: Collecto
     assert collector.spans == []
 
 
-async def test_a_collector_that_is_not_there_holds_up_nobody(make_bench: BenchMaker) -> None:
+async def test_a_collector_that_is_not_there_holds_up_nobody(
+    make_bench: BenchMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(otlp, "EXPORT_S_MAX", 0.1)
     tracer = OtlpTracer("http://127.0.0.1:9/v1/traces", service="aipaging-anchor")
     bench = await make_bench(spans=tracer)
     for _ in range(20):
         assert (await bench.ask(request(extra=f"traceparent: {context()[2]}\r\n")))[0] == 200
+    await asyncio.to_thread(tracer.close)  # what it logs of the collector is no later test's
 
 
 @pytest.mark.parametrize(
