@@ -87,7 +87,10 @@ async def test_a_file_gives_options_and_unknown_ones_are_refused(identity, tmp_p
 
 
 @pytest.mark.real
-async def test_it_starts_without_its_controller_and_a_signal_ends_it(identity) -> None:
+async def test_it_starts_without_its_controller_and_a_signal_ends_it(identity, tmp_path) -> None:
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    manager.bind(str(tmp_path / "notify"))
+    manager.setblocking(False)
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -97,11 +100,16 @@ async def test_it_starts_without_its_controller_and_a_signal_ends_it(identity) -
         "--json",
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "300000"},
     )
     assert process.stdout is not None
     ready = json.loads(await process.stdout.readline())
     assert ready["anchor"] == "gpu-1"
     assert ready["listening"].startswith("https://127.0.0.1:")
+    with manager:
+        async with asyncio.timeout(60):
+            words = [await asyncio.get_running_loop().sock_recv(manager, 64) for _ in range(3)]
+    assert words == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"]
     process.send_signal(signal.SIGTERM)
     _, errors = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 0

@@ -101,7 +101,7 @@ grants = ["ai-user=client"]
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("oauth")
     idp = ThreadingHTTPServer(("127.0.0.1", 0), Published)
-    Thread(target=idp.serve_forever, daemon=True).start()
+    Thread(target=idp.serve_forever, args=(0.01,), daemon=True).start()
     config = folder / "aipaging.toml"
     config.write_text(configuration(folder, tuple(free_ports(4)), idp.server_address[1]))
     log = (folder / "log").open("wb")
