@@ -9,12 +9,14 @@ from aipaging.apps.bench.command import benchmark_names
 from aipaging.apps.bench.isolation import CLUMPING_S, OFFENDER, TIMES_OVER, VICTIM_SENDS_RPS
 
 SECONDS = 1.2
+SECONDS_FEW = 0.6
+"""Nine of ten requests are beyond the contract, for however short."""
 
 
 @pytest.mark.real
 def test_ten_times_the_contract_gets_no_more_than_the_contract() -> None:
     assert "isolation" in benchmark_names()
-    rounds = asyncio.run(isolation.measured(rounds=1, seconds=SECONDS))
+    rounds = asyncio.run(isolation.measured(rounds=1, seconds=SECONDS_FEW))
     ((kept, unkept),) = rounds
     assert kept.offender.limited > 0, "it did offend"
     assert kept.offender.requests <= OFFENDER.burst + OFFENDER.rate_rps * (kept.offender.seconds + CLUMPING_S) + 1

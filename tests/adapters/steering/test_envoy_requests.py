@@ -183,9 +183,9 @@ async def test_an_entry_that_ends_while_a_request_waits_steers_nothing(
 
 
 async def test_an_entry_never_outlives_the_token(rig: EnvoyRig) -> None:
-    session = await granted(rig, lifetime_us=SECOND)  # `exp` is in whole seconds: 1 to 2 s
+    session = await granted(rig, lifetime_us=2 * SECOND)  # `exp` is in whole seconds: 2 to 3 s
     assert await rig.request(session) == rig.anchors[0]
-    await rig.advance(2_050)
+    await rig.advance(3_050)
     assert (await rig.send(session)).status_code in {401, 403}
 
 
