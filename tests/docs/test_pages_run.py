@@ -1,4 +1,4 @@
-"""Every block of a page that is marked `run` runs, on one real stack, and prints what the page says.
+"""Every block of a page that is marked `run` runs, on one real stack if it needs one, and prints what the page says.
 
     ```console run        lines after `$ ` are commands, after `> ` their continuation, the rest is their output
     ```python run         a program; a following block ```text output``` is what it prints
@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,7 +34,17 @@ PAGES = [
     if any(found["mark"] == "run" for found in FENCE.finditer(page.read_text()))
 ]
 
-pytestmark = [pytest.mark.real, pytest.mark.xdist_group("docs")]
+ALONE = {
+    ROOT / "docs" / page
+    for page in (
+        "how-to/audit-a-period.md",
+        "how-to/draw-bounds.md",
+        "how-to/events-and-sinks.md",
+        "how-to/external-issuer.md",
+        "reference/simulation.md",
+    )
+}
+"""Pages whose commands ask no controller: they run without one, and beside other tests."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +78,30 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         prepared.stop()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def _id(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.real
+@pytest.mark.xdist_group("docs")
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in ALONE], ids=_id)
 def test_blocks_print_what_the_page_says(page: Path, stack: Stack, tmp_path: Path) -> None:
-    commands = list(_commands(page.read_text(), tmp_path))
     (tmp_path / "demo-data").symlink_to(stack.folder)
+    # What the demo tells a reader to export, and nothing else that a page could rest on.
+    exported = {name: value.replace("$PATH", os.environ["PATH"]) for name, value in environment(stack).items()}
+    _require_what_it_says(page, tmp_path, {**exported, "HOME": str(stack.folder)})
+
+
+@pytest.mark.parametrize("page", sorted(ALONE), ids=_id)
+def test_blocks_that_ask_no_controller_print_what_the_page_says(page: Path, tmp_path: Path) -> None:
+    assert page in PAGES
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    _require_what_it_says(page, tmp_path, {"PATH": path, "HOME": str(tmp_path)})
+
+
+def _require_what_it_says(page: Path, tmp_path: Path, variables: dict[str, str]) -> None:
+    """Run all blocks of a page in one shell, and raise unless each printed what stands below it."""
+    commands = list(_commands(page.read_text(), tmp_path))
     script = "".join(
         f"{{ {command.script}\n}} > {number}.out 2>&1 < /dev/null\necho $? > {number}.status\n"
         for number, command in enumerate(commands)
@@ -79,7 +110,7 @@ def test_blocks_print_what_the_page_says(page: Path, stack: Stack, tmp_path: Pat
         ["bash", "-c", script],
         check=False,
         cwd=tmp_path,
-        env=_environment(stack),
+        env={**variables, "LC_ALL": "C.UTF-8", "TERM": "dumb", "COLUMNS": "150"},
         capture_output=True,
         text=True,
         timeout=240,
@@ -92,12 +123,6 @@ def test_blocks_print_what_the_page_says(page: Path, stack: Stack, tmp_path: Pat
         assert re.fullmatch(_expected(command.printed), _by_kind(printed)), (
             f"{where}\n--- the page says\n{command.printed}\n--- it printed\n{printed}"
         )
-
-
-def _environment(stack: Stack) -> dict[str, str]:
-    # What the demo tells a reader to export, and nothing else that a page could rest on.
-    exported = {name: value.replace("$PATH", os.environ["PATH"]) for name, value in environment(stack).items()}
-    return {**exported, "HOME": str(stack.folder), "LC_ALL": "C.UTF-8", "TERM": "dumb", "COLUMNS": "150"}
 
 
 def _commands(text: str, folder: Path) -> Iterator[Command]:
