@@ -63,7 +63,8 @@ def test_the_authority_is_made_once_with_a_private_key_file(tmp_path):
     second = CertificateAuthority.open(tmp_path / "ca", DOMAIN)
     assert first.certificate_pem == second.certificate_pem
     assert stat.S_IMODE((tmp_path / "ca" / "ca-key.pem").stat().st_mode) == 0o600
-    assert "KEY" not in repr(first).replace("ca-key", "")
+    shown = repr(first).replace(repr(first.certificate_pem), "")  # any letters may stand in a certificate
+    assert "KEY" not in shown.replace("ca-key", "")
 
 
 def test_an_authority_whose_certificate_was_lost_is_rebuilt_from_its_key(tmp_path, authority):
