@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import ctypes
 import socket
+import struct
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from aipaging.adapters.sidecar.settings import Timeouts
+from aipaging.adapters.steering.envoy import resources
 from aipaging.adapters.steering.envoy.bootstrap import IDLE_S
 from aipaging.apps.server.config import load_config
 from aipaging.core.foundation.epoch import Epoch
@@ -22,6 +25,8 @@ from aipaging.testing.recording_anchor import HOST
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
 
 MINUTE_MS = 60_000
+SO_ATTACH_FILTER = 26  # asm-generic/socket.h
+BPF_RET = 0x06  # linux/bpf_common.h: the verdict is the constant; 0 drops the segment
 HUNG = AnchorId("hung")
 EVENT = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n9\r\ndata: 0\n\n\r\n"
 
@@ -30,6 +35,13 @@ EVENT = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n9\r\ndata: 0\n\n\
 async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EnvoyRig]:
     async with envoy_rig(tmp_path_factory.mktemp("envoy"), extras=Extras(idle_s=1)) as impatient:
         yield impatient
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def patient(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EnvoyRig]:
+    """Return a gateway as it is by default: a model may think long."""
+    async with envoy_rig(tmp_path_factory.mktemp("patient")) as rig:
+        yield rig
 
 
 @pytest.fixture
@@ -104,6 +116,38 @@ async def test_a_handshake_that_nobody_answers_is_given_up(rig: EnvoyRig, hung: 
     reply = await rig.send(await placed(rig, hung, tls=True))
     assert reply.status_code == 503
     assert "connection timeout" in reply.text
+
+
+def vanish(connection: socket.socket) -> None:
+    """Let nothing that arrives on a connection be seen or acknowledged any more, as if its host had lost its power."""
+    reject = ctypes.create_string_buffer(struct.pack("=HBBI", BPF_RET, 0, 0, 0))
+    program = struct.pack("@HP", 1, ctypes.addressof(reject))
+    connection.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+
+
+async def test_a_request_that_waits_for_a_host_that_is_gone_is_answered(
+    patient: EnvoyRig, hung: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for constant in ("KEEPALIVE_TIME_S", "KEEPALIVE_INTERVAL_S", "KEEPALIVE_PROBES"):
+        monkeypatch.setattr(resources, constant, 1)
+    asked = asyncio.create_task(patient.send(await placed(patient, hung)))
+    with await accepted(hung) as connection:
+        vanish(connection)
+        reply = await asked
+    assert reply.status_code == 503
+    assert "connection termination" in reply.text
+
+
+async def test_a_request_that_waits_for_a_process_is_answered_when_it_is_killed(
+    patient: EnvoyRig, hung: socket.socket
+) -> None:
+    """What a service manager does to one that stands still; that it is given up, its anchor removed, ends nothing."""
+    session = await placed(patient, hung)
+    asked = asyncio.create_task(patient.send(session))
+    with await accepted(hung):
+        await patient.place()
+        assert not asked.done()
+    assert (await asked).status_code == 503
 
 
 async def test_a_sidecar_answers_before_its_gateway_gives_up(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import resource
 import signal
 from collections.abc import Awaitable, Callable, Mapping
@@ -17,6 +18,7 @@ from aipaging.adapters.sidecar.instruments import Instruments
 from aipaging.adapters.sidecar.log import Log
 from aipaging.adapters.sidecar.settings import SidecarSettings, Timeouts, parse_listen, parse_upstream, queue_limits
 from aipaging.adapters.sidecar.sidecar import Sidecar
+from aipaging.adapters.sidecar.watchdog import ServiceManager
 from aipaging.adapters.signing.files import read_private
 from aipaging.adapters.signing.tokens import JwtVerifier
 from aipaging.adapters.tracing.otlp import OtlpTracer
@@ -143,13 +145,19 @@ async def _run(program: Program, ready: Callable[[int], None]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal)
+    telling: asyncio.Task[None] | None = None
     try:
         await sidecar.start()
         ready(sidecar.port)
+        manager = ServiceManager.of(os.environ, os.getpid())
+        if manager is not None:
+            telling = loop.create_task(manager.tell())
         await _first(signalled[0].wait(), sidecar.failed)
         await _first(sidecar.drain(), signalled[1].wait())
     finally:
         await sidecar.close()
+        if telling is not None:
+            telling.cancel()
         if program.tracer is not None:
             await asyncio.to_thread(program.tracer.close)
 

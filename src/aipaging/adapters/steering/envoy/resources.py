@@ -38,6 +38,13 @@ UPSTREAM_IDLE_TIMEOUT: Final = "30s"
 """Below the keep-alive timeout of common servers (uvicorn 5 s is raised by the sidecar to 75 s): the side that sends
 requests must be the one that closes, or a request meets a closing connection."""
 
+KEEPALIVE_TIME_S: Final = 5
+KEEPALIVE_INTERVAL_S: Final = 3
+KEEPALIVE_PROBES: Final = 3
+"""A connection on which nothing moves is probed: one to a host that is gone ends after 14 s, and with it the request
+that waits on it. The kernel answers, so a model that thinks long costs nothing, and a process that stands still is not
+found."""
+
 BUFFER_BYTES_MAX: Final = 1024 * 1024
 """Per connection and direction, before back-pressure: bodies stream through, they are not collected."""
 
@@ -139,6 +146,13 @@ def anchor_cluster(endpoint: AnchorEndpoint, *, trust_domain: str, secrets: str,
     }
     cluster["circuit_breakers"] = {"thresholds": [{"priority": "DEFAULT", **limits}]}
     cluster["typed_extension_protocol_options"] = http_upstream(http2=False)
+    cluster["upstream_connection_options"] = {
+        "tcp_keepalive": {
+            "keepalive_time": KEEPALIVE_TIME_S,
+            "keepalive_interval": KEEPALIVE_INTERVAL_S,
+            "keepalive_probes": KEEPALIVE_PROBES,
+        }
+    }
     if endpoint.tls:
         uri = f"spiffe://{trust_domain}/anchor/{endpoint.anchor}"
         cluster["transport_socket"] = client_tls(secrets=secrets, server_uri=uri)
