@@ -92,12 +92,26 @@ async def test_a_journal_that_takes_a_second_to_sync_delays_and_loses_nothing(mo
     await mortal.end(session, *(said for _, said in pages))
 
 
+async def connect_often(system: Living, session: dict[str, Any]) -> None:
+    """Leave more connections open between gateway and anchor than will be needed at once.
+
+    An hour ago no certificate was valid yet: while the clock is stepped back, nobody shakes hands anew.
+    """
+    async with system.user() as client:
+        streams = [
+            client.get("/stream?events=5&gap_ms=100", headers={"authorization": f"Bearer {session['aist']}"})
+            for _ in range(6)
+        ]
+        assert {answer.status_code for answer in await asyncio.gather(*streams)} == {200}
+
+
 @pytest.mark.parametrize(
     "step_s", [pytest.param(HOUR_S, marks=pytest.mark.soak), -HOUR_S], ids=["forwards", "backwards"]
 )
 async def test_a_stepped_clock_ends_no_lease_and_lengthens_none(mortal: Living, machine: Machine, step_s: int) -> None:
     session = await mortal.page(durationS=3 * HOUR_S)  # tokens end by the wall clock, as RFC 7519 has it
     await mortal.until_served(session["aist"])  # the gateway knows it: a first look-up may well wait for the journal
+    await connect_often(mortal, session)
     async with mortal.load(session, pause_s=0.25) as asked:
         await asyncio.sleep(0.3)
         machine.goes(clock_s=step_s)
