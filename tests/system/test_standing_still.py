@@ -14,6 +14,8 @@ from tests.system.living import Living
 pytestmark = [pytest.mark.real, pytest.mark.soak, pytest.mark.asyncio(loop_scope="module")]
 
 SILENCE_S = 2.0
+ALIVE = "curl --silent --insecure --output /dev/null --max-time 5 {url}/; test $? -ne 28"
+"""As `docs/how-to/bad-days.md` says it."""
 
 
 async def ended_when_silent(listening: socket.socket, system: Living, name: str) -> None:
@@ -69,3 +71,18 @@ async def test_a_model_server_that_stands_still_is_left_and_who_waits_for_it_is_
             assert "LEASE_ENDED" in each.body
     finally:
         go_on.set()
+
+
+async def test_a_probe_tells_a_sidecar_that_stands_still_from_one_that_refuses(mortal: Living) -> None:
+    async def alive() -> bool:
+        probe = await asyncio.create_subprocess_shell(ALIVE.format(url=mortal.sidecar_url("two")))
+        return await probe.wait() == 0
+
+    sidecar = mortal.processes.children["two"].process
+    assert await alive()
+    sidecar.send_signal(signal.SIGSTOP)
+    try:
+        assert not await alive()
+    finally:
+        sidecar.send_signal(signal.SIGCONT)
+    assert await alive()
