@@ -1,5 +1,6 @@
 import dataclasses
 import datetime as dt
+import os
 import ssl
 import stat
 
@@ -177,6 +178,14 @@ def test_other_keys_and_roles_do_not_renew(authority):
         authority.renew_from_csr(request_for(ec.generate_private_key(ec.SECP256R1())), "controller", "c-1")
 
 
+@pytest.fixture
+def usual_umask():
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("usual_umask")
 def test_an_identity_is_written_renewed_and_keeps_its_key(authority, tmp_path):
     directory = tmp_path / "edge-1"
     authority.write_identity(directory, "anchor", "edge-1")
