@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from aipaging.adapters.steering.envoy.access_log import access_logger
+from aipaging.adapters.steering.envoy.local_replies import local_reply_config
 from aipaging.adapters.steering.envoy.resources import (
     ANCHOR_HEADER,
     BUFFER_BYTES_MAX,
@@ -267,6 +268,7 @@ def _connection_manager(gateway: Gateway) -> Document:
         "server_header_transformation": "PASS_THROUGH",
         "max_request_headers_kb": HEADER_KB_MAX,
         "stream_idle_timeout": f"{gateway.idle_s}s",
+        "local_reply_config": local_reply_config(),
         "request_headers_timeout": REQUEST_HEADERS_TIMEOUT,
         "common_http_protocol_options": {
             "idle_timeout": CONNECTION_IDLE_TIMEOUT,
