@@ -163,6 +163,7 @@ async def test_sums_that_are_behind_are_not_told_and_the_loop_is_free_meanwhile(
         answer = await asked
         assert (answer.status_code, answer.json()["code"], answer.headers["retry-after"]) == (503, "UNAVAILABLE", "10")
         behind.behind = False
+        monkeypatch.setattr(usage_desk, "CATCH_UP_S", 60.0)
         assert (await noc.get("usage")).status_code == 200
     rig.service.usage.close()
 
