@@ -1,5 +1,6 @@
 """Fixtures that every test may use."""
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """Draw the same examples whichever tests ran before: Hypothesis mixes in constants of what is imported so far."""
     if settings.default.derandomize:
         providers._get_local_constants = providers.Constants
+
+
+def pytest_collection_finish() -> None:
+    """Spare the half million objects of modules and tests, which all stay, every later search for garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 SHARED = Path(__file__).parents[1] / ".." / "shared"
