@@ -25,7 +25,7 @@ def test_no_free_port_is_one_that_the_system_gives_to_others_meanwhile() -> None
 
 def test_a_port_that_somebody_has_is_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken:
-        port = next(port for port in stack.free_ports(100) if port + 1 < 32_768)
+        (port,) = stack.free_ports(1)
         taken.bind((HOST, port))
         taken.listen()
         monkeypatch.setattr(stack, "_PORT_MIN", port)
