@@ -64,7 +64,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         clients = DemoClients(prepared)
         try:
             await prepared.start()
-            await clients.until_ready(len(ANCHORS))
+            await clients.until_ready(len(ANCHORS), 120.0)
             for name, *_ in DOMAINS:
                 status, answer = await clients.promise(promise(name, now=WallUs(time.time_ns() // 1_000)))
                 assert status == 201, answer

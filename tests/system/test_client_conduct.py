@@ -138,7 +138,7 @@ async def test_misconduct_is_held_against_nobody_and_late_requests_are_traced(tm
         with_collector(stack, url)
         try:
             await stack.start()
-            await clients.until_ready(len(ANCHORS))
+            await clients.until_ready(len(ANCHORS), 120.0)
             for name, kind, *_ in DOMAINS:
                 offset_ms = OFFSET_MS if kind == "compute" else None
                 await clients.promise(promise(name, offset_ms=offset_ms, now=WallUs(time.time_ns() // 1000)))

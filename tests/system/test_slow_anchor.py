@@ -39,7 +39,7 @@ async def test_a_slow_anchor_is_found_left_and_blamed(tmp_path: Path, monkeypatc
     clients = DemoClients(stack)
     try:
         await stack.start()
-        await clients.until_ready(len(ANCHORS))
+        await clients.until_ready(len(ANCHORS), 120.0)
         for name, *_ in DOMAINS:
             await clients.promise(promise(name, now=WallUs(time.time_ns() // 1000)))
         session = await clients.page(**EMBED)

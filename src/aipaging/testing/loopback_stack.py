@@ -31,7 +31,7 @@ HOST: Final = "127.0.0.1"
 BASE: Final = "/ai-paging/v0.1"
 TRUST_DOMAIN: Final = "bench.example"
 
-READY_S_MAX: Final = 30.0
+READY_S_MAX: Final = 60.0
 """A gateway is connected, and anchors have been heard of, within two seconds on an idle machine."""
 
 CALL_S_MAX: Final = 20.0
