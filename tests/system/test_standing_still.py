@@ -67,7 +67,7 @@ async def test_a_model_server_that_stands_still_is_left_and_who_waits_for_it_is_
         await mortal.until_served(session["aist"])
         assert (await mortal.session(session))["anchorId"] != source
         for each in await asyncio.gather(*waiting):
-            assert each.status == 403
+            assert each.status == 503, "worth repeating: the session is served elsewhere"
             assert "LEASE_ENDED" in each.body
     finally:
         go_on.set()

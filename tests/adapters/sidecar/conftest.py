@@ -26,6 +26,8 @@ ANCHOR = AnchorId("gpu-1")
 EVENT = b'data: {"object":"chat.completion.chunk"}\n\n'
 SSE_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 AIST = "Bearer aist-secret-material"
+GATEWAYS = "x-forwarded-proto: https\r\n"
+"""What only a gateway says; with it, a request can be repeated."""
 
 
 @pytest.hookimpl(optionalhook=True)

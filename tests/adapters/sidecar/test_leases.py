@@ -6,6 +6,7 @@ import json
 import pytest
 from tests.adapters.sidecar.conftest import (
     EVENT,
+    GATEWAYS,
     SSE_HEAD,
     answer_ok,
     cut_event,
@@ -115,7 +116,7 @@ async def test_compressed_events_are_broken_off_for_nothing_can_be_added(bench) 
     assert b"error" not in await client.until_closed()
 
 
-async def test_a_request_that_waits_for_its_answer_is_refused_at_the_end(bench) -> None:
+async def test_a_request_that_waits_for_its_answer_is_given_back_at_the_end(bench) -> None:
     seen = asyncio.Event()
 
     async def script(reader, writer) -> None:
@@ -130,26 +131,50 @@ async def test_a_request_that_waits_for_its_answer_is_refused_at_the_end(bench) 
     await seen.wait()
     seen.clear()
     bench.lapse(60_000)
-    status, _, body = await client.response()
-    assert (status, json.loads(body)["error"]["code"]) == (403, "LEASE_ENDED")
+    status, fields, body = await client.response()
+    assert (status, json.loads(body)["error"]["code"]) == (503, "LEASE_ENDED")
+    assert fields["retry-after"] == "1"
     await asyncio.wait_for(seen.wait(), 60)
     bench.upstream.script = answer_ok
     client.send(request(body=b"again"))
     assert (await client.response())[2] == b"again", "asked again, and granted"
 
 
-async def test_a_request_in_the_queue_is_refused_at_the_end(make_bench) -> None:
+@pytest.mark.parametrize(
+    ("extra", "status"),
+    [("", 503), (GATEWAYS, 308), (GATEWAYS + "x-aipaging-refused: 1.0\r\n", 503)],
+    ids=["nobody repeats it", "the gateway does", "it did already"],
+)
+async def test_a_request_in_the_queue_is_given_back_at_the_end(make_bench, extra: str, status: int) -> None:
+    bench = await make_bench(slots=1)
+    bench.upstream.script = streaming(chunk(EVENT))
+    await started(bench)
+    before = bench.upstream.all_bytes
+    client = await bench.client()
+    client.send(request(commit=receipt(2), body=b"short", extra=extra))
+    while not bench.sidecar.path.queue.waiting:
+        await asyncio.sleep(0.001)
+    bench.lapse(60_000)
+    answer = await client.response()
+    assert answer[0] == status
+    assert json.loads(answer[2])["error"]["code"] == "LEASE_ENDED"
+    assert answer[1].get("x-aipaging-refused") == ("1.1" if status == 308 else None)
+    assert bench.sidecar.path.queue.waiting == 0
+    assert bench.sidecar.path.queue.in_service == 0
+    assert bench.upstream.all_bytes == before, "the model server never saw it"
+
+
+async def test_a_request_in_the_queue_that_is_not_whole_is_not_repeated(make_bench) -> None:
     bench = await make_bench(slots=1)
     bench.upstream.script = streaming(chunk(EVENT))
     await started(bench)
     client = await bench.client()
-    client.send(request(commit=receipt(2)))
+    whole = request(commit=receipt(2), body=b"x" * 100, extra=GATEWAYS)
+    client.send(whole[:-1])
     while not bench.sidecar.path.queue.waiting:
         await asyncio.sleep(0.001)
     bench.lapse(60_000)
-    assert (await client.response())[0] == 403
-    assert bench.sidecar.path.queue.waiting == 0
-    assert bench.sidecar.path.queue.in_service == 0
+    assert (await client.response())[0] == 503
 
 
 async def test_nobody_who_reads_slowly_delays_the_cut(bench) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import json
 
 import pytest
-from tests.adapters.sidecar.conftest import receipt, request, sending, session_id
+from tests.adapters.sidecar.conftest import GATEWAYS, receipt, request, sending, session_id
 
 from aipaging.core.foundation.epoch import Epoch
 
@@ -175,9 +175,6 @@ async def test_requests_without_a_body_are_refused_too(bench, head) -> None:
     client.send(head)
     status, _, _ = await client.response(bodyless=head.startswith(b"HEAD"))
     assert status == 403
-
-
-GATEWAYS = "x-forwarded-proto: https\r\n"
 
 
 async def fenced(bench) -> str:

@@ -39,6 +39,12 @@ FENCED: Final = Refusal(
     status=409, code="FENCED", message="a higher epoch of this session was seen; look the session up again"
 )
 LEASE_ENDED: Final = Refusal(status=403, code="LEASE_ENDED", message="the lease of this session is over")
+LEASE_ENDED_MEANWHILE: Final = Refusal(
+    status=503,
+    code="LEASE_ENDED",
+    message="the lease ended before the answer began; if the session was moved, it is served elsewhere: try again",
+    retry_after_s=1,
+)
 CONTROLLER_SILENT: Final = Refusal(
     status=503,
     code="CONTROLLER_UNREACHABLE",

@@ -19,6 +19,7 @@ from aipaging.adapters.sidecar.answers import (
     CLOSING,
     FENCED,
     LEASE_ENDED,
+    LEASE_ENDED_MEANWHILE,
     UPSTREAM_BROKEN,
     UPSTREAM_SILENT,
     UPSTREAM_UNREACHABLE,
@@ -208,11 +209,22 @@ class Exchange:
             stage=self._stage.name,
         )
         if self._stage < Stage.STREAMING:
-            self._answer_with(reason)
+            self._give_back(reason)
             return
         last = self._relay.last_event(reason)
         self._end(reason.code)
         self._side.break_off(last)
+
+    def _give_back(self, reason: Refusal) -> None:
+        """Leave a request whose answer has not begun to whoever can repeat it, at the session's next anchor.
+
+        The gateway repeats what the model server has not seen; of anything else, the client has to know.
+        """
+        if reason is LEASE_ENDED and self._stage < Stage.SENT and self._body_done and self._may_be_repeated():
+            self._stale = reason
+            self._ask_for_repetition()
+        else:
+            self._answer_with(LEASE_ENDED_MEANWHILE if reason is LEASE_ENDED else reason)
 
     # -- to the upstream -------------------------------------------------------------------------------------------
 
