@@ -30,7 +30,7 @@ demo: $(DEMO_READY)
 
 # What starts real processes runs alone, one after the other: two whole systems on two cores measure one another.
 test: $(DEV_READY)
-	@$(BIN)/python -m pytest -m 'not soak and not real' -n 2 --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -m 'not soak and not real' -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 	@$(BIN)/python -m pytest -m 'real and not soak' $(ARGS)
 
 check: $(DEV_READY)
@@ -50,7 +50,7 @@ bench: $(DEMO_READY)
 # The second line searches examples for the laws anew; where nothing but campaigns was asked for, it finds no test.
 soak: $(DEV_READY)
 	@$(BIN)/python -m pytest -m soak --timeout 0 --hypothesis-profile search $(ARGS)
-	@$(BIN)/python -m pytest -m 'not soak and not real' -n 2 --hypothesis-profile search $(ARGS) || test $$? = 5
+	@$(BIN)/python -m pytest -m 'not soak and not real' -n 2 --dist loadfile --hypothesis-profile search $(ARGS) || test $$? = 5
 
 # --- the environment ------------------------------------------------------------------------------------------------
 

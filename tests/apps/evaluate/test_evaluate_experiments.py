@@ -24,8 +24,6 @@ from aipaging.apps.evaluate.experiment import Experiment, Setting
 pytest.importorskip("numba")
 pytest.importorskip("matplotlib")
 
-pytestmark = pytest.mark.xdist_group("evaluate-experiments")  # what they share takes a quarter of a minute to measure
-
 SIMULATED = ("TRE1", "TRE2", "TRE3", "TRE4", "TRE5", "AIP4")
 Changed = Callable[[dict[str, Any]], None]
 
