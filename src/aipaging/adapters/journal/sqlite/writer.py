@@ -189,7 +189,7 @@ class SqliteJournal:
         self.first_seq, self._connection = self._size, None
         try:
             self._files.sync_folder()  # before anything is acknowledged that only the new file has
-            self._connect()
+            self._connect().execute("DELETE FROM meta WHERE key = ''")  # SQLite may have opened it for reading only
         except (OSError, sqlite3.Error, AipagingError) as error:
             mover.wait()
             connection.close()
