@@ -36,7 +36,7 @@ def situation(tmp_path: Path) -> Situation:
         config_file=tmp_path / "c.toml",
         config={
             "operator": {"data_dir": str(tmp_path / "data")},
-            "journal": {"path": str(tmp_path / "data" / "journal.db"), "reserve_bytes": 0},
+            "journal": {"path": str(tmp_path / "data" / "journal.db"), "reserve_bytes": 0, "file_bytes": 0},
             "northbound": {"listen": "127.0.0.1:0", "tls": None, "public_url": None},
             "southbound": {"listen": "127.0.0.1:0", "ads_listen": "127.0.0.1:0"},
             "gateway": {"listen": "127.0.0.1:0", "tls": None, "driver": "envoy", "public_url": None},

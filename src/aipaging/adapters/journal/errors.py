@@ -1,8 +1,12 @@
 """The ways in which a journal fails, worded alike by every adapter."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from aipaging.core.foundation.errors import AipagingError, UnavailableError, Who
+
+FILE_MISSING: Final = "JOURNAL_FILE_MISSING"
+"""The code of the error for records that were moved away."""
 
 
 def journal_full(where: str, *, restrictive: bool = False) -> UnavailableError:
@@ -47,7 +51,7 @@ def journal_file_missing(where: str, names: Sequence[str], records: str) -> Unav
     return UnavailableError(
         f"{records} cannot be read: {', '.join(names)} no longer {verb} beside the other files of {where}. The "
         "operator must put back what was moved away",
-        code="JOURNAL_FILE_MISSING",
+        code=FILE_MISSING,
     )
 
 

@@ -85,6 +85,7 @@ STATUS_BY_OWN_CODE: Final[Mapping[str, int]] = MappingProxyType(
         "STEERING_FAILED": 503,
         "OVERLOADED": 503,
         "JOURNAL_UNAVAILABLE": 503,
+        "JOURNAL_FILE_MISSING": 503,
     }
 )
 """Ours."""

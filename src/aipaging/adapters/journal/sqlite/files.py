@@ -22,6 +22,9 @@ from aipaging.core.evidence.tiles import TILE_WIDTH
 DIGITS: Final = 16
 """Of the first record in a file's name: more than the integers that every JSON reader holds exactly."""
 
+USUAL: Final = "journal.db"
+"""The name of a controller's journal, unless its configuration says otherwise."""
+
 _LATER: Final = re.compile(rf"(.+)\.(\d{{{DIGITS}}})", re.ASCII)
 
 
@@ -82,6 +85,13 @@ class JournalFiles:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def journal_in(folder: Path) -> Path | None:
+    """Return the journal in a folder, where there is exactly one of several files, or one that has the usual name."""
+    later = (_LATER.fullmatch(path.name) for path in folder.iterdir())
+    names = {match.group(1) for match in later if match} | {path.name for path in [folder / USUAL] if path.exists()}
+    return folder / names.pop() if len(names) == 1 else None
 
 
 def carried_from(first: int) -> int:

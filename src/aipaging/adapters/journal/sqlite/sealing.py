@@ -16,6 +16,7 @@ from typing import Final
 from aipaging.adapters.journal.sqlite.files import JournalFiles, successor_named
 from aipaging.adapters.journal.sqlite.moving import LogMover
 from aipaging.adapters.journal.sqlite.schema import SCHEMA_VERSION, reader_connection, writer_connection
+from aipaging.adapters.journal.sqlite.standing import StandingFiles
 
 LOG: Final = logging.getLogger("aipaging.journal")
 
@@ -37,6 +38,21 @@ def sealed(connection: sqlite3.Connection, successor: int) -> bool:
         connection.execute("COMMIT")
     busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     return not busy
+
+
+def movable(standing: StandingFiles) -> list[Path]:
+    """Return the files that may be moved away: sealed, and not needed to recover from the newest snapshot.
+
+    Raises:
+        UnavailableError: There is no journal.
+        sqlite3.Error: A file cannot be read.
+    """
+    *older, head = standing.present()
+    (covered,) = standing.connection(head).execute("SELECT coalesce(max(seq), 0) FROM snapshots").fetchone()
+    if not list(standing.files.base.parent.glob(f"{standing.files.base.name}.snapshot-*")):
+        covered = 0
+    paths = [(standing.files.path_of(span.first), span.end or 0) for span in older]
+    return [path for path, end in paths if end <= covered and not unsealed(path, end)]
 
 
 def unsealed(path: Path, successor: int) -> bool:
