@@ -102,7 +102,9 @@ class StandingFiles:
         names = [self.files.path_of(span.first).name for span in lacking]
         first, end = lacking[0].first, lacking[-1].end
         records = f"records {first} to {end - 1}" if end is not None else f"the records from {first} on"
-        return journal_file_missing(str(self.files.base), names, records)
+        # Readers' errors are answered to callers, who need not know where the files lie.
+        where = self.files.base.name if self._head is None else str(self.files.base)
+        return journal_file_missing(where, names, records)
 
     def connection(self, span: Span) -> sqlite3.Connection:
         """Return a connection to a file that is there.
