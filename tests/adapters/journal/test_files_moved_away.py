@@ -560,3 +560,19 @@ def test_files_on_another_journal_s_place_are_not_taken_for_its_own(log: Log, tm
     log.journal.close()
     shutil.copy(other / f"{NAME}.{SIZE:016}", tmp_path)
     expect("JOURNAL_CORRUPT", log.made().open)
+
+
+def test_a_file_that_is_in_the_place_of_the_next_is_not_overwritten(log: Log, caplog: pytest.LogCaptureFixture) -> None:
+    other = log.files.path_of(SIZE)
+    other.write_bytes(b"somebody's")
+    assert not log.journal.go_on()
+    assert [record.reason for record in caplog.records][-1].startswith("[Errno 17] File exists")
+    assert other.read_bytes() == b"somebody's"
+    other.unlink()
+    assert log.journal.go_on()
+
+
+def test_a_file_may_be_read_by_whom_the_one_before_it_may_be_read_by(log: Log) -> None:
+    log.files.path_of(772).chmod(0o640)
+    assert log.journal.go_on()
+    assert log.files.path_of(SIZE).stat().st_mode & 0o777 == 0o640

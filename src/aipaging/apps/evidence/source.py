@@ -1,5 +1,6 @@
 """Where a log is: the files of a journal, a directory of tiles, or a URL that serves them."""
 
+import contextlib
 import ssl
 import time
 from collections.abc import Mapping
@@ -67,7 +68,9 @@ def evidence_reader(where: str, *, token_file: Path | None = None, ca_file: Path
         return TileReader(url_fetch(where, token_file=token_file, ca_file=ca_file), where)
     path = Path(where)
     if path.is_dir():
-        journal = None if (path / CHECKPOINT_PATH).exists() else journal_in(path)
+        journal = None
+        with contextlib.suppress(OSError):  # what cannot be read is told of the tiles
+            journal = None if (path / CHECKPOINT_PATH).exists() else journal_in(path)
         return TileReader(directory_fetch(path), where) if journal is None else SqliteEvidenceReader(journal)
     # The first file of a journal may have been moved away, and its name still is the journal's.
     if not path.exists() and not (path.parent.is_dir() and JournalFiles(path).present()):

@@ -88,9 +88,13 @@ class JournalFiles:
 
 
 def journal_in(folder: Path) -> Path | None:
-    """Return the journal in a folder, where there is exactly one of several files, or one that has the usual name."""
-    later = (_LATER.fullmatch(path.name) for path in folder.iterdir())
-    names = {match.group(1) for match in later if match} | {path.name for path in [folder / USUAL] if path.exists()}
+    """Return the journal in a folder, where there is exactly one of several files, or one that has the usual name.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    there = {path.name for path in folder.iterdir()}
+    names = {match.group(1) for match in map(_LATER.fullmatch, there) if match} | ({USUAL} & there)
     return folder / names.pop() if len(names) == 1 else None
 
 

@@ -10,6 +10,7 @@ thousand sessions as with none, and whoever can read one file can read no other.
 """
 
 import contextlib
+import errno
 import os
 import sqlite3
 import stat
@@ -39,10 +40,13 @@ def make_next(head: sqlite3.Connection, files: JournalFiles, size: int) -> None:
         UnavailableError: What the new file has to begin with is damaged in the old one (JOURNAL_CORRUPT); likewise.
     """
     clear(files)
+    if files.path_of(size).exists():  # another's, put there while the journal is in use: a rename would overwrite it
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(files.path_of(size)))
     try:
+        mode = stat.S_IMODE(files.path_of(files_named(head)[-1]).stat().st_mode)
+        os.close(os.open(files.unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         _fill(head, files, size)
-        (present,) = (row[2] for row in head.execute("PRAGMA database_list") if row[1] == "main")
-        _sync(files.unfinished, stat.S_IMODE(Path(present).stat().st_mode))
+        _sync(files.unfinished, mode)
         os.rename(files.unfinished, files.path_of(size))  # noqa: PTH104 - the one moment that counts
     except BaseException:
         with contextlib.suppress(OSError):
