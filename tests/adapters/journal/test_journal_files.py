@@ -1,6 +1,7 @@
 """A journal goes on in other files: no reader can tell, and no crash or fault at any moment loses anything."""
 
 import contextlib
+import os
 import sqlite3
 import tempfile
 from pathlib import Path
@@ -24,6 +25,8 @@ KEY = bytes(range(32))
 BALLAST = 1 << 20
 NOW = sealed.__globals__["_NOW"]
 NAME = "journal.sqlite"
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+"""Where a sync takes no time; None for the usual place."""
 
 
 class RollingJournal(SqliteJournal):
@@ -141,18 +144,20 @@ drafts = st.one_of(
         st.lists(st.sampled_from(SESSIONS), min_size=1, max_size=3),
     ),
 )  # fmt: skip
+mostly = st.sampled_from([True, True, True, False])
 batches = st.tuples(
-    st.lists(drafts, min_size=1, max_size=4), st.sampled_from([1, 1, 1, 40, 130, 256]), st.booleans(), st.booleans()
-)
+    st.lists(drafts, min_size=1, max_size=3), st.sampled_from([1, 1, 1, 40, 130, 256]), mostly, mostly
+)  # drafts, how often each, whether signed, and whether the journal is to go on in another file
 happenings = st.lists(
-    st.one_of(batches, batches, batches, st.just("reopen"), st.sampled_from(SESSIONS[2:])), min_size=1, max_size=14
-)
+    st.one_of(batches, batches, batches, batches, st.just("reopen"), st.sampled_from(SESSIONS[2:])),
+    min_size=4, max_size=14,
+)  # fmt: skip
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(happenings)
 def test_a_journal_of_many_files_is_as_one_of_one(happened) -> None:
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         twins = Twins(Path(folder))
         erased: set[SessionId] = set()
         readers = [SqliteEvidenceReader(path) for path in twins.paths]  # from before it goes on anywhere
