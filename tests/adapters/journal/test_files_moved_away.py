@@ -20,7 +20,7 @@ from aipaging.adapters.journal.sqlite.usage import SqliteUsageAccount
 from aipaging.adapters.journal.sqlite.writer import SqliteJournal
 from aipaging.adapters.journal.tiles import TileReader, directory_fetch, export, resource
 from aipaging.core.evidence.log import Sealer
-from aipaging.core.evidence.merkle import consistency_proof, inclusion_proof, verify_inclusion
+from aipaging.core.evidence.merkle import EMPTY_TREE, consistency_proof, frontier, inclusion_proof, verify_inclusion
 from aipaging.core.evidence.record import Draft, SealedEntry
 from aipaging.core.evidence.tiles import leaves_path, subtree_hashes, tiles_of
 from aipaging.core.foundation.errors import UnavailableError
@@ -576,3 +576,34 @@ def test_a_file_may_be_read_by_whom_the_one_before_it_may_be_read_by(log: Log) -
     log.files.path_of(772).chmod(0o640)
     assert log.journal.go_on()
     assert log.files.path_of(SIZE).stat().st_mode & 0o777 == 0o640
+
+
+def test_three_rows_of_tiles_go_on_with_the_journal(tmp_path: Path) -> None:
+    journal = SqliteJournal(tmp_path / NAME, KEY, ballast_bytes=0)
+    sealer = Sealer("node-1", "boot-1", journal.open())
+    leaf_hashes: list[bytes] = []
+    for size in (65_300, 500, 300):  # the second file has the record that makes the first hash of the third row whole
+        entries = sealer.seal([moved()] * size, term=1, now=NOW)
+        journal.append(entries, unsigned(sealer))
+        leaf_hashes += [entry.leaf_hash for entry in entries]
+        assert journal.go_on()
+    tree, completed = EMPTY_TREE.grown(leaf_hashes)
+    files = JournalFiles(tmp_path / NAME)
+    reader = SqliteEvidenceReader(tmp_path / NAME)
+    for away in ([], [0], [0, 65_300], [0, 65_300, 65_800]):
+        for first in away:
+            with contextlib.suppress(FileNotFoundError):
+                files.path_of(first).rename(tmp_path / f"away-{first}")
+        assert frontier(tree.size, subtree_hashes(reader.hashes)).root() == tree.root()
+        assert reader.hashes(2, 0, 5) == [root for level, _, root in completed if level == 2]
+        rows = [root for level, _, root in completed if level == 1]
+        assert reader.hashes(1, 256, 10) == rows[256:]
+        if len(away) > 1:  # the second file has what was not whole in the first
+            missing(lambda: reader.hashes(1, 0, 256))
+        else:
+            assert reader.hashes(1, 0, 300) == rows
+    reader.close()
+    journal.close()
+    again = SqliteJournal(tmp_path / NAME, KEY, ballast_bytes=0)
+    assert again.open() == sealer.head
+    again.close()
