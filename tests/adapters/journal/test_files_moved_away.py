@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from aipaging.adapters.journal.sqlite import moving, sealing, succession
+from aipaging.adapters.journal.sqlite import moving, sealing, standing, succession
 from aipaging.adapters.journal.sqlite.files import JournalFiles, carried_from
 from aipaging.adapters.journal.sqlite.reader import SqliteEvidenceReader
 from aipaging.adapters.journal.sqlite.schema import reader_connection
@@ -64,7 +64,7 @@ class Log:
             leaf = {"session": SESSION, "epoch_term": 1, "epoch_n": 1, "renewal": number + 1, "lease_ms": 5_000}
             batch = Draft(type="LEASES_RENEWED", fields={}, leaves=(leaf,), payload=b"everybody's")
             first = [moved(SESSION, b"place", b"salt"), moved(session(number), b"place", b"salt"), batch]
-            self.store(*(first + [moved(session(number), b"place", b"salt")] * size)[:size])
+            self.store(*(first + [moved(session(number), b"place", b"salt")] * size)[: size - 1], batch)
         self.journal._sealing.wait()
 
     def made(self) -> SqliteJournal:
@@ -165,15 +165,16 @@ def test_a_reader_answers_wholly_or_says_what_is_away(
     full = {path: resource(reader, path) for path in paths(log)}
     log.move(*away)
     lost = {seq for number in away for seq in range(FIRSTS[number], FIRSTS[number] + SIZES[number])}
-    standing = [first for number, first in enumerate(FIRSTS) if number not in away]
-    copied = {seq for first in standing for seq in range(carried_from(first), first)}
+    there = [first for number, first in enumerate(FIRSTS) if number not in away]
+    copied = {seq for first in there for seq in range(carried_from(first), first)}
     for opened in (reader, SqliteEvidenceReader(log.path)):
         for seq, entry in enumerate(log.entries):
             if seq in lost - copied:
                 said = missing(lambda opened=opened, seq=seq: next(opened.records(seq)))
                 assert f"records {FIRSTS[first_lost(seq, away)]} to" in said
             else:
-                assert next(opened.records(seq, seq + 1)).record == entry.record
+                stored = next(opened.records(seq, seq + 1))
+                assert (stored.record, stored.leaves) == (entry.record, entry.leaves)
         answered = 0
         for path, whole in full.items():
             with contextlib.suppress(UnavailableError):
@@ -216,7 +217,7 @@ def test_sessions_are_answered_wholly_or_not_at_all(log: Log, reader: SqliteEvid
     missing(lambda: reader.session_records(session(99)))  # nobody can say that there is none
     missing(lambda: reader.leaves(b"?" * 32))
     log.put_back()
-    assert len(reader.session_records(SESSION)) == len(SIZES)
+    assert len(reader.session_records(SESSION)) == len(SIZES) - 1  # in the file of one record there is another
     assert reader.session_records(session(99)) == []
     assert reader.leaves(b"?" * 32) is None
 
@@ -284,10 +285,9 @@ def test_a_session_is_erased_from_every_file(log: Log) -> None:
     secrets = {secret}
     for first in FIRSTS[:-1]:
         with contextlib.closing(reader_connection(log.files.path_of(first))) as connection:
-            secrets |= set(
-                connection.execute("SELECT secret FROM session_keys WHERE session = ?", (SESSION,)).fetchone()
-            )
-    assert len(secrets) == len(FIRSTS), "in every file it has a key of its own"
+            found = connection.execute("SELECT secret FROM session_keys WHERE session = ?", (SESSION,)).fetchall()
+            secrets |= {row[0] for row in found}
+    assert len(secrets) == len(FIRSTS) - 1, "in every file that it is in it has a key of its own"
     log.journal.erase(SESSION)
     for path in log.path.parent.glob(f"{NAME}*"):
         assert not any(each in path.read_bytes() for each in secrets), path
@@ -333,6 +333,8 @@ def test_a_session_that_nobody_knows_is_no_error_and_may_come(log: Log) -> None:
         "DELETE FROM subtrees",
         "UPDATE entries SET leaf_hash = zeroblob(32) WHERE seq = 811",
         "DELETE FROM entries WHERE seq = 800",
+        "DELETE FROM entries",
+        "DELETE FROM checkpoints",
     ],
 )
 def test_nothing_is_carried_on_from_a_damaged_file(log: Log, caplog: pytest.LogCaptureFixture, damage: str) -> None:
@@ -443,19 +445,19 @@ def test_what_a_reader_kept_from_being_sealed_is_sealed_at_the_next_opening(
 
 
 def test_files_may_be_moved_when_a_later_snapshot_covers_them(log: Log) -> None:
-    with contextlib.closing(StandingFiles(log.path)) as standing:
-        assert movable(standing) == []
+    with contextlib.closing(StandingFiles(log.path)) as files:
+        assert movable(files) == []
         root = log.sealer.head.tree.root().hex()
         for covered, allowed in ((514, 1), (515, 2), (SIZE, 4)):
             log.journal.save(covered, root, log.journal.write([b"state"]))
-            assert movable(standing) == [log.files.path_of(first) for first in FIRSTS[:allowed]]
+            assert movable(files) == [log.files.path_of(first) for first in FIRSTS[:allowed]]
         with contextlib.closing(sqlite3.connect(log.files.path_of(0))) as connection, connection:
             connection.execute("INSERT OR REPLACE INTO meta VALUES ('note', 'in the write-ahead log')")
             held = reader_connection(log.files.path_of(0))
-        assert movable(standing) == [log.files.path_of(first) for first in FIRSTS[1:4]]
+        assert movable(files) == [log.files.path_of(first) for first in FIRSTS[1:4]]
         held.close()
         log.journal._snapshots.keep_only("")
-        assert movable(standing) == []
+        assert movable(files) == []
 
 
 def test_the_snapshot_goes_on_with_the_journal(log: Log) -> None:
@@ -607,3 +609,65 @@ def test_three_rows_of_tiles_go_on_with_the_journal(tmp_path: Path) -> None:
     again = SqliteJournal(tmp_path / NAME, KEY, ballast_bytes=0)
     assert again.open() == sealer.head
     again.close()
+
+
+def test_a_session_that_went_on_in_a_file_that_is_away_is_not_answered(log: Log, reader: SqliteEvidenceReader) -> None:
+    begun = log.store(requested(77))
+    assert log.journal.go_on()
+    log.store(moved(session(77)))
+    assert log.journal.go_on()
+    last = log.store(moved(session(77)))
+    log.journal._sealing.wait()
+    path = log.files.path_of(SIZE + 1)
+    path.rename(log.away / path.name)
+    missing(lambda: reader.session_records(session(77)))
+    log.put_back()
+    assert [seq for seq, _ in reader.session_records(session(77))] == [begun[0].seq, SIZE + 1, last[0].seq]
+
+
+def test_a_salt_is_found_in_whatever_file_it_was_given(log: Log) -> None:
+    log.store(moved(session(77), b"early"))
+    assert log.journal.go_on()
+    log.store(moved(session(77), b"with it", b"its salt"))
+    assert log.journal.go_on()
+    log.store(moved(session(77), b"late"))
+    of_session = [(entry.payload, entry.salt) for entry in log.journal.read(SIZE)]
+    assert of_session == [(b"early", b"its salt"), (b"with it", b"its salt"), (b"late", b"its salt")]
+
+
+def test_what_happens_within_one_tick_of_the_file_system_is_seen(
+    log: Log, reader: SqliteEvidenceReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standing, "SETTLED_NS", 3_600 * 10**9)
+    folder = log.path.parent
+    ticked = folder.stat()
+    assert reader.size() == SIZE
+    assert log.journal.go_on()
+    log.store(moved(OTHER))
+    os.utime(folder, ns=(ticked.st_atime_ns, ticked.st_mtime_ns))
+    assert reader.size() == SIZE + 1
+
+
+def test_a_file_without_records_of_its_own_is_not_gone_on_from(log: Log) -> None:
+    assert log.journal.go_on()
+    assert not log.journal.go_on()
+    log.reopened()
+    assert not log.journal.go_on()
+    assert log.journal.failures == 0
+    log.store(moved())
+    assert log.journal.go_on()
+
+
+def test_a_copy_of_every_file_opens(log: Log, tmp_path: Path) -> None:
+    """As the page on backups makes it."""
+    backup = tmp_path / "backup"
+    backup.mkdir()
+    for first in log.files.present():
+        source, copy = (sqlite3.connect(place / log.files.path_of(first).name) for place in (tmp_path, backup))
+        source.backup(copy)
+        copy.close()
+        source.close()
+    restored = SqliteJournal(backup / NAME, KEY, ballast_bytes=0)
+    assert restored.open() == log.sealer.head
+    assert list(restored.read(0)) == log.entries
+    restored.close()

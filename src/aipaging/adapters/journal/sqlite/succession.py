@@ -102,12 +102,11 @@ def _check(made: sqlite3.Connection, files: JournalFiles, size: int) -> None:
     def hashes(level: int, first: int, count: int) -> list[bytes]:
         return stored_hashes(made, level, first, count)
 
-    (note,) = made.execute("SELECT note FROM checkpoints").fetchone()
-    checkpoint = noted_checkpoint(note)
-    (last,) = made.execute("SELECT max(seq) FROM entries").fetchone()
+    signed = [noted_checkpoint(row[0]) for row in made.execute("SELECT note FROM checkpoints")]
+    last = made.execute("SELECT max(seq) FROM entries").fetchone()
     try:
-        sound = (checkpoint.size, last + 1) == (size, size)
-        sound = sound and frontier(size, subtree_hashes(hashes)).root() == checkpoint.root
+        root = frontier(size, subtree_hashes(hashes)).root()
+        sound = last == (size - 1,) and [(each.size, each.root) for each in signed] == [(size, root)]
     except LookupError:
         sound = False
     if not sound:
