@@ -671,3 +671,18 @@ def test_a_copy_of_every_file_opens(log: Log, tmp_path: Path) -> None:
     assert restored.open() == log.sealer.head
     assert list(restored.read(0)) == log.entries
     restored.close()
+
+
+def test_a_ceiling_is_one_of_all_files(tmp_path: Path) -> None:
+    journal = SqliteJournal(tmp_path / NAME, KEY, ballast_bytes=0, pages_max=400)
+    sealer = Sealer("node-1", "boot-1", journal.open())
+    entries = sealer.seal([moved(payload=b"z" * 3_000)] * 300, term=1, now=NOW)
+    journal.append(entries, unsigned(sealer))
+    (used,) = journal._connection.execute("PRAGMA page_count").fetchone()
+    journal._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert used > 225
+    assert journal.go_on()
+    assert journal._connection.execute("PRAGMA max_page_count").fetchone() == (400 - used,)
+    more = sealer.seal([moved(payload=b"z" * 3_000)] * 300, term=1, now=NOW)
+    expect("JOURNAL_FULL", lambda: journal.append(more, None))
+    journal.close()
