@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from aipaging.adapters.journal.sqlite import moving, sealing, standing, succession
+from aipaging.adapters.journal.sqlite import moving, schema, sealing, standing, succession
 from aipaging.adapters.journal.sqlite.files import JournalFiles, carried_from
 from aipaging.adapters.journal.sqlite.reader import SqliteEvidenceReader
 from aipaging.adapters.journal.sqlite.schema import reader_connection
@@ -686,3 +686,31 @@ def test_a_ceiling_is_one_of_all_files(tmp_path: Path) -> None:
     more = sealer.seal([moved(payload=b"z" * 3_000)] * 300, term=1, now=NOW)
     expect("JOURNAL_FULL", lambda: journal.append(more, None))
     journal.close()
+
+
+def test_a_reader_that_is_in_the_way_of_an_erasure_from_an_old_file_is_reported_and_it_is_erased_the_next_time(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = log.files.path_of(300)
+    with contextlib.closing(reader_connection(path)) as connection:
+        (secret,) = connection.execute("SELECT secret FROM session_keys WHERE session = ?", (session(1),)).fetchone()
+    monkeypatch.setattr(schema, "BUSY_SECONDS", 0.01)
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN")
+    holder.execute("SELECT count(*) FROM entries").fetchone()
+    assert path.name in expect("JOURNAL_BUSY", lambda: log.journal.erase(session(1))).message
+    assert secret in path.read_bytes()
+    holder.close()
+    log.journal.erase(session(1))
+    for left in log.path.parent.glob(f"{path.name}*"):
+        assert secret not in left.read_bytes()
+
+
+def test_who_was_never_stored_may_come_although_an_old_file_has_a_write_ahead_log(log: Log) -> None:
+    with contextlib.closing(sqlite3.connect(log.files.path_of(300))) as connection, connection:
+        connection.execute("INSERT OR REPLACE INTO meta VALUES ('note', 'in the write-ahead log')")
+        held = reader_connection(log.files.path_of(300))
+    log.journal.erase(session(99))
+    held.close()
+    log.store(moved(session(99), b"here"))
+    assert next(log.journal.read(SIZE)).payload == b"here"

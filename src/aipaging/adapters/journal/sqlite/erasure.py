@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from aipaging.adapters.journal.sqlite.files import JournalFiles
+from aipaging.adapters.journal.sqlite.files import JournalFiles, log_bytes
 from aipaging.adapters.journal.sqlite.schema import reader_connection, writer_connection
 from aipaging.adapters.journal.sqlite.standing import StandingFiles
 
@@ -31,6 +31,12 @@ def files_with_key(standing: StandingFiles, session: str) -> list[Path]:
     return [standing.files.path_of(span.first) for span in having]
 
 
+def files_with_log(standing: StandingFiles) -> list[Path]:
+    """Return the sealed files whose write-ahead log may have what was erased, because a reader was in the way."""
+    sealed = [standing.files.path_of(span.first) for span in standing.present() if span.end is not None]
+    return [path for path in sealed if log_bytes(path)]
+
+
 def erased_in(path: Path, sessions: Iterable[str]) -> bool:
     """Erase the keys of sessions from a sealed file; tell whether its write-ahead log is empty of them.
 
@@ -41,6 +47,7 @@ def erased_in(path: Path, sessions: Iterable[str]) -> bool:
         connection.execute("BEGIN IMMEDIATE")
         query = "UPDATE session_keys SET secret = NULL WHERE session = ?"
         connection.executemany(query, [(session,) for session in sessions])
+        connection.execute("DELETE FROM snapshots")  # where it could not be sealed
         connection.execute("COMMIT")
         busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     return not busy

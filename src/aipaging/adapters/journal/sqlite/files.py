@@ -98,6 +98,14 @@ def journal_in(folder: Path) -> Path | None:
     return folder / names.pop() if len(names) == 1 else None
 
 
+def log_bytes(path: Path) -> int:
+    """Return how much is in the write-ahead log of a file."""
+    try:
+        return path.with_name(path.name + "-wal").stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def carried_from(first: int) -> int:
     """Return the first record that a file holds a copy of: the one before the tile in which its own begin."""
     return max(0, first // TILE_WIDTH * TILE_WIDTH - 1)

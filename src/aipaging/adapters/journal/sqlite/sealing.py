@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-from aipaging.adapters.journal.sqlite.files import JournalFiles, successor_named
+from aipaging.adapters.journal.sqlite.files import JournalFiles, log_bytes, successor_named
 from aipaging.adapters.journal.sqlite.moving import LogMover
 from aipaging.adapters.journal.sqlite.schema import SCHEMA_VERSION, reader_connection, writer_connection
 from aipaging.adapters.journal.sqlite.standing import StandingFiles
@@ -64,8 +64,7 @@ def unsealed(path: Path, successor: int) -> bool:
     with contextlib.closing(reader_connection(path)) as connection:
         if successor_named(connection) != successor:
             return True
-    log = path.with_name(path.name + "-wal")
-    return log.exists() and log.stat().st_size > 0
+    return log_bytes(path) > 0
 
 
 class Sealing:

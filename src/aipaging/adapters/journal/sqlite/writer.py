@@ -30,7 +30,7 @@ from aipaging.adapters.journal.errors import (
     snapshot_damaged,
 )
 from aipaging.adapters.journal.sqlite.ballast import BALLAST_BYTES, Ballast
-from aipaging.adapters.journal.sqlite.erasure import erased_in, files_with_key, make_up
+from aipaging.adapters.journal.sqlite.erasure import erased_in, files_with_key, files_with_log, make_up
 from aipaging.adapters.journal.sqlite.failing import Transaction, is_full, read_error, write_error
 from aipaging.adapters.journal.sqlite.files import JournalFiles, files_named, successor_named
 from aipaging.adapters.journal.sqlite.history import History, Opened
@@ -282,12 +282,13 @@ class SqliteJournal:
             if older or vault.knows(session) or standing.missing():
                 vault.bury(session)
             connection.execute("DELETE FROM snapshots")
+            left = {*older, *files_with_log(standing)}
         self._snapshots.keep_only("")
         vault.forget()
         self._mover.wait()
         busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         try:
-            holding = [path for path in older if not erased_in(path, [session])]
+            holding = [path for path in sorted(left) if not erased_in(path, [session])]
         except sqlite3.Error as error:
             raise write_error(error, self._path) from error
         if busy or holding:
