@@ -714,3 +714,23 @@ def test_who_was_never_stored_may_come_although_an_old_file_has_a_write_ahead_lo
     held.close()
     log.store(moved(session(99), b"here"))
     assert next(log.journal.read(SIZE)).payload == b"here"
+
+
+def test_a_file_that_is_busy_is_not_read_as_if_it_could_not_change(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Busy:
+        def execute(self, query: str) -> object:
+            error = sqlite3.OperationalError("database is locked")
+            error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+            raise error
+
+        def close(self) -> None:
+            pass
+
+    reader = SqliteEvidenceReader(log.path)
+    assert log.journal.go_on()
+    log.store(moved())
+    with monkeypatch.context() as held:
+        held.setattr(schema, "_uri_connection", lambda _: Busy())
+        expect("JOURNAL_IO", reader.size)
+    assert reader.size() == SIZE + 1
+    reader.close()

@@ -78,9 +78,11 @@ def reader_connection(path: Path) -> sqlite3.Connection:
     connection = _uri_connection(f"{location}?mode=ro")
     try:
         connection.execute("SELECT 1 FROM sqlite_schema").fetchall()
-    except sqlite3.OperationalError:
-        # A copy on read-only media: WAL mode wants to create its index beside the file, unless nothing can change.
+    except sqlite3.OperationalError as error:
         connection.close()
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+            raise  # somebody writes it: what is read as if nothing could change would never show that
+        # A copy on read-only media: WAL mode wants to create its index beside the file, unless nothing can change.
         connection = _uri_connection(f"{location}?immutable=1")
     return connection
 
