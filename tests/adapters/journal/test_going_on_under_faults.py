@@ -4,6 +4,7 @@ A small library, compiled here, stands between a program and its files; see `sto
 `going_on_under_faults.py`.
 """
 
+import contextlib
 import errno
 import os
 import shutil
@@ -34,6 +35,10 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
+FAULTS = {"killed": (0, 0), "one call fails": (errno.EIO, 0), "the disk is full from then on": (errno.ENOSPC, 1)}
+"""The errno that a call fails with, 0 for a kill instead of it; and whether all later ones fail, too."""
+
+
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A folder in memory, where there is one: its calls are the same, and a sync takes no time."""
@@ -42,21 +47,27 @@ def folder() -> Iterator[Path]:
         yield Path(made)
 
 
-@pytest.mark.parametrize(
-    ("number", "ever"),
-    [(0, False), (errno.EIO, False), (errno.ENOSPC, True)],
-    ids=["killed", "one-call-fails", "the-disk-is-full-from-then-on"],
-)
-def test_nothing_is_lost_at_any_call(library: Path, folder: Path, number: int, *, ever: bool) -> None:
+def test_nothing_is_lost_at_any_call(library: Path, folder: Path) -> None:
+    with contextlib.ExitStack() as ends:
+        begun: dict[str, subprocess.Popen[str]] = {}
+        for place, (name, fault) in enumerate(FAULTS.items()):
+            begun[name] = ends.enter_context(program(library, folder / str(place), *fault))
+            ends.callback(begun[name].kill)
+        told = {name: process.communicate(timeout=200) for name, process in begun.items()}
+    for name, (out, errors) in told.items():
+        assert begun[name].returncode == 0, (name, errors)
+        *stopped, whole = out.splitlines()
+        assert whole.endswith("whole 3 files"), name
+        assert len(stopped) >= CALLS_MIN, name
+        assert all("stopped" in line for line in stopped), name
+
+
+def program(library: Path, folder: Path, number: int, ever: int) -> "subprocess.Popen[str]":
+    folder.mkdir()
     told = folder / "told"
     told.write_bytes(bytes(12))
-    done = subprocess.run(
-        [sys.executable, str(HERE / "going_on_under_faults.py"), str(folder), str(number), str(int(ever))],
+    return subprocess.Popen(
+        [sys.executable, str(HERE / "going_on_under_faults.py"), str(folder), str(number), str(ever)],
         env=os.environ | {"LD_PRELOAD": str(library), "STOPPING": str(told)},
-        capture_output=True, text=True, check=False, timeout=200,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    *stopped, whole = done.stdout.splitlines()
-    assert whole.endswith("whole 3 files")
-    assert len(stopped) >= CALLS_MIN
-    assert all("stopped" in line for line in stopped)
