@@ -13,13 +13,16 @@ from typing import Any
 
 import pytest
 
+from aipaging.adapters.journal.sqlite.writer import SqliteJournal
 from aipaging.adapters.signing.ca import CertificateAuthority
 from aipaging.adapters.terminal.guard import run
 from aipaging.apps.cli.api import URL_DEFAULT
 from aipaging.apps.cli.registry import aipaging
 from aipaging.apps.doctor import certificates, command, installation, machine, service
 from aipaging.apps.doctor.finding import Check, Finding, Situation
-from aipaging.core.foundation.time import WallUs
+from aipaging.core.evidence.log import Sealer
+from aipaging.core.foundation.time import BootUs, Now, WallUs
+from aipaging.testing.journal import moved, unsigned
 
 
 def found(check: Check, situation: Situation) -> dict[str, list[Finding]]:
@@ -36,7 +39,7 @@ def situation(tmp_path: Path) -> Situation:
         config_file=tmp_path / "c.toml",
         config={
             "operator": {"data_dir": str(tmp_path / "data")},
-            "journal": {"path": str(tmp_path / "data" / "journal.db"), "reserve_bytes": 0},
+            "journal": {"path": str(tmp_path / "data" / "journal.db"), "reserve_bytes": 0, "file_bytes": 0},
             "northbound": {"listen": "127.0.0.1:0", "tls": None, "public_url": None},
             "southbound": {"listen": "127.0.0.1:0", "ads_listen": "127.0.0.1:0"},
             "gateway": {"listen": "127.0.0.1:0", "tls": None, "driver": "envoy", "public_url": None},
@@ -347,3 +350,40 @@ def test_the_page_of_mistakes_names_every_check() -> None:
     assert [int(row[0].strip("| ")) for row in rows] == list(range(1, len(rows) + 1))
     assert len(rows) >= 20
     assert {row[-1].strip("`| ") for row in rows} == {name for name, _ in command.CHECKS}
+
+
+def test_older_files_of_a_journal_are_told_and_which_may_be_moved_away(situation: Situation) -> None:
+    path = Path(situation.config["journal"]["path"])
+    path.parent.mkdir()
+    journal = SqliteJournal(path, bytes(32), ballast_bytes=0)
+    sealer = Sealer("node-1", "boot-1", journal.open())
+    for _ in range(3):
+        entries = sealer.seal([moved()] * 300, term=1, now=Now(boot_us=BootUs(1), wall_us=WallUs(1)))
+        journal.append(entries, unsigned(sealer))
+        assert journal.go_on()
+    journal.close()
+    said = [finding.message for finding in found(installation.journal, situation)["ok"]]
+    assert any("3 older files" in each and each.endswith("may be moved away: none yet") for each in said)
+
+    journal.open()
+    journal.save(700, "aa" * 32, journal.write([b"state"]))
+    journal.close()
+    said = [finding.message for finding in found(installation.journal, situation)["ok"]]
+    assert any(each.endswith(f"may be moved away: journal.db, journal.db.{300:016}") for each in said)
+    away = path.parent / "away"
+    path.rename(away)
+    levels = found(installation.journal, situation)
+    assert not levels["error"]
+    assert any("moved away: journal.db;" in finding.message for finding in levels["ok"])
+
+    older = path.with_name(f"journal.db.{300:016}")
+    whole = older.read_bytes()
+    older.write_bytes(b"not a database, not any more" + whole[28:])
+    [error] = found(installation.journal, situation)["error"]
+    assert "older file" in error.message
+    older.write_bytes(whole)
+    head = path.with_name(f"journal.db.{900:016}")
+    head.rename(path.parent / "head")
+    [error] = found(installation.journal, situation)["error"]
+    assert head.name in error.message
+    assert "put it back" in error.fix

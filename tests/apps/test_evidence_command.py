@@ -355,3 +355,66 @@ def test_notes_of_several_signatures_stay_together() -> None:
     one = "o\n1\nr\n\n\u2014 a AAAA\n\u2014 b BBBB\n"
     assert split_notes(one + one + "\n" + one) == [one] * 3
     assert split_notes("") == []
+
+
+@pytest.fixture
+def spread(tmp_path: Path):
+    """A journal of four files."""
+    made = Log(tmp_path / "journal.db")
+    for batches in (5, 3, 3, 3):
+        made.grow(batches)
+        assert made.journal.go_on()
+    made.grow(1)
+    made.journal._sealing.wait()
+    yield made
+    made.journal.close()
+
+
+def test_a_journal_of_many_files_is_one_log_by_whatever_name(spread: Log, tmp_path: Path) -> None:
+    assert len(list(tmp_path.glob("journal.db.0*[0-9]"))) == 4
+    call("export", spread.path, tmp_path / "public")
+    for source in (spread.path, tmp_path, spread.path.with_name(f"journal.db.{320:016}"), tmp_path / "public"):
+        status, document = verified(source, "--key", KEY)
+        assert (status, document["records"], document["first_bad"]) == (0, 960, None), source
+    status, out = call("show", tmp_path, "--first", "318", "--count", "5", "--json")
+    assert (status, [json.loads(line)["seq"] for line in out.splitlines()]) == (0, [318, 319, 320, 321, 322])
+    assert call("proof", spread.path, "10")[0] == 0
+
+
+def test_what_was_moved_away_is_named_and_nothing_is_said_to_be_verified(spread: Log, tmp_path: Path) -> None:
+    call("export", spread.path, tmp_path / "public")
+    away = tmp_path / "away"
+    away.mkdir()
+    spread.path.rename(away / "journal.db")
+    for source in (spread.path, tmp_path, spread.path.with_name(f"journal.db.{896:016}")):
+        status, document = verified(source)
+        assert status == 4
+        assert document["error"]["code"] == "JOURNAL_FILE_MISSING"
+        assert "not verified: records 0 to 319" in document["error"]["message"]
+        assert document["error"]["who"] == "operator"
+    status, document = verified(tmp_path / "public", "--key", KEY)
+    assert (status, document["records"]) == (0, 960)
+    spread.grow(5)
+    assert call("export", spread.path, tmp_path / "public")[0] == 0
+    status, document = verified(tmp_path / "public", "--key", KEY)
+    assert (status, document["records"]) == (0, 1_280)
+    assert call("proof", spread.path, "1000")[0] == 0
+    assert call("proof", spread.path, "10")[0] == 4
+    assert call("show", spread.path)[0] == 4
+    assert call("show", spread.path, "--first", "320", "--count", "1")[0] == 0
+    status, document = verified(away)
+    assert (status, document["records"], document["first_bad"]) == (0, 320, None)
+
+
+@pytest.mark.parametrize("seq", [5, 319, 320, 700])
+def test_an_edited_record_of_an_old_file_is_named(spread: Log, seq: int) -> None:
+    first = max(place for place in (0, 320, 512, 704) if place <= seq)
+    edit(spread.path.with_name(f"journal.db.{first:016}") if first else spread.path, seq)
+    status, document = verified(spread.path, "--key", KEY)
+    assert (status, document["first_bad"]["seq"], document["tree_ok"]) == (1, seq, False)
+
+
+def test_an_old_file_that_is_cut_is_seen(spread: Log) -> None:
+    sql(spread.path, "DELETE FROM entries WHERE seq > 150")
+    status, document = verified(spread.path, "--key", KEY)
+    assert (status, document["chain_ok"], document["first_bad"]["seq"]) == (1, False, 151)

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 from tests.runtime.test_engine import Rig, Signer, StillClock, until
+from tests.runtime.test_journal_goes_on import made
 from tests.runtime.test_snapshots import Gated
 
 from aipaging.adapters.journal.sqlite.reader import SqliteEvidenceReader
+from aipaging.adapters.journal.sqlite.sealing import movable
+from aipaging.adapters.journal.sqlite.standing import StandingFiles
 from aipaging.adapters.journal.sqlite.writer import SqliteJournal
 from aipaging.core.anchor.catalogue import AnchorState
 from aipaging.core.foundation.errors import RefusedError, UnavailableError
@@ -141,3 +144,32 @@ async def test_an_erasure_waits_for_a_snapshot_that_began_before(rig: ErasingRig
     assert gated.snapshot_seq <= rig.engine.head.seq
     await rig.stop()
     assert (await recovered(gated)).sessions.keys() >= {session}
+
+
+async def test_after_an_erasure_a_start_needs_no_file_that_may_be_moved_away(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    rig = ErasingRig(made(path))
+    await rig.start()
+    gone = await rig.forgotten()
+    others = [await rig.page(duration_s=3_600, rate_rps=0.001) for _ in range(20)]
+    assert await rig.engine.erase(gone)
+    await rig.stop()
+    standing = StandingFiles(path)
+    allowed = movable(standing)
+    standing.close()
+    assert allowed
+    away = tmp_path / "away"
+    away.mkdir()
+    for each in allowed:
+        each.rename(away / each.name)
+    found = await recovered(made(path))
+    assert gone not in found.sessions
+    assert found.sessions.keys() >= set(others)
+    for each in allowed:
+        (away / each.name).rename(each)
+    journal = made(path)
+    journal.open()
+    assert {entry.payload for entry in journal.read(0) if entry.session == gone} == {None}
+    journal.discard()
+    journal.close()
+    assert (await recovered(made(path))).sessions.keys() == found.sessions.keys()

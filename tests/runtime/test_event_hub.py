@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from aipaging.core.evidence.record import SealedEntry
-from aipaging.core.foundation.errors import InvalidInputError
+from aipaging.core.foundation.errors import InvalidInputError, UnavailableError
 from aipaging.core.foundation.names import SessionId
 from aipaging.core.paging import commands as c
 from aipaging.core.paging.relocation_machine import RelocationCause
@@ -28,14 +28,22 @@ class Log:
     def __init__(self) -> None:
         self.entries: list[SealedEntry] = []
         self.reads = 0
+        self.first = 0
 
     def records(self, first_seq: int, end_seq: int | None = None) -> Iterator[StoredRecord]:
         self.reads += 1
+        if first_seq < self.first:
+            raise UnavailableError("moved away", code="JOURNAL_FILE_MISSING")
         for entry in self.entries[first_seq:end_seq]:
             yield StoredRecord(record=entry.record, leaf_hash=entry.leaf_hash, leaves=())
 
     def session_records(self, session: SessionId) -> list[tuple[int, bytes]]:
+        if any(entry.session == session for entry in self.entries[: self.first]):
+            raise UnavailableError("moved away", code="JOURNAL_FILE_MISSING")
         return [(entry.seq, entry.record) for entry in self.entries if entry.session == session]
+
+    def first_seq(self) -> int:
+        return self.first
 
     def hashes(self, level: int, first: int, count: int) -> list[bytes]:
         raise NotImplementedError
@@ -182,6 +190,25 @@ async def test_what_is_too_old_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         GAP, {"first_seq": 4, "last_seq": len(HISTORY) - 11, "reason": "TOO_OLD"},
     )  # fmt: skip
     assert [one.event.id for one in told[1:]] == [e.id for e in EXPECTED if e.id.seq > gap.id.seq]
+
+
+@pytest.mark.parametrize("behind", [1, 5])
+async def test_what_was_moved_away_is_said_to_be_too_old(behind: int) -> None:
+    log = Log()
+    log.entries, log.first = list(HISTORY), len(HISTORY) // 2
+    hub = EventHub(lambda: log, owner_of=lambda _: None, wall_us=lambda: 7)
+    hub.recovered(len(HISTORY))
+    after = EventId(seq=log.first - behind, mark="00000000")
+    told = await told_until(hub, after, len(HISTORY) - 1)
+    if behind > 1:
+        gap = told.pop(0).event
+        assert (gap.name, dict(gap.fields)) == (
+            GAP, {"first_seq": after.seq + 1, "last_seq": log.first - 1, "reason": "TOO_OLD"},
+        )  # fmt: skip
+    assert [one.event.id for one in told] == [e.id for e in EXPECTED if e.id.seq >= log.first]
+    begun = {entry.session for entry in HISTORY[: log.first]}
+    for one in told:  # whose it was stands where it began: nobody but operators is told
+        assert one.owner is None or one.owner.client or one.event.session in begun
 
 
 @pytest.mark.parametrize("after", [EventId(seq=5, mark="00000000"), EventId(seq=10_000)])

@@ -59,6 +59,7 @@ FIGURES = {
     "lease_ms": LEASE_MS,
     "drain_ms_max": LEASE_MS,
     "reserve_mb": 4,
+    "file_mb": 16_384,
     "anchor_lost_ms": 3_000,
     "access_rps": 100,
     "idle_s": 330,
@@ -85,7 +86,7 @@ operator = {{ name = "living", trust_domain = "{TRUST_DOMAIN}", data_dir = {json
 northbound = {{ listen = "{HOST}:{ports.northbound}" }}
 southbound = {{ listen = "{HOST}:{ports.southbound}", ads_listen = "{HOST}:{ports.ads}" }}
 gateway = {{ listen = "{HOST}:{ports.gateway}", idle_s = {figures["idle_s"]} }}
-journal = {{ reserve_mb = {figures["reserve_mb"]} }}
+journal = {{ reserve_mb = {figures["reserve_mb"]}, file_mb = {figures["file_mb"]} }}
 lease = {{ lease_ms = {figures["lease_ms"]}, lease_ms_max = {figures["lease_ms"]}, grace_ms = 100, \
 drain_ms_max = {figures["drain_ms_max"]} }}
 limits = {{ anchor_lost_ms = {figures["anchor_lost_ms"]}, retry_ms = 200, prepare_ms_max = 1000 }}

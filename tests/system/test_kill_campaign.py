@@ -80,7 +80,7 @@ async def use(system: Living, seen: Acknowledged, dice: random.Random, over: asy
 
 async def campaign(folder: Path, seed: int, rounds: int) -> None:
     dice, seen = random.Random(seed), Acknowledged()
-    async with Living.running(folder) as system:
+    async with Living.running(folder, file_mb=1) as system:  # the journal is to go on in other files meanwhile
         for _ in range(rounds):
             over = asyncio.Event()
             async with asyncio.TaskGroup() as group:

@@ -10,5 +10,13 @@ class EvidenceLog(EvidenceReader, Protocol):
     """An `EvidenceReader` beside the writer, where sessions are told apart."""
 
     def session_records(self, session: SessionId) -> list[tuple[int, bytes]]:
-        """Return (seq, record) of the session's own records (renewals in batches are not among them)."""
+        """Return (seq, record) of the session's own records (renewals in batches are not among them).
+
+        Raises:
+            UnavailableError: Some may stand in a file that was moved away (JOURNAL_FILE_MISSING).
+        """
+        ...
+
+    def first_seq(self) -> int:
+        """Return the first record from which on all can be read; older ones were moved away."""
         ...

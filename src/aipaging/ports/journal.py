@@ -18,8 +18,9 @@ class Journal(Protocol):
     """One writer's append-only log.
 
     Errors are `UnavailableError` with one of the codes JOURNAL_FULL (no space: only restrictive records are
-    taken), JOURNAL_LOCKED (another process writes it), JOURNAL_IO (storage failed: open it anew) and
-    JOURNAL_CORRUPT (what is stored is not what was appended: restore a backup or look into it).
+    taken), JOURNAL_LOCKED (another process writes it), JOURNAL_IO (storage failed: open it anew), JOURNAL_FILE_MISSING
+    (a part of it that is needed was moved away: put it back) and JOURNAL_CORRUPT (what is stored is not what was
+    appended: restore a backup or look into it).
     """
 
     def open(self) -> LogHead:
@@ -44,7 +45,11 @@ class Journal(Protocol):
         ...
 
     def read(self, first_seq: int) -> Iterator[SealedEntry]:
-        """Yield the entries from `first_seq` on, payloads decrypted, None where they were erased."""
+        """Yield the entries from `first_seq` on, payloads decrypted, None where they were erased.
+
+        Raises:
+            UnavailableError: Some are damaged, or were moved away; nothing is left out.
+        """
         ...
 
     def checkpoint(self) -> str | None:
@@ -139,6 +144,7 @@ class EvidenceReader(Protocol):
     """The public part of a log, read while its writer runs, from another process or over a network.
 
     What it yields is as stored: whoever needs to trust it verifies it. A reader is used from one thread at a time.
+    What it cannot read because it was moved away raises `UnavailableError` (JOURNAL_FILE_MISSING): no answer is short.
     """
 
     def records(self, first_seq: int, end_seq: int | None = None) -> Iterator[StoredRecord]:

@@ -462,7 +462,7 @@ def test_what_a_reader_cannot_read_is_told_apart(rig: SqliteRig, number: int, co
             error.sqlite_errorcode = number
             raise error
 
-    reader._connection = Failing()
+    reader._standing._open[0] = Failing()
     expect(code, reader.size)
 
 

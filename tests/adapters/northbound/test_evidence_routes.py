@@ -165,3 +165,38 @@ async def test_leaves_of_renewals_and_the_logs_own_keys(
     leaves = unbundled((await noc.get(f"evidence/leaves/{roots[0]}")).content)
     assert tree_root(leaf_hash(leaf) for leaf in leaves).hex() == roots[0]
     assert (await noc.get("evidence/verifier-keys")).text.startswith("control.example/log+")
+
+
+async def test_what_was_moved_away_is_a_problem_and_what_is_there_is_answered(
+    rig: Rig, app_one: httpx.AsyncClient, noc: httpx.AsyncClient
+) -> None:
+    old = await checkpointed(rig, app_one)
+    while rig.engine.head.seq < 300 or not rig.journal.go_on():  # where a checkpoint covers all of it
+        await checkpointed(rig, app_one)
+    new = await checkpointed(rig, app_one)
+    size = noted_checkpoint((await noc.get("evidence/checkpoint")).text).size
+    rig.journal._sealing.wait()
+    away = rig.path.with_name("away")
+    rig.path.rename(away)
+    lost = (f"sessions/{old}/evidence", f"evidence/leaves/{'0' * 64}", "usage", "evidence/tile/entries/000")
+    lost += ("evidence/tile/0/000", f"evidence/proofs/inclusion?seq=20&size={size}")
+    lost += (f"evidence/proofs/consistency?from=20&to={size}", "sessions/00000000-0000-4000-8000-00000000000f/evidence")
+    there = (
+        f"sessions/{new}/evidence",
+        f"evidence/proofs/inclusion?seq={size - 1}&size={size}",
+        "evidence/tile/1/000.p/1",
+    )
+    there += (f"evidence/tile/entries/001.p/{size - 256}", f"evidence/proofs/consistency?from={size - 5}&to={size}")
+    for place in lost:
+        answer = await (app_one if place.startswith("sessions/") else noc).get(place)
+        assert (answer.status_code, answer.json()["code"]) == (503, "AI_PAGING.JOURNAL_FILE_MISSING"), place
+        assert answer.json()["who"] == "operator"
+        assert "journal.db no longer stands" in answer.json()["message"]
+        assert str(rig.path.parent) not in answer.text, "where files lie is nobody else's business"
+    for place in there:
+        assert (await (app_one if place.startswith("sessions/") else noc).get(place)).status_code == 200, place
+    away.rename(rig.path)
+    for place in (*lost[:1], *lost[2:-1], *there):
+        assert (await (app_one if place.startswith("sessions/") else noc).get(place)).status_code == 200, place
+    for place in (lost[1], lost[-1]):
+        assert (await (app_one if place.startswith("sessions/") else noc).get(place)).status_code == 404, place

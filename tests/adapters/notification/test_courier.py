@@ -36,6 +36,9 @@ class Log:
     def session_records(self, session: SessionId) -> list[tuple[int, bytes]]:
         return [(entry.seq, entry.record) for entry in self.entries if entry.session == session]
 
+    def first_seq(self) -> int:
+        return 0
+
     def hashes(self, level: int, first: int, count: int) -> list[bytes]:
         raise NotImplementedError
 

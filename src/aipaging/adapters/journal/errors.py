@@ -1,6 +1,12 @@
 """The ways in which a journal fails, worded alike by every adapter."""
 
+from collections.abc import Sequence
+from typing import Final
+
 from aipaging.core.foundation.errors import AipagingError, UnavailableError, Who
+
+FILE_MISSING: Final = "JOURNAL_FILE_MISSING"
+"""The code of the error for records that were moved away."""
 
 
 def journal_full(where: str, *, restrictive: bool = False) -> UnavailableError:
@@ -36,6 +42,16 @@ def journal_corrupt(where: str, what: str) -> UnavailableError:
         f"{where} is damaged or was altered: {what}. It is not written to; the operator must run "
         "`aipaging evidence verify` on it and restore a backup",
         code="JOURNAL_CORRUPT",
+    )
+
+
+def journal_file_missing(where: str, names: Sequence[str], records: str) -> UnavailableError:
+    """Return the error for records in files of the journal that were moved away; `names` are those files."""
+    verb = "stands" if len(names) == 1 else "stand"
+    return UnavailableError(
+        f"{records} cannot be read: {', '.join(names)} no longer {verb} beside the other files of {where}. The "
+        "operator must put back what was moved away",
+        code=FILE_MISSING,
     )
 
 

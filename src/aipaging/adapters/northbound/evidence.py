@@ -19,6 +19,9 @@ from aipaging.runtime.http.exchange import Answer, Request, integer_of, json_ans
 
 SIZE_MAX: Final = 2**53 - 1
 
+MOVED_AWAY: Final = "AI_PAGING.JOURNAL_FILE_MISSING"
+"""What is asked for stands in a file that the operator moved away, or may."""
+
 HashText = Annotated[str, Meta(max_length=64, pattern="^[0-9a-f]{64}$")]
 Proof = Annotated[list[HashText], Meta(max_length=64, description="Hashes from the leaf up (RFC 9162), hex.")]
 
@@ -149,7 +152,7 @@ class EvidenceRoutes:
                 replies={
                     200: Reply(meaning="The records.", document=SessionEvidenceDocument, example=examples.EVIDENCE)
                 },
-                errors=("INVALID_ARGUMENT", "OUT_OF_RANGE", "NOT_FOUND"),
+                errors=("INVALID_ARGUMENT", "OUT_OF_RANGE", "NOT_FOUND", MOVED_AWAY),
             ),
             Operation(
                 method="GET",
@@ -161,7 +164,7 @@ class EvidenceRoutes:
                 scope="ai-paging:evidence:read",
                 query={"seq": "The record's place, from 0.", "size": "Size of the tree, as in a checkpoint."},
                 replies={200: Reply(meaning="The proof.", document=InclusionDocument, example=examples.INCLUSION)},
-                errors=("INVALID_ARGUMENT", "OUT_OF_RANGE"),
+                errors=("INVALID_ARGUMENT", "OUT_OF_RANGE", MOVED_AWAY),
             ),
             Operation(
                 method="GET",
@@ -173,7 +176,7 @@ class EvidenceRoutes:
                 scope="ai-paging:evidence:read",
                 query={"from": "Size of the older tree.", "to": "Size of the newer tree."},
                 replies={200: Reply(meaning="The proof.", document=ConsistencyDocument, example=examples.CONSISTENCY)},
-                errors=("INVALID_ARGUMENT", "OUT_OF_RANGE"),
+                errors=("INVALID_ARGUMENT", "OUT_OF_RANGE", MOVED_AWAY),
             ),
             Operation(
                 method="GET",
@@ -192,7 +195,7 @@ class EvidenceRoutes:
                         example=examples.CHECKPOINT,
                     )
                 },
-                errors=("NOT_FOUND",),
+                errors=("NOT_FOUND", MOVED_AWAY),
             ),
         ]
 

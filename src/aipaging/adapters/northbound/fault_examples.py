@@ -38,6 +38,8 @@ MESSAGES: Final[Mapping[str, str]] = {
     "AI_PAGING.JOURNAL_UNAVAILABLE": "the journal cannot be written: no space is left on its disk",
     "AI_PAGING.JOURNAL_BUSY": "a reader holds the write-ahead log, which still has the erased key; erase again later",
     "AI_PAGING.SNAPSHOT_FAILED": "the state without the session could not be stored, so that nothing was erased",
+    "AI_PAGING.JOURNAL_FILE_MISSING": "records 0 to 12999999 cannot be read: journal.db no longer stands beside the "
+    "other files of journal.db. The operator must put back what was moved away",
     "AI_PAGING.KEY_SET_INVALID": "keys[0] is not a P-256 public key",
     "AI_PAGING.ENVELOPE_TOO_LARGE": "the envelope is longer than 65536 bytes",
     "AI_PAGING.ENVELOPE_NOT_SIGNED": "the envelope is not a JWS in compact form",

@@ -142,6 +142,12 @@ class Metrics:
         self._behind = self._gauge(
             "aipaging_snapshot_behind_records", "Records since the newest snapshot: a recovery replays them."
         )
+        self._first_seq = self._gauge(
+            "aipaging_journal_file_first_record", "The first record of the file that is written: older ones are sealed."
+        )
+        self._files_failed = self._counter(
+            "aipaging_journal_file_failures", "How often the journal could not go on in another file."
+        )
         self._append = Histogram(
             "aipaging_journal_append_seconds",
             "Appends, from handing over to durable.",
@@ -255,6 +261,11 @@ class Metrics:
         """Take over what came of snapshots since the start."""
         self._snapshots_failed.inc(self._more("snapshots", "", failed))
         self._behind.set(behind_records)
+
+    def journal_files(self, *, failed: int, first_seq: int) -> None:
+        """Take over where the file that is written begins, and what came of going on in another."""
+        self._files_failed.inc(self._more("journal files", "", failed))
+        self._first_seq.set(first_seq)
 
     async def scraped(self, control: ControlPlane, accept: str = "") -> tuple[bytes, str]:
         """Return the exposition and its media type.

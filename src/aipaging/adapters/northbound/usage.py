@@ -104,7 +104,13 @@ class UsageRoutes:
                 replies={
                     200: Reply(meaning="What they used.", document=UsageList, media_types_also=(CSV,), example=_EXAMPLE)
                 },
-                errors=("INVALID_ARGUMENT", "OUT_OF_RANGE", "NOT_FOUND", "UNAVAILABLE"),
+                errors=(
+                    "INVALID_ARGUMENT",
+                    "OUT_OF_RANGE",
+                    "NOT_FOUND",
+                    "UNAVAILABLE",
+                    "AI_PAGING.JOURNAL_FILE_MISSING",
+                ),
             )
         ]
 

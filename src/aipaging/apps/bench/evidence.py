@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from aipaging.adapters.journal.sqlite.files import JournalFiles
 from aipaging.adapters.journal.sqlite.reader import SqliteEvidenceReader
 from aipaging.adapters.journal.sqlite.writer import SqliteJournal
 from aipaging.adapters.signing.notes import NoteSigner, verified_text
@@ -71,15 +72,18 @@ def run(*, quick: bool, seed: int) -> list[BenchResult]:
         for _ in range(rounds):
             ours.append(writer.append(list(islice(steps, ours_each))))
             theirs.append(peer.append(list(islice(History(seed, PLAN), theirs_each))))
-        while writer.records < verified:
-            writer.append(list(islice(steps, min(64_000, verified - writer.records))))
+        while (left := verified - rounds * BATCH - writer.records) > 0:
+            writer.append(list(islice(steps, min(64_000, left))))
+        held_up_ms = [writer.go_on(list(islice(steps, BATCH))) for _ in range(rounds)]
         writer.close()
         peer.close()
-        size_bytes = (place / "journal.db").stat().st_size / writer.records
+        files = JournalFiles(place / "journal.db")
+        size_bytes = sum(files.path_of(first).stat().st_size for first in files.present()) / writer.records
         verdict, verify_s = _verify(place / "journal.db", signer)
     if not verdict.ok:
         raise AssertionError(f"the benchmark's own log does not verify: {verdict.first_bad}")
-    return [*_append_results(ours, theirs), *_verify_results(verdict.records, verify_s, size_bytes)]
+    held_up = alone("held_up_by_going_on_in_another_file", "ms", held_up_ms, Goal(text="stated"))
+    return [*_append_results(ours, theirs), *_verify_results(verdict.records, verify_s, size_bytes), held_up]
 
 
 class _Writer:
@@ -108,6 +112,15 @@ class _Writer:
             note = self._signer.sign_note(self._sealer.checkpoint_text(_ORIGIN))
             self._journal.append(entries, note)
         return _Run(len(steps), time.perf_counter() - wall, time.process_time() - cpu)
+
+    def go_on(self, steps: Sequence[Step]) -> float:
+        """Go on in another file, and store a batch there; return for how many milliseconds nothing else could be."""
+        wall = time.perf_counter()
+        if not self._journal.go_on():
+            raise AssertionError("the journal does not go on in another file")
+        held_up_s = time.perf_counter() - wall
+        self.append(steps)
+        return 1000 * held_up_s
 
     def close(self) -> None:
         """Close the journal."""

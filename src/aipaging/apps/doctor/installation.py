@@ -11,6 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from aipaging.adapters.journal.sqlite.files import JournalFiles, successor_named
+from aipaging.adapters.journal.sqlite.sealing import movable
+from aipaging.adapters.journal.sqlite.standing import StandingFiles
 from aipaging.apps.doctor.finding import Finding, Situation, doubtful, fine, wrong
 from aipaging.core.foundation.errors import AipagingError
 
@@ -127,19 +130,23 @@ def ports(situation: Situation) -> Iterator[Finding]:
 
 
 def journal(situation: Situation) -> Iterator[Finding]:
-    """Look whether the journal is in use, and whole as a database."""
+    """Look whether the journal is in use, whole as a database, and which of its files may be moved away."""
     if not situation.config:
         return
-    path = Path(situation.config["journal"]["path"])
-    if not path.exists():
-        yield fine(f"{path} will be made by the first start")
+    files = JournalFiles(Path(situation.config["journal"]["path"]))
+    present = files.present() if files.base.parent.is_dir() else []
+    if not present:
+        yield fine(f"{files.base} will be made by the first start")
         return
+    path = files.path_of(present[-1])
     holder = _journal_holder(situation)
     if holder is not None:
         yield fine(f"process {holder} writes {path}: a controller is running")
+    begun = False
     try:
         with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
             said = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            begun = bool(connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchall())
     except sqlite3.Error as error:
         said = str(error)
     if said != "ok":
@@ -149,6 +156,34 @@ def journal(situation: Situation) -> Iterator[Finding]:
         )
     else:
         yield fine(f"{path} is whole as a database (`aipaging evidence verify` proves the rest)")
+        if begun:
+            yield from _older_files(files)
+
+
+def _older_files(files: JournalFiles) -> Iterator[Finding]:
+    """Tell which older files of the journal there are, and which of them may be moved away."""
+    with contextlib.closing(StandingFiles(files.base)) as standing:
+        try:
+            *older, head = standing.present()
+            away, paths = standing.missing(), movable(standing)
+            successor = successor_named(standing.connection(head))
+        except (AipagingError, sqlite3.Error) as error:
+            yield wrong(
+                f"an older file of {files.base} cannot be read: {error}",
+                fix=f"restore it from a backup; `aipaging evidence verify {files.base}` tells how far it is good",
+            )
+            return
+    if successor is not None:
+        yield wrong(
+            f"the journal goes on in {files.path_of(successor).name}, which is not there: no controller starts",
+            fix=f"put it back beside {files.base}",
+        )
+    if away:
+        names = ", ".join(files.path_of(span.first).name for span in away)
+        yield fine(f"moved away: {names}; what they hold cannot be asked here")
+    if older:
+        names = ", ".join(path.name for path in paths) or "none yet"
+        yield fine(f"{len(older)} older files of {files.base}; those that may be moved away: {names}")
 
 
 def policies(situation: Situation) -> Iterator[Finding]:

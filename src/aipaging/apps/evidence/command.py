@@ -11,6 +11,8 @@ from typing import Any, Final
 import click
 import msgspec
 
+from aipaging.adapters.journal.errors import FILE_MISSING
+from aipaging.adapters.journal.sqlite.reader import SqliteEvidenceReader
 from aipaging.adapters.journal.tiles import export as export_tiles
 from aipaging.adapters.signing.notes import NoteVerifier
 from aipaging.adapters.terminal.guard import examples, failed, json_option
@@ -66,7 +68,7 @@ def names_source(command: Callable[..., None]) -> Callable[..., None]:
     )
 )
 def evidence() -> None:
-    """Verify and read evidence logs: journal files, exported directories, or a controller's /evidence/ URL."""
+    """Verify and read evidence logs: journals, exported directories, or a controller's /evidence/ URL."""
 
 
 @evidence.command(
@@ -85,13 +87,22 @@ def verify_command(
 ) -> None:
     """Check chain, tree and signatures of the log at SOURCE, and replay its invariants.
 
-    SOURCE is a journal file (also while its controller runs), an exported directory, or a URL. Exit status 1: something
-    is wrong; the first bad record is named.
+    SOURCE is a journal (any of its files, or their folder; also while its controller runs), an exported directory, or a
+    URL. Exit status 1: something is wrong; the first bad record is named. 4: a file of the journal was moved away, so
+    that nothing can be said; an export of the log has what was in it.
     """
     trusted = _trusted(reader, keys)
     witnessed = [noted for path in witnesses for noted in _witnessed(path)]
-    with _progress(reader) as report:
-        verdict = verify(reader, trusted, witnessed, report)
+    try:
+        with _progress(reader) as report:
+            verdict = verify(reader, trusted, witnessed, report)
+    except UnavailableError as error:
+        if error.code != FILE_MISSING:
+            raise
+        what = f"the log was not verified: {error.message}; or verify an export of the log, which holds them too"
+        raise UnavailableError(what, code=error.code) from error
+    if isinstance(reader, SqliteEvidenceReader) and (successor := reader.continued_in()) is not None:
+        note(f"the log goes on in {successor}, which is not there: what follows is not verified", style="yellow")
     if as_json:
         write_json(verdict_document(verdict))
     else:
@@ -101,7 +112,7 @@ def verify_command(
 
 
 @evidence.command("export", epilog=examples("aipaging evidence export journal.db /var/www/evidence"))
-@click.argument("journal", type=_file)
+@click.argument("journal", type=click.Path(path_type=Path))
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
 @json_option
 def export_command(*, journal: Path, directory: Path, as_json: bool) -> None:

@@ -1,5 +1,6 @@
-"""Where a log is: a journal file, a directory of tiles, or a URL that serves them."""
+"""Where a log is: the files of a journal, a directory of tiles, or a URL that serves them."""
 
+import contextlib
 import ssl
 import time
 from collections.abc import Mapping
@@ -11,8 +12,10 @@ import httpx
 import msgspec
 
 from aipaging.adapters.journal.errors import journal_corrupt
+from aipaging.adapters.journal.sqlite.files import JournalFiles, journal_in
 from aipaging.adapters.journal.sqlite.reader import SqliteEvidenceReader
 from aipaging.adapters.journal.tiles import FETCHED_BYTES_MAX, Fetch, TileReader, directory_fetch
+from aipaging.core.evidence.tiles import CHECKPOINT_PATH
 from aipaging.core.foundation.errors import InvalidInputError, RefusedError, UnavailableError
 from aipaging.ports.journal import EvidenceReader
 
@@ -65,8 +68,12 @@ def evidence_reader(where: str, *, token_file: Path | None = None, ca_file: Path
         return TileReader(url_fetch(where, token_file=token_file, ca_file=ca_file), where)
     path = Path(where)
     if path.is_dir():
-        return TileReader(directory_fetch(path), where)
-    if not path.exists():
+        journal = None
+        with contextlib.suppress(OSError):  # what cannot be read is told of the tiles
+            journal = None if (path / CHECKPOINT_PATH).exists() else journal_in(path)
+        return TileReader(directory_fetch(path), where) if journal is None else SqliteEvidenceReader(journal)
+    # The first file of a journal may have been moved away, and its name still is the journal's.
+    if not path.exists() and not (path.parent.is_dir() and JournalFiles(path).present()):
         raise InvalidInputError(f"{where}: there is no such file or directory", code="NOT_FOUND", field="source")
     return SqliteEvidenceReader(path)
 

@@ -98,10 +98,11 @@ class GatewayPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalPlan:
-    """Where the journal lies, and the space kept aside for what must always be recorded."""
+    """Where the journal lies, the space kept aside for what must always be recorded, and how large one file grows."""
 
     path: Path
     reserve_bytes: int
+    file_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,7 +330,9 @@ def _config(path: Path, tables: Tables, clients: tuple[Client, ...], warnings: t
         gateway=_gateway(tables.one["gateway"], client_ca=tables.one["northbound"].get("client_ca")),
         settings=settings_of(tables),
         journal=JournalPlan(
-            path=journal.get("path") or data_dir / "journal.db", reserve_bytes=journal.get("reserve_mb") * 2**20
+            path=journal.get("path") or data_dir / "journal.db",
+            reserve_bytes=journal.get("reserve_mb") * 2**20,
+            file_bytes=journal.get("file_mb") * 2**20,
         ),
         clients=clients,
         issuers=issuers_of(tables),

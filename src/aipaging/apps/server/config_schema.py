@@ -260,6 +260,12 @@ def _journal(path: Kind) -> Section:
             "reserve_mb": _whole(
                 0, 10_000, 32, "Space kept aside, so that a full disk still takes the records that revoke and expire."
             ),
+            "file_mb": _whole(
+                0,
+                1_000_000,
+                16_384,
+                "The size at which the journal goes on in another file; old ones may be moved away. 0: never.",
+            ),
         },
     )
 

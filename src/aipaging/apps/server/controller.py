@@ -85,6 +85,7 @@ class Controller:
         self.config = config
         self._clock = SystemClock()
         self._identities = Identities.open(config, self._wall_clock)
+        self._journal = self._made_journal()
         self.engine = self._engine()
         self._tokens = SessionTokens(self._identities.signer)
         self._audit = live_audit(config, self.engine, dropped=self._dropped)
@@ -228,6 +229,7 @@ class Controller:
         self.metrics.configuration(refused=bool(self._reloading.status.problems))
         snapshots = self.engine.snapshots
         self.metrics.snapshots(failed=snapshots.failed, behind_records=snapshots.behind_records)
+        self.metrics.journal_files(failed=self._journal.failures, first_seq=self._journal.first_seq)
         courier = self.notifications.courier
         if courier is not None:
             self.metrics.notifications(
@@ -243,21 +245,24 @@ class Controller:
     async def _dropped(self) -> int:
         return await self._user_plane.dropped()
 
-    def _engine(self) -> Engine:
+    def _made_journal(self) -> SqliteJournal:
         plan = self.config.journal
-        journal = SqliteJournal(
+        return SqliteJournal(
             plan.path,
             self._identities.journal_key,
             verifier_keys=[self._identities.notes.verifier.text],
             ballast_bytes=plan.reserve_bytes,
+            file_bytes_max=plan.file_bytes,
         )
+
+    def _engine(self) -> Engine:
         return Engine(
-            journal=journal,
-            snapshots=journal,
+            journal=self._journal,
+            snapshots=self._journal,
             signer=self._identities.notes,
             clock=self._clock,
             writer=(self.config.operator.name, uuid.uuid4().hex),
-            eraser=journal,
+            eraser=self._journal,
         )
 
     def _plane(self) -> UserPlane:

@@ -18,7 +18,7 @@ from aipaging.core.foundation.errors import UnavailableError
 from aipaging.core.foundation.names import SessionId
 from aipaging.core.paging.state import State
 from aipaging.ports.evidence import EvidenceLog
-from aipaging.runtime.events.event import Event, EventId, event_of, gap_event, head_of, mark_of
+from aipaging.runtime.events.event import Event, EventId, RecordHead, event_of, gap_event, head_of, mark_of
 
 Answered = TypeVar("Answered")
 
@@ -192,9 +192,14 @@ class EventHub:
             UnavailableError: The journal cannot be read.
         """
         oldest = max(0, self.end - REPLAY_RECORDS_MAX)
+        first = 0
+        if self._slot(after.seq) is None and oldest <= after.seq + 1 < self.end:
+            first = await self._in_thread(lambda reader: reader.first_seq())
+            oldest = max(oldest, first)
         if after.seq + 1 < oldest:
             return self._gap_to(oldest - 1, first=after.seq + 1, reason="TOO_OLD")
-        if after.seq >= self.end or (after.mark and await self._mark(after.seq) != after.mark):
+        kept = after.seq >= first  # what was moved away cannot be compared
+        if after.seq >= self.end or (kept and after.mark and await self._mark(after.seq) != after.mark):
             # What the reader knew is not in this journal: a backup was restored. Where the two histories part is
             # not known, so nothing of the past is told as if it followed; the reader has to look anew.
             return self._gap_to(max(0, self.end - 1), first=min(after.seq, self.end), reason="HISTORY_CHANGED")
@@ -265,13 +270,23 @@ class EventHub:
     def _stored_owner(self, reader: EvidenceLog, session: str) -> Owner | None:
         if not session:
             return None
-        owner = self._owners.get(session)
+        owner = self._owners.get(session) or self._owner_of(SessionId(session))
         if owner is None:
-            records = reader.session_records(SessionId(session))
-            first = head_of(records[0][1]) if records else None
+            first = self._beginning(reader, session)
             owner = Owner(client=first.client if first else "", tenant=first.tenant if first else "")
             self._remember(session, owner)
         return owner
+
+    @staticmethod
+    def _beginning(reader: EvidenceLog, session: str) -> RecordHead | None:
+        """Return what the first record of a session says; None if it was moved away: only operators are told then."""
+        try:
+            records = reader.session_records(SessionId(session))
+        except UnavailableError as error:
+            if error.code != "JOURNAL_FILE_MISSING":
+                raise
+            return None
+        return head_of(records[0][1]) if records else None
 
     def _remember(self, session: str, owner: Owner) -> None:
         if len(self._owners) >= OWNERS_MAX:

@@ -87,6 +87,7 @@ STATUS_BY_OWN_CODE: Final[Mapping[str, int]] = MappingProxyType(
         "JOURNAL_UNAVAILABLE": 503,
         "JOURNAL_BUSY": 503,
         "SNAPSHOT_FAILED": 503,
+        "JOURNAL_FILE_MISSING": 503,
     }
 )
 """Ours."""

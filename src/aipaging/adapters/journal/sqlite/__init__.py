@@ -1,1 +1,1 @@
-"""The embedded journal: one SQLite file, one writer, any number of readers."""
+"""The embedded journal: SQLite files one after the other, one writer, any number of readers."""

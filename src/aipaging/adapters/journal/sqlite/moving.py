@@ -28,11 +28,15 @@ class LogMover:
 
     Args:
         path: The journal file.
+
+    Attributes:
+        rounds: How often the log had become long.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._pages = 0
+        self.rounds = 0
         self._thread: threading.Thread | None = None
 
     def wrote(self, connection: sqlite3.Connection, entries: int) -> None:
@@ -53,6 +57,7 @@ class LogMover:
             self._thread.join()
 
     def _begin(self) -> None:
+        self.rounds += 1
         thread = threading.Thread(target=self._move, name="journal-log", daemon=True)
         try:
             thread.start()

@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-SCHEMA_VERSION: Final = 1
-"""In `meta`; a file of another version is refused, never guessed at."""
+SCHEMA_VERSION: Final = 2
+"""In `meta`, of a file that goes on from another, or from which another goes on."""
+
+SCHEMA_VERSIONS: Final = frozenset({1, SCHEMA_VERSION})
+"""What can be read and written: a journal of one file is of version 1. Any other is refused, never guessed at."""
 
 READ_ROWS: Final = 1_000
 """Rows fetched at a time by readers: under a megabyte, and no read transaction stays open to hold up the writer."""
@@ -50,6 +53,11 @@ CREATE TABLE session_keys (
 CREATE TABLE snapshots (seq INTEGER PRIMARY KEY, root TEXT NOT NULL, blob BLOB NOT NULL);
 """
 
+_ERASED: Final = "CREATE INDEX IF NOT EXISTS erased_sessions ON session_keys (session) WHERE secret IS NULL;"
+"""Which sessions were erased is carried on from file to file, and must not be looked for among millions."""
+
+TABLES: Final = _TABLES + _ERASED
+
 
 def writer_connection(path: Path) -> sqlite3.Connection:
     """Return the one connection that writes, with its tables in place."""
@@ -59,7 +67,8 @@ def writer_connection(path: Path) -> sqlite3.Connection:
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", f"wal_autocheckpoint={WAL_PAGES_MAX}"):
         connection.execute(f"PRAGMA {pragma}")
     if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:
-        connection.executescript(f"BEGIN IMMEDIATE;{_TABLES}COMMIT;")
+        connection.executescript(f"BEGIN IMMEDIATE;{TABLES}COMMIT;")
+    connection.execute(_ERASED)
     return connection
 
 
@@ -69,9 +78,11 @@ def reader_connection(path: Path) -> sqlite3.Connection:
     connection = _uri_connection(f"{location}?mode=ro")
     try:
         connection.execute("SELECT 1 FROM sqlite_schema").fetchall()
-    except sqlite3.OperationalError:
-        # A copy on read-only media: WAL mode wants to create its index beside the file, unless nothing can change.
+    except sqlite3.OperationalError as error:
         connection.close()
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+            raise  # somebody writes it: what is read as if nothing could change would never show that
+        # A copy on read-only media: WAL mode wants to create its index beside the file, unless nothing can change.
         connection = _uri_connection(f"{location}?immutable=1")
     return connection
 

@@ -130,6 +130,22 @@ class Vault:
             return None
         return _opened(known.cipher, stored, seq.to_bytes(8, "big")), known.salt
 
+    def salt(self, session: str) -> bytes:
+        """Return the salt that the file has for a session, empty where it has none."""
+        return self._of(session).salt if self.knows(session) else b""
+
+    def knows(self, session: str) -> bool:
+        """Whether the file has the session, erased or not."""
+        return session in self._cached or bool(self._stored([session]))
+
+    def bury(self, session: str) -> None:
+        """Erase the key and salt of a session in a transaction; a session that the file does not have is noted."""
+        erased = self._connection.execute("UPDATE session_keys SET secret = NULL WHERE session = ?", (session,))
+        if not erased.rowcount:
+            query = "INSERT INTO session_keys SELECT coalesce(max(number), 0) + 1, ?, NULL FROM session_keys"
+            self._connection.execute(query, (session,))
+        self.forget()
+
     def encrypted_snapshot(self, blob: bytes, place: str) -> bytes:
         """Return a snapshot encrypted under the wrapping key, bound to the tree head that it is of."""
         return _sealed(self._wrapping, blob, place.encode())
