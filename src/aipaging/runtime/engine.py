@@ -22,7 +22,7 @@ from typing import Any, Final, TypeVar
 
 from aipaging.core.evidence.log import LogHead
 from aipaging.core.evidence.record import Draft, SealedEntry
-from aipaging.core.foundation.errors import AipagingError, UnavailableError, Who
+from aipaging.core.foundation.errors import AipagingError, UnavailableError
 from aipaging.core.foundation.names import SessionId
 from aipaging.core.foundation.time import BootUs, Now
 from aipaging.core.paging import commands as c
@@ -39,7 +39,7 @@ from aipaging.ports.signing import CheckpointSigner
 from aipaging.runtime.alarm import Alarm
 from aipaging.runtime.carrying import RESTRICTIVE_EFFECTS, Effects, only_restrict
 from aipaging.runtime.clock import Clock
-from aipaging.runtime.illness import Illness
+from aipaging.runtime.illness import PAUSE_MS_MIN, Illness
 from aipaging.runtime.observation import EngineObserver
 from aipaging.runtime.pending import Item, Pending
 from aipaging.runtime.recording import Recorder, SnapshotCounts
@@ -314,8 +314,8 @@ class Engine:
     def _broken(self, error: Exception) -> None:
         """Go back to what the journal holds, as half a decision may be applied; grant nothing until then."""
         LOG.error("a decision could not be carried out", exc_info=error)
-        self._spawn(self._append_failed(AipagingError(str(error), code="ENGINE_BROKEN", who=Who.BUG)))
-        self._illness.broken(self.now())
+        self._illness.broken(error, self.now())
+        self._arrived.set()  # for the writer, which alone opens the journal anew: nothing is appended meanwhile
 
     def _evolved(self, events: Sequence[Event]) -> list[Draft]:
         """Apply events; return what is to be recorded of them. A term begins with its first event, if with any."""
@@ -333,9 +333,11 @@ class Engine:
             await self._arrived.wait()
             self._arrived.clear()
             try:
-                await self._flush()
+                bug = self._illness.met_bug()
+                await (self._flush() if bug is None else self._append_failed(bug))
             except Exception as error:  # noqa: BLE001 - a bug must not end the loop: nothing would be stored any more
                 self._broken(error)
+                await asyncio.sleep(PAUSE_MS_MIN / 1000)  # one that comes at once again leaves others their turn
 
     async def _flush(self) -> None:
         if self._patience is not None:

@@ -7,7 +7,7 @@ otherwise be asked without end. One that is full still takes what only takes awa
 
 from typing import Final
 
-from aipaging.core.foundation.errors import AipagingError
+from aipaging.core.foundation.errors import AipagingError, Who
 from aipaging.core.foundation.time import BootUs, Now
 
 RECOVER_MS: Final = 2_000
@@ -32,11 +32,18 @@ class Illness:
         self.retry_us = BootUs(0)
         self._pause_ms = 0
         self._pause_us = BootUs(0)
+        self._bug: AipagingError | None = None
 
-    def broken(self, now: Now) -> None:
-        """Note that a decision could not be carried out."""
+    def broken(self, error: Exception, now: Now) -> None:
+        """Note that a decision could not be carried out: half of it may be applied."""
+        self._bug = AipagingError(str(error), code="ENGINE_BROKEN", who=Who.BUG)
         self.reason = "a decision could not be carried out: this is a bug"
         self._pause_us = now.after(PAUSE_MS_MIN * 1000)
+
+    def met_bug(self) -> AipagingError | None:
+        """Return, once, the bug that was met and has had no consequence yet."""
+        bug, self._bug = self._bug, None
+        return bug
 
     def failed(self, error: AipagingError, now: Now) -> None:
         """Note that the journal did not take records."""
