@@ -134,6 +134,7 @@ async def test_a_request_that_waits_for_its_answer_is_given_back_at_the_end(benc
     status, fields, body = await client.response()
     assert (status, json.loads(body)["error"]["code"]) == (503, "LEASE_ENDED")
     assert fields["retry-after"] == "1"
+    assert fields["server-timing"] == "lease"
     await asyncio.wait_for(seen.wait(), 60)
     bench.upstream.script = answer_ok
     client.send(request(body=b"again"))

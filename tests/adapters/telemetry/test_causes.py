@@ -5,17 +5,17 @@ from typing import Any
 
 import pytest
 
-from aipaging.adapters.sidecar.answers import over_contract, queue_full, refusal_answer
+from aipaging.adapters.sidecar.answers import LEASE_ENDED_MEANWHILE, over_contract, queue_full, refusal_answer
 from aipaging.adapters.telemetry.causes import HELD_BYTES, Ending
 from aipaging.adapters.telemetry.envoy import row_of_entry
-from aipaging.adapters.telemetry.server_timing import is_policed
+from aipaging.adapters.telemetry.server_timing import is_excused
 from aipaging.core.audit import Status
 
 MS = 1_000
 PLAIN: Mapping[str, Any] = {
     "flags": frozenset[str](), "code": 200, "request_bytes": 200, "answer_bytes": 2_000, "whole_us": 1 * MS,
     "sent_us": 2 * MS, "begun_us": 40 * MS, "answered_us": 60 * MS, "ended_us": 61 * MS,
-    "timed": True, "policed": False,
+    "timed": True, "excused": False,
 }  # fmt: skip
 BIG = HELD_BYTES + 1
 
@@ -46,7 +46,8 @@ def ending(**changes: Any) -> Ending:
         ({"flags": ["upstream_connection_termination"], "code": 503, "whole_us": -1}, Status.UNKNOWN),
         ({"flags": ["upstream_remote_reset"], "answer_bytes": BIG}, Status.UNKNOWN),
         ({"flags": ["stream_idle_timeout"], "answer_bytes": BIG}, Status.UNKNOWN),
-        ({"code": 429, "timed": False, "policed": True}, Status.UNKNOWN),
+        ({"code": 429, "timed": False, "excused": True}, Status.UNKNOWN),
+        ({"code": 503, "timed": False, "excused": True}, Status.UNKNOWN),
         # Nobody's word but the anchor's that the request was wrong.
         ({"code": 403, "timed": False}, Status.UNKNOWN),
     ],
@@ -91,13 +92,16 @@ def test_an_ordinary_request_is_as_late_as_it_was() -> None:
     assert usual.least_anchor_us(30 * MS) == usual.most_anchor_us(30 * MS) == 30 * MS
 
 
-def test_the_sidecar_marks_what_it_polices_and_no_model_server_can() -> None:
+def test_the_sidecar_marks_what_its_client_may_have_brought_about_and_no_model_server_can() -> None:
     policed = refusal_answer(over_contract(1_000, 1, 5), close=False)
     assert b"\r\nserver-timing: guardrail\r\n" in policed
+    outlived = refusal_answer(LEASE_ENDED_MEANWHILE, close=False)
+    assert b"\r\nserver-timing: lease\r\n" in outlived
     assert b"server-timing" not in refusal_answer(queue_full(1), close=False)
-    assert is_policed("guardrail")
-    assert not is_policed("guardrail,queue;dur=0.100, inference;dur=5.000")
-    assert not is_policed("")
+    assert is_excused("lease")
+    assert is_excused("guardrail")
+    assert not is_excused("guardrail,queue;dur=0.100, inference;dur=5.000")
+    assert not is_excused("")
 
 
 def test_one_trace_context_sent_with_many_requests_does_not_make_them_one() -> None:

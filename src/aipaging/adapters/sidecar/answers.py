@@ -8,7 +8,7 @@ import msgspec
 
 CLOSE: Final = b"connection: close\r\n"
 
-POLICED: Final = b"server-timing: guardrail\r\n"
+MARKED: Final = b"server-timing: %b\r\n"
 """In place of the delays that every answer of the model server has last: the audit tells refusals apart by it."""
 
 REPEAT_STATUS: Final = HTTPStatus.PERMANENT_REDIRECT
@@ -24,14 +24,14 @@ class Refusal:
         code: SCREAMING_SNAKE_CASE; programs branch on it.
         message: What happened and who must act.
         retry_after_s: When to try again, where that can help.
-        policed: Whether the request was beyond what its session was admitted with: no failure of the anchor's.
+        mark: Why it may be the client's doing and is no failure of the anchor's, in `server-timing`; or "".
     """
 
     status: int
     code: str
     message: str
     retry_after_s: int | None = None
-    policed: bool = False
+    mark: str = ""
 
 
 NO_COMMIT: Final = Refusal(status=403, code="NO_COMMIT", message="no valid COMMIT receipt for this anchor")
@@ -44,6 +44,7 @@ LEASE_ENDED_MEANWHILE: Final = Refusal(
     code="LEASE_ENDED",
     message="the lease ended before the answer began; if the session was moved, it is served elsewhere: try again",
     retry_after_s=1,
+    mark="lease",  # a client that ends its session under its own requests must not make anybody late
 )
 CONTROLLER_SILENT: Final = Refusal(
     status=503,
@@ -82,7 +83,7 @@ def over_contract(rate_mrps: int, burst: int, early_us: int) -> Refusal:
         message=f"guardrail rate: this session was admitted with {rate_mrps / 1000:.12g} requests per second in bursts "
         f"of {burst}, over all gateways; the next request may come in {-(-early_us // 1_000)} ms",
         retry_after_s=-(-early_us // 1_000_000),
-        policed=True,
+        mark="guardrail",
     )
 
 
@@ -94,7 +95,7 @@ def error_document(refusal: Refusal) -> bytes:
 def refusal_answer(refusal: Refusal, *, close: bool, with_body: bool = True) -> bytes:
     """Return a refusal as an HTTP response."""
     extra = b"" if refusal.retry_after_s is None else b"retry-after: %d\r\n" % refusal.retry_after_s
-    extra += (POLICED if refusal.policed else b"") + (CLOSE if close else b"")
+    extra += (MARKED % refusal.mark.encode() if refusal.mark else b"") + (CLOSE if close else b"")
     return answer(refusal.status, error_document(refusal), extra=extra, with_body=with_body)
 
 

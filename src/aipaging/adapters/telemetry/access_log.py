@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from aipaging.adapters.telemetry.causes import Ending
-from aipaging.adapters.telemetry.server_timing import is_policed, sidecar_timing_us
+from aipaging.adapters.telemetry.server_timing import is_excused, sidecar_timing_us
 from aipaging.core.foundation.errors import UnavailableError
 from aipaging.ports.telemetry import SeenRequest
 
@@ -50,7 +50,7 @@ def _seen(entry: Any) -> SeenRequest:
     said = response.response_headers.get("server-timing", "")
     timing = sidecar_timing_us(said)
     anchor_us = sum(timing.values()) if timing else -1
-    ending = _ending(entry, timed=bool(timing), policed=is_policed(said))
+    ending = _ending(entry, timed=bool(timing), excused=is_excused(said))
     cluster = common.upstream_cluster
     return SeenRequest(
         session=headers.get(SESSION_HEADER, ""),
@@ -70,7 +70,7 @@ def _seen(entry: Any) -> SeenRequest:
     )
 
 
-def _ending(entry: Any, *, timed: bool, policed: bool) -> Ending:
+def _ending(entry: Any, *, timed: bool, excused: bool) -> Ending:
     common = entry.common_properties
     return Ending(
         flags=frozenset(field.name for field, _ in common.response_flags.ListFields()),
@@ -83,7 +83,7 @@ def _ending(entry: Any, *, timed: bool, policed: bool) -> Ending:
         answered_us=_us(common, "time_to_last_upstream_rx_byte"),
         ended_us=_us(common, "time_to_last_downstream_tx_byte", "duration"),
         timed=timed,
-        policed=policed,
+        excused=excused,
     )
 
 

@@ -53,7 +53,7 @@ class Ending:
         answered_us: When the last came.
         ended_us: When the last byte went to the client, or when all was over.
         timed: Whether the anchor's sidecar says how long it took: an answer of the model server.
-        policed: Whether the sidecar says that the request was beyond its session's guardrail.
+        excused: Whether the sidecar says that the request was beyond its session's guardrail, or outlived its lease.
     """
 
     flags: AbstractSet[str]
@@ -66,7 +66,7 @@ class Ending:
     answered_us: int
     ended_us: int
     timed: bool
-    policed: bool
+    excused: bool
 
     @property
     def is_read_slowly(self) -> bool:
@@ -75,12 +75,12 @@ class Ending:
 
     def status(self) -> Status:
         """Return how the request ended, UNKNOWN where its client may have ended it."""
-        if self.flags & CLIENT_FLAGS or self.code == REQUEST_TIMEOUT or self.policed:
+        if self.flags & CLIENT_FLAGS or self.code == REQUEST_TIMEOUT or self.excused:
             return Status.UNKNOWN
         status = self._unexcused()
         # An anchor gives up a body that does not come, and a reader that does not read.
-        excused = self.whole_us < 0 or (self.begun_us >= 0 and self.is_read_slowly)
-        return Status.UNKNOWN if status != Status.OK and excused else status
+        perhaps = self.whole_us < 0 or (self.begun_us >= 0 and self.is_read_slowly)
+        return Status.UNKNOWN if status != Status.OK and perhaps else status
 
     def _unexcused(self) -> Status:
         if self.flags & TIMEOUTS:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from aipaging.adapters.telemetry.causes import Ending
-from aipaging.adapters.telemetry.server_timing import is_policed, server_timing_us, sidecar_timing_us
+from aipaging.adapters.telemetry.server_timing import is_excused, server_timing_us, sidecar_timing_us
 from aipaging.core.audit.telemetry import STATUS_WORDS, Status
 
 MARKS: Final = ('"commonProperties"', '"common_properties"')
@@ -97,7 +97,7 @@ def _ending(common: Mapping[str, Any], request: Mapping[str, Any], response: Map
         request_bytes=_count(request.get("requestBodyBytes")),
         answer_bytes=_count(response.get("responseBodyBytes")),
         timed=bool(sidecar_timing_us(said)),
-        policed=is_policed(said),
+        excused=is_excused(said),
         **marks,
     )
 

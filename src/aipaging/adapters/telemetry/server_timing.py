@@ -20,15 +20,15 @@ _PARAMETER: Final = re.compile(r";\s*([^=;\s\"]+)\s*=\s*(\"(?:\\.|[^\"\\])*\"|[^
 
 _SIDECAR: Final = re.compile(r"(?:^|[,\s])queue;dur=(\d{1,9}\.\d{3}), inference;dur=(\d{1,9}\.\d{3})\s*$")
 
-_POLICED: Final = re.compile(r"(?:^|[,\s])guardrail\s*$")
+_EXCUSED: Final = re.compile(r"(?:^|[,\s])(?:guardrail|lease)\s*$")
 
 
-def is_policed(header: str) -> bool:
-    """Return whether the sidecar says that a request was beyond its session's guardrail.
+def is_excused(header: str) -> bool:
+    """Return whether the sidecar says that a request was beyond its session's guardrail, or outlived its lease.
 
     It says so last and instead of its pair, so no model server can say it.
     """
-    return _POLICED.search(header[-HEADER_CHARS_MAX:]) is not None
+    return _EXCUSED.search(header[-HEADER_CHARS_MAX:]) is not None
 
 
 def sidecar_timing_us(header: str) -> dict[str, int]:
